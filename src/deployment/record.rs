@@ -1,0 +1,257 @@
+//! The record of one deployment: identity, phase, verdict, evidence and history. Everything that the API,
+//! the metrics, the webhook and the store show of a deployment is read from here.
+
+use std::sync::Arc;
+
+use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields};
+use crate::model::{DeploymentId, ServiceKey, UnixNanos};
+use crate::verdict::{Evidence, Policy, Verdict};
+
+/// Where a deployment is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Phase {
+    /// Announced or begun; the candidate is younger than the warm-up or has no traffic yet.
+    #[default]
+    Warming,
+    /// Being compared.
+    Evaluating,
+    /// Passed; watched for the rest of the version's life.
+    Watching,
+    /// Failed; waiting for the bad version's traffic to end.
+    Failed,
+    /// The bad version is gone and the SLIs are back.
+    Recovered,
+    /// The bad version still serves, or the SLIs are not back, 5 minutes after the fail.
+    NotRecovered,
+    /// The horizon ended without a decision; watched like a passed one.
+    Inconclusive,
+    /// A newer deployment of the same service took its place.
+    Superseded,
+    /// Ended by a person.
+    Cancelled,
+    /// Its candidate's traffic ended, or its life is over.
+    Closed,
+}
+
+impl Phase {
+    /// All phases.
+    pub const ALL: [Self; 10] = [
+        Self::Warming,
+        Self::Evaluating,
+        Self::Watching,
+        Self::Failed,
+        Self::Recovered,
+        Self::NotRecovered,
+        Self::Inconclusive,
+        Self::Superseded,
+        Self::Cancelled,
+        Self::Closed,
+    ];
+
+    /// The word used in the API and in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Warming => "warming",
+            Self::Evaluating => "evaluating",
+            Self::Watching => "watching",
+            Self::Failed => "failed",
+            Self::Recovered => "recovered",
+            Self::NotRecovered => "not_recovered",
+            Self::Inconclusive => "inconclusive",
+            Self::Superseded => "superseded",
+            Self::Cancelled => "cancelled",
+            Self::Closed => "closed",
+        }
+    }
+
+    /// Whether slots are still judged.
+    pub const fn is_judging(self) -> bool {
+        matches!(self, Self::Warming | Self::Evaluating | Self::Watching | Self::Inconclusive)
+    }
+
+    /// Whether nothing more will happen.
+    pub const fn is_over(self) -> bool {
+        matches!(
+            self,
+            Self::Recovered | Self::NotRecovered | Self::Superseded | Self::Cancelled | Self::Closed
+        )
+    }
+}
+
+/// Whether a fail fires the rollback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Mode {
+    /// The true verdict is kept and shown; nothing is fired.
+    #[default]
+    Observe,
+    /// A fail fires the rollback webhook.
+    Act,
+}
+
+impl Mode {
+    /// All modes.
+    pub const ALL: [Self; 2] = [Self::Observe, Self::Act];
+
+    /// The word used in the configuration and the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::Act => "act",
+        }
+    }
+}
+
+/// What began a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Origin {
+    /// The first span of a new version beside a known one.
+    #[default]
+    Detected,
+    /// The API or the command line.
+    Requested,
+}
+
+impl Origin {
+    /// All origins.
+    pub const ALL: [Self; 2] = [Self::Detected, Self::Requested];
+
+    /// The word used in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Detected => "detected",
+            Self::Requested => "requested",
+        }
+    }
+}
+
+/// What a caller says when starting a deployment explicitly.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Request {
+    /// `service.name`, or `namespace/name`.
+    pub service: String,
+    /// Candidate version.
+    pub version: String,
+    /// Baseline version; chosen by traffic when absent.
+    pub baseline: Option<String>,
+    /// Environment; may be left out where the service has one only.
+    pub environment: Option<String>,
+    /// Link to the change or the pipeline run.
+    pub url: Option<String>,
+    /// Commit of the candidate.
+    pub commit: Option<String>,
+}
+
+/// One change of phase.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Transition {
+    /// When.
+    pub at: UnixNanos,
+    /// Into which phase.
+    pub phase: Phase,
+    /// Why, in one sentence.
+    pub reason: String,
+}
+
+/// One deployment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deployment {
+    /// Its id.
+    pub id: DeploymentId,
+    /// The service.
+    pub service: ServiceKey,
+    /// The version it is held against; `None` until one is known.
+    pub baseline: Option<String>,
+    /// The version being judged.
+    pub candidate: String,
+    /// What began it.
+    pub origin: Origin,
+    /// Phase now.
+    pub phase: Phase,
+    /// Verdict now; `Fail` never changes back.
+    pub verdict: Verdict,
+    /// Whether a fail fires the rollback.
+    pub mode: Mode,
+    /// The policy it began with.
+    pub policy: Policy,
+    /// When it began.
+    pub started_at: UnixNanos,
+    /// Start of the candidate's first request, once there was one.
+    pub candidate_first: Option<UnixNanos>,
+    /// When the verdict was reached.
+    pub decided_at: Option<UnixNanos>,
+    /// Seconds from the candidate's first request to the end of the deciding slot.
+    pub decided_after_seconds: Option<f64>,
+    /// Whether a rollback was ordered: at most once.
+    pub rollback_ordered: bool,
+    /// The evidence: live while judging, as of the decision afterwards.
+    pub evidence: Arc<Evidence>,
+    /// The evidence in plain words.
+    pub explanation: String,
+    /// Link to the change, from the request.
+    pub url: Option<String>,
+    /// Commit, from the request.
+    pub commit: Option<String>,
+    /// Phase changes, oldest first.
+    pub history: Vec<Transition>,
+}
+
+impl Deployment {
+    /// Whether the verdict will not change any more, but for a late fail in watch mode.
+    pub fn is_final(&self) -> bool {
+        self.verdict != Verdict::Pending || self.phase.is_over()
+    }
+}
+
+/// What should happen outside because of a transition. Derived from its cause: deriving it twice is harmless.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Fire the rollback webhook for this deployment.
+    Rollback(Arc<Deployment>),
+}
+
+macro_rules! snapshot_index {
+    ($($t:ty),*) => {$(
+        impl Snapshot for $t {
+            fn save(&self, out: &mut Writer) {
+                let index = Self::ALL.iter().position(|v| v == self).unwrap_or(0);
+                (index as u8).save(out);
+            }
+            fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
+                Self::ALL.get(usize::from(u8::load(from)?)).copied().ok_or(Corrupt::Body)
+            }
+        }
+    )*};
+}
+snapshot_index!(Phase, Mode, Origin);
+snapshot_fields!(Transition { at, phase, reason });
+
+impl Snapshot for Arc<Evidence> {
+    fn save(&self, out: &mut Writer) {
+        self.as_ref().save(out);
+    }
+    fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
+        Ok(Self::new(Evidence::load(from)?))
+    }
+}
+
+snapshot_fields!(Deployment {
+    id,
+    service,
+    baseline,
+    candidate,
+    origin,
+    phase,
+    verdict,
+    mode,
+    policy,
+    started_at,
+    candidate_first,
+    decided_at,
+    decided_after_seconds,
+    rollback_ordered,
+    evidence,
+    explanation,
+    url,
+    commit,
+    history,
+});

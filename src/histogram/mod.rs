@@ -1,0 +1,3 @@
+//! Latency histograms on one fixed grid, so that any two of them add up exactly.
+
+pub mod layout;

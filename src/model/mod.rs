@@ -1,0 +1,16 @@
+//! The words the rest of the program speaks: time, identity, spans as borrowed views, what a span amounts
+//! to once it is classified, and the byte codec of state snapshots. Nothing here knows where data comes
+//! from or goes to.
+
+mod identity;
+mod observation;
+mod sink;
+pub mod snapshot;
+mod span;
+mod time;
+
+pub use identity::{DeploymentId, ServiceKey, VersionKey};
+pub use observation::{Exemplar, InstanceId, Observation, SeriesId, VersionId};
+pub use sink::{Discard, SpanSink};
+pub use span::{Outcome, ResourceView, SamplingWeight, SpanKind, SpanView, StatusSource};
+pub use time::{NANOS_PER_SECOND, Slot, UnixNanos};

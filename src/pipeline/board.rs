@@ -1,0 +1,71 @@
+//! What readers see: one immutable picture of every service, version and deployment, published whole after
+//! each evaluation. A scrape therefore shows one evaluation, and a version that has ended is gone from the
+//! next picture on.
+
+use std::sync::Arc;
+
+use crate::deployment::Deployment;
+use crate::model::{ServiceKey, UnixNanos};
+
+/// The published picture.
+#[derive(Debug, Clone, Default)]
+pub struct Board {
+    /// When it was made (wall clock as the evaluator was told).
+    pub at: UnixNanos,
+    /// Services in name order.
+    pub services: Vec<ServiceBoard>,
+    /// Deployments: running and watched ones, and the ended ones still kept, newest first.
+    pub deployments: Vec<Arc<Deployment>>,
+}
+
+/// One service.
+#[derive(Debug, Clone)]
+pub struct ServiceBoard {
+    /// Which.
+    pub key: ServiceKey,
+    /// Versions with telemetry, in name order; ended ones are left out.
+    pub versions: Vec<VersionBoard>,
+    /// How long a slot stays open after its end, seconds (L of `docs/statistics.md`).
+    pub lateness_seconds: f64,
+    /// Share of the last 5 minutes' spans that arrived before their slot closed, 0 to 1.
+    pub completeness: f64,
+    /// Objective of the policy in force.
+    pub slo: f64,
+}
+
+/// One version. Totals never fall while the version lives.
+#[derive(Debug, Clone, Default)]
+pub struct VersionBoard {
+    /// Version label.
+    pub version: String,
+    /// Requests in closed slots since it was first seen.
+    pub requests_total: u64,
+    /// Failed ones.
+    pub errors_total: u64,
+    /// Refused as the client's fault.
+    pub client_errors_total: u64,
+    /// Sum of sampling weights: requests before sampling, as far as known.
+    pub weighted_requests_total: f64,
+    /// Spans that came after their slot had closed.
+    pub late_total: u64,
+    /// Spans more than 5 s in the future.
+    pub future_total: u64,
+    /// Spans whose end was before their start.
+    pub skewed_total: u64,
+    /// Requests and failed ones of the last 5 minutes.
+    pub requests_5m: u64,
+    /// See `requests_5m`.
+    pub errors_5m: u64,
+    /// Error budget burn over 5 minutes: (errors / requests) / (1 - SLO); 0 without requests.
+    pub burn_5m: f64,
+    /// Requests per second over the last 10 closed slots.
+    pub rate: f64,
+    /// p50, p95, p99 over the last 5 minutes in seconds; `None` without requests.
+    pub latency_seconds: Option<[f64; 3]>,
+    /// Instances with traffic in the last minute; 0 where no instance is named.
+    pub instances: u64,
+    /// First and last span by event time.
+    pub first_seen: UnixNanos,
+    /// See `first_seen`.
+    pub last_seen: UnixNanos,
+}

@@ -1,0 +1,64 @@
+//! The door to durable memory. The evaluator commits decisions through it before anyone sees them; what is
+//! behind it (SQLite, by default) is the wiring's business.
+
+use std::sync::Arc;
+
+use crate::deployment::{Action, Deployment};
+use crate::model::{UnixNanos, VersionKey};
+
+/// What one evaluation changed. Committed as a whole or not at all.
+#[derive(Debug, Clone, Default)]
+pub struct Commit {
+    /// When.
+    pub at: UnixNanos,
+    /// Deployments that began or changed phase or verdict.
+    pub deployments: Vec<Arc<Deployment>>,
+    /// What must happen outside because of them.
+    pub actions: Vec<Action>,
+    /// Versions seen long enough to count as known from now on.
+    pub known_versions: Vec<VersionKey>,
+    /// A state snapshot, when one was due.
+    pub snapshot: Option<Vec<u8>>,
+}
+
+impl Commit {
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.deployments.is_empty()
+            && self.actions.is_empty()
+            && self.known_versions.is_empty()
+            && self.snapshot.is_none()
+    }
+}
+
+/// What was kept, read back at start.
+#[derive(Debug, Clone, Default)]
+pub struct Restored {
+    /// The newest state snapshot and when it was made.
+    pub snapshot: Option<(UnixNanos, Vec<u8>)>,
+    /// Deployments that are not over, and the latest ended ones.
+    pub deployments: Vec<Arc<Deployment>>,
+    /// Versions that count as known.
+    pub known_versions: Vec<VersionKey>,
+}
+
+/// Durable memory as the evaluator needs it. Called from the evaluator's own thread; may block.
+pub trait Journal: Send {
+    /// Writes everything or nothing.
+    fn commit(&mut self, commit: &Commit) -> Result<(), JournalError>;
+}
+
+/// Failed to write; the evaluator keeps the commit and tries again at its next tick.
+#[derive(Debug, thiserror::Error)]
+#[error("commit to the journal: {0}")]
+pub struct JournalError(pub String);
+
+/// Forgets everything: replay and tests.
+#[derive(Debug, Default)]
+pub struct NoJournal;
+
+impl Journal for NoJournal {
+    fn commit(&mut self, _: &Commit) -> Result<(), JournalError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,266 @@
+//! What a verdict rests on, in numbers: per SLI the counts, the ratio with its interval, the weight and the
+//! evidence in nats; for the whole the weighted average against its threshold; and the flags that say what
+//! a reader should bear in mind. Enough to follow the decision without this program.
+
+use crate::model::Slot;
+use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields};
+
+/// What is known of a candidate now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Verdict {
+    /// Being judged; nothing decided.
+    #[default]
+    Pending,
+    /// Shown not to be unacceptably worse than the baseline.
+    Pass,
+    /// Worse than the baseline by more than the tolerated margin.
+    Fail,
+    /// The horizon ended without a decision; the evidence says what is missing.
+    Inconclusive,
+}
+
+impl Verdict {
+    /// All verdicts, in the order in which they are exposed.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Pass, Self::Fail, Self::Inconclusive];
+
+    /// The word used in the API, in metrics and in the webhook.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Inconclusive => "inconclusive",
+        }
+    }
+}
+
+/// What is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Sli {
+    /// Share of failed requests.
+    ErrorRate,
+    /// Share of requests slower than the baseline's median plus the margin.
+    LatencyP50,
+    /// The same at the 95th percentile.
+    LatencyP95,
+    /// The same at the 99th percentile.
+    LatencyP99,
+    /// The same at the 75th percentile; used against a remembered baseline only.
+    LatencyP75,
+    /// Catastrophe guard: more than 10 times the errors and 5 points; counts from the first request.
+    Guard,
+    /// The candidate alone against its objective and what the baseline showed.
+    Absolute,
+    /// Share of requests refused as the client's fault.
+    ClientErrors,
+}
+
+impl Sli {
+    /// All SLIs, in reading order.
+    pub const ALL: [Self; 8] = [
+        Self::ErrorRate,
+        Self::LatencyP50,
+        Self::LatencyP75,
+        Self::LatencyP95,
+        Self::LatencyP99,
+        Self::Guard,
+        Self::Absolute,
+        Self::ClientErrors,
+    ];
+
+    /// The word used in the API, in metrics and in traces.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ErrorRate => "err",
+            Self::LatencyP50 => "p50",
+            Self::LatencyP75 => "p75",
+            Self::LatencyP95 => "p95",
+            Self::LatencyP99 => "p99",
+            Self::Guard => "guard",
+            Self::Absolute => "absolute",
+            Self::ClientErrors => "client_errors",
+        }
+    }
+}
+
+/// What to bear in mind when reading a verdict. Some block PASS, none blocks FAIL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Flag {
+    /// The candidate runs on one instance: its instance and its version cannot be told apart. Blocks PASS.
+    SinglePod,
+    /// The versions serve different mixes of operations (harmless where stratified).
+    MixShift,
+    /// The candidate's operations are named differently; the service is judged pooled.
+    OperationsDiffer,
+    /// Baseline instances differ so much that no PASS is possible. Blocks PASS.
+    TooHeterogeneous,
+    /// The baseline has no traffic; the candidate is held against what it showed before.
+    RememberedBaseline,
+    /// Sampling differs between the versions or depends on the outcome. Blocks PASS.
+    BiasedInput,
+    /// Baseline instances are younger than the warm-up.
+    BaselineCold,
+    /// Errors come in bursts; evidence gathers slowly.
+    Bursty,
+    /// No instance identity in the telemetry: differences between instances are unknown.
+    InstancesUnknown,
+    /// The candidate stopped sending while the baseline serves on. Blocks PASS.
+    CandidateSilent,
+    /// Spans of the service arrive late or from the future beyond what is waited for.
+    LateData,
+    /// Baseline and candidate burn their error budget together.
+    SharedBurn,
+    /// Evidence from a remembered baseline after its 5 minutes: worse, but no ground for a rollback.
+    Degraded,
+}
+
+impl Flag {
+    /// All flags.
+    pub const ALL: [Self; 13] = [
+        Self::SinglePod,
+        Self::MixShift,
+        Self::OperationsDiffer,
+        Self::TooHeterogeneous,
+        Self::RememberedBaseline,
+        Self::BiasedInput,
+        Self::BaselineCold,
+        Self::Bursty,
+        Self::InstancesUnknown,
+        Self::CandidateSilent,
+        Self::LateData,
+        Self::SharedBurn,
+        Self::Degraded,
+    ];
+
+    /// The word used in the API and in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SinglePod => "single_pod",
+            Self::MixShift => "mix_shift",
+            Self::OperationsDiffer => "operations_differ",
+            Self::TooHeterogeneous => "too_heterogeneous",
+            Self::RememberedBaseline => "remembered_baseline",
+            Self::BiasedInput => "biased_input",
+            Self::BaselineCold => "baseline_cold",
+            Self::Bursty => "bursty",
+            Self::InstancesUnknown => "instances_unknown",
+            Self::CandidateSilent => "candidate_silent",
+            Self::LateData => "late_data",
+            Self::SharedBurn => "shared_burn",
+            Self::Degraded => "degraded",
+        }
+    }
+
+    /// Whether a PASS waits until this is no longer so.
+    pub const fn blocks_pass(self) -> bool {
+        matches!(self, Self::SinglePod | Self::TooHeterogeneous | Self::BiasedInput | Self::CandidateSilent)
+    }
+}
+
+/// One process: an SLI at service level (`operation` is `None`) or of one operation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SliEvidence {
+    /// What is compared.
+    pub sli: Sli,
+    /// The operation, or `None` for the service.
+    pub operation: Option<String>,
+    /// Share of alpha.
+    pub weight: f64,
+    /// Evidence that the candidate is worse, in nats. 0 = none either way.
+    pub ln_e: f64,
+    /// Evidence that it is not unacceptably worse, in nats; service level of the required SLIs only.
+    pub ln_e_pass: Option<f64>,
+    /// Requests of candidate and baseline that were compared.
+    pub requests: [u64; 2],
+    /// Bad ones among them (failed, or slower than the threshold).
+    pub bad: [u64; 2],
+    /// Ratio of the rates with its anytime-valid 95 % interval: `[ratio, low, high]`.
+    pub ratio: Option<[f64; 3]>,
+    /// Latency threshold of the baseline now in seconds; latency SLIs of one operation only.
+    pub threshold_seconds: Option<f64>,
+    /// Whether it is on the list of degraded SLIs (e-BH at a false discovery rate of 10 %).
+    pub degraded: bool,
+}
+
+/// The whole evidence for one deployment at one moment.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Evidence {
+    /// The last slot that was judged.
+    pub slot: Slot,
+    /// ln of the weighted average of all e-values.
+    pub ln_e_bar: f64,
+    /// At which it is a fail: ln(1/alpha).
+    pub fail_threshold: f64,
+    /// At which an SLI has passed: ln(1/beta).
+    pub pass_threshold: f64,
+    /// 0 (fail) to 100 (proven not worse); 50 knows nothing.
+    pub score: f64,
+    /// Requests and failed requests compared so far: candidate, baseline.
+    pub requests: [u64; 2],
+    /// See `requests`.
+    pub errors: [u64; 2],
+    /// Every process, service level first, then by evidence.
+    pub slis: Vec<SliEvidence>,
+    /// What to bear in mind.
+    pub flags: Vec<Flag>,
+    /// Candidate requests still needed for PASS at the present rate of evidence; `None`: unknown or none.
+    pub requests_needed: Option<u64>,
+    /// Estimated incident size of the baseline's errors (cbar); 1 = independent errors.
+    pub incident_size: f64,
+    /// Trace ids (hex) of failed or slow candidate requests.
+    pub exemplars: Vec<String>,
+}
+
+impl Evidence {
+    /// The evidence of one service-level SLI.
+    pub fn service(&self, sli: Sli) -> Option<&SliEvidence> {
+        self.slis.iter().find(|e| e.operation.is_none() && e.sli == sli)
+    }
+
+    /// Whether a flag is set.
+    pub fn has(&self, flag: Flag) -> bool {
+        self.flags.contains(&flag)
+    }
+}
+
+/// Writes a field-less enum as its index in its own `ALL`.
+macro_rules! snapshot_index {
+    ($($t:ty),*) => {$(
+        impl Snapshot for $t {
+            fn save(&self, out: &mut Writer) {
+                let index = Self::ALL.iter().position(|v| v == self).unwrap_or(0);
+                (index as u8).save(out);
+            }
+            fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
+                Self::ALL.get(usize::from(u8::load(from)?)).copied().ok_or(Corrupt::Body)
+            }
+        }
+    )*};
+}
+snapshot_index!(Verdict, Sli, Flag);
+snapshot_fields!(SliEvidence {
+    sli,
+    operation,
+    weight,
+    ln_e,
+    ln_e_pass,
+    requests,
+    bad,
+    ratio,
+    threshold_seconds,
+    degraded,
+});
+snapshot_fields!(Evidence {
+    slot,
+    ln_e_bar,
+    fail_threshold,
+    pass_threshold,
+    score,
+    requests,
+    errors,
+    slis,
+    flags,
+    requests_needed,
+    incident_size,
+    exemplars,
+});
