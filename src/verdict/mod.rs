@@ -1,7 +1,28 @@
 //! The judge: slots of two versions in, evidence and a verdict out. Pure; see `docs/statistics.md`.
+//!
+//! [`Memory`] is what is remembered of a version, deployment or not. [`Judge`] holds a candidate against it.
+//! Invariant: nothing that enters a formula, but for request totals, is read from the slot being judged.
 
+mod decayed;
+mod dispersion;
 mod evidence;
+mod heterogeneity;
+mod input;
+mod judge;
+mod memory;
+mod pairing;
+mod passing;
 mod policy;
+mod processes;
+mod remembered;
+mod settling;
+mod stratum;
+mod summary;
+mod weights;
 
 pub use evidence::{Evidence, Flag, Sli, SliEvidence, Verdict};
+pub use input::{Arm, Cell, Cells, Counts, InstanceCounts, SlotInput};
+pub use judge::{Context, Judge};
+pub use memory::Memory;
 pub use policy::Policy;
+pub use processes::{Key, Logged};

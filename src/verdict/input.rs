@@ -1,0 +1,128 @@
+//! One closed slot as the judge sees it: per arm and operation how many requests, how many bad, and their
+//! latencies. An operation's cell is split by instance group, because the spread between the groups measures
+//! how bursty the service is.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::histogram::SparseHistogram;
+
+/// Requests of one cell.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// All.
+    pub requests: u64,
+    /// Failed by the service's fault.
+    pub bad: u64,
+    /// Refused as the client's fault.
+    pub client_errors: u64,
+    /// Latency.
+    pub latency: SparseHistogram,
+}
+
+impl Counts {
+    /// Adds another cell.
+    pub fn merge(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.bad += other.bad;
+        self.client_errors += other.client_errors;
+        self.latency.merge(&other.latency);
+    }
+}
+
+/// One operation of one version in one slot, by instance group; all in the first where instances are unknown.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Cell {
+    /// The two groups.
+    pub groups: [Counts; 2],
+}
+
+impl Cell {
+    /// Requests of both groups.
+    pub fn requests(&self) -> u64 {
+        self.groups[0].requests + self.groups[1].requests
+    }
+
+    /// Both groups as one.
+    pub fn merged(&self) -> Counts {
+        let mut all = self.groups[0].clone();
+        all.merge(&self.groups[1]);
+        all
+    }
+
+    /// Adds another cell, group by group.
+    pub fn merge(&mut self, other: &Self) {
+        self.groups.iter_mut().zip(&other.groups).for_each(|(a, b)| a.merge(b));
+    }
+}
+
+/// Cells by operation, in name order: sums are made in one fixed order, so the same input gives the same bits.
+pub type Cells = BTreeMap<Arc<str>, Cell>;
+
+/// One instance in one slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct InstanceCounts {
+    /// Its number in order of appearance.
+    pub ordinal: u32,
+    /// Requests.
+    pub requests: u64,
+    /// Failed ones.
+    pub bad: u64,
+    /// Sum of latency buckets, and of their squares.
+    pub bucket_sum: i64,
+    /// See `bucket_sum`.
+    pub bucket_squares: i64,
+}
+
+/// One version in one slot.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Arm {
+    /// Requests of instances past their warm-up.
+    pub warm: Cells,
+    /// Requests of instances in their warm-up, over all operations.
+    pub young: Counts,
+    /// Whether any span carried an HTTP or RPC status code.
+    pub status_seen: bool,
+    /// Warm requests by instance; empty where instances are unknown.
+    pub instances: Vec<InstanceCounts>,
+}
+
+impl Arm {
+    /// Requests and failed ones, warm-up included.
+    pub fn totals(&self) -> [u64; 2] {
+        self.warm
+            .values()
+            .flat_map(|cell| &cell.groups)
+            .chain([&self.young])
+            .fold([0, 0], |sum, counts| [sum[0] + counts.requests, sum[1] + counts.bad])
+    }
+
+    /// Whether the version had no request at all.
+    pub fn is_silent(&self) -> bool {
+        self.totals()[0] == 0
+    }
+}
+
+/// A slot of both arms.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SlotInput {
+    /// The version held against.
+    pub baseline: Arm,
+    /// Baseline requests that started before the candidate's first one: remembered, not compared, because
+    /// the candidate cannot have finished such a long request yet (right-censoring).
+    pub started_before: Cells,
+    /// The version being judged.
+    pub candidate: Arm,
+}
+
+/// Requests and failed ones of some cells.
+pub(crate) fn totals(cells: &Cells) -> [u64; 2] {
+    cells.values().flat_map(|cell| &cell.groups).fold([0, 0], |sum, c| [sum[0] + c.requests, sum[1] + c.bad])
+}
+
+/// All operations as one; `None` without requests.
+pub(crate) fn pooled(cells: &Cells) -> Option<Cell> {
+    let mut all = Cell::default();
+    cells.values().for_each(|cell| all.merge(cell));
+    (all.requests() > 0).then_some(all)
+}

@@ -1,0 +1,204 @@
+//! What is remembered of one version, deployment or not: its error level, thresholds and histograms per
+//! operation, burstiness, and how regularly it has traffic. It is what a candidate is held against, also
+//! after the version's traffic has ended.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::decayed::DECAY;
+use super::dispersion::Dispersion;
+use super::heterogeneity::Heterogeneity;
+use super::input::{Arm, Cells, pooled, totals};
+use super::stratum::{Dispersions, QUANTILES, Stratum, Thresholds, renew, slow};
+use crate::histogram::{SparseHistogram, layout};
+use crate::model::Slot;
+use crate::model::snapshot::snapshot_fields;
+
+/// Slots whose baseline counts may lift the null of the absolute check.
+const RECENT_SLOTS: i64 = 10;
+
+/// What is remembered of one version.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Memory {
+    pub(crate) strata: BTreeMap<Arc<str>, Stratum>,
+    /// All operations as one: thresholds and dispersion; histograms are sums over `strata`.
+    pub(crate) pooled_thresholds: Option<Thresholds>,
+    pub(crate) pooled_dispersions: Dispersions,
+    /// Service totals: errors and p50, p95, p99 of the operations' own thresholds.
+    pub(crate) dispersions: Dispersions,
+    pub(crate) p75: Dispersion,
+    pub(crate) client_errors: Dispersion,
+    /// Decayed errors and requests (X and N of equation (5)).
+    pub(crate) errors: f64,
+    pub(crate) requests: f64,
+    /// Slots with warm traffic so far: the clock of the decay.
+    pub(crate) traffic_slots: u64,
+    recent: VecDeque<(Slot, u64, u64)>,
+    pub(crate) first: Option<Slot>,
+    pub(crate) last: Option<Slot>,
+    /// Slots with any traffic, for the mean gap.
+    present_slots: u64,
+    pub(crate) heterogeneity: Heterogeneity,
+}
+
+snapshot_fields!(Memory {
+    strata,
+    pooled_thresholds,
+    pooled_dispersions,
+    dispersions,
+    p75,
+    client_errors,
+    errors,
+    requests,
+    traffic_slots,
+    recent,
+    first,
+    last,
+    present_slots,
+    heterogeneity,
+});
+
+impl Memory {
+    /// To be called for every slot before it is judged; `present` says whether the version has any request
+    /// in it (totals only: nothing else of the slot may be looked at before it is judged).
+    pub fn begin(&mut self, t: Slot, present: bool) {
+        if present {
+            self.first.get_or_insert(t);
+            self.last = Some(t);
+        }
+        self.dispersions.close(t);
+        self.pooled_dispersions.close(t);
+        self.p75.close(t);
+        self.client_errors.close(t);
+        for stratum in self.strata.values_mut() {
+            stratum.dispersions.close(t);
+            stratum.begin(t);
+        }
+        let strata = &self.strata;
+        renew(&mut self.pooled_thresholds, t, self.traffic_slots, || {
+            let mut all = SparseHistogram::default();
+            strata.values().for_each(|s| all.merge(s.recent()));
+            Some(all)
+        });
+    }
+
+    /// To be called after the slot was judged: `seen` are the version's warm requests, those that are only
+    /// remembered included.
+    pub fn end(&mut self, t: Slot, seen: &Cells, arm: &Arm) {
+        let [requests, errors] = totals(seen);
+        self.recent.retain(|r| r.0 > t - RECENT_SLOTS);
+        self.recent.push_back((t, requests, errors));
+        if requests + arm.young.requests > 0 {
+            self.present_slots += 1;
+        }
+        if requests == 0 {
+            return;
+        }
+        self.traffic_slots += 1;
+        self.errors = self.errors * DECAY + errors as f64;
+        self.requests = self.requests * DECAY + requests as f64;
+        self.heterogeneity.add(t, &arm.instances);
+        self.end_service(t, seen);
+        for (operation, cell) in seen {
+            if !self.strata.contains_key(operation) {
+                self.strata.insert(Arc::clone(operation), Stratum::default());
+            }
+            if let Some(stratum) = self.strata.get_mut(operation) {
+                stratum.end(t, self.traffic_slots, cell);
+            }
+        }
+    }
+
+    /// Dispersion at service level: errors by totals, slow requests by each operation's own thresholds.
+    fn end_service(&mut self, t: Slot, seen: &Cells) {
+        let Some(all) = pooled(seen) else { return };
+        let n = all.groups.each_ref().map(|g| g.requests);
+        self.dispersions.errors.add(t, n, all.groups.each_ref().map(|g| g.bad));
+        self.client_errors.add(t, n, all.groups.each_ref().map(|g| g.client_errors));
+        self.pooled_dispersions.add(t, &all, self.pooled_thresholds.as_ref());
+        let (mut tested, mut above) = ([0; 2], [[0; 2]; 4]);
+        for (cell, thresholds) in
+            seen.iter().filter_map(|(o, cell)| Some((cell, self.strata.get(o)?.thresholds.as_ref()?)))
+        {
+            for group in 0..2 {
+                tested[group] += cell.groups[group].requests;
+            }
+            for (sum, &bucket) in above.iter_mut().zip(thresholds) {
+                let [a, b] = slow(cell, bucket);
+                *sum = [sum[0] + a, sum[1] + b];
+            }
+        }
+        if tested != [0, 0] {
+            let service = &mut self.dispersions;
+            for (dispersion, x) in
+                [&mut service.p50, &mut self.p75, &mut service.p95, &mut service.p99].into_iter().zip(above)
+            {
+                dispersion.add(t, tested, x);
+            }
+        }
+    }
+
+    /// Whether the version counts as gone in slot `t`: silent for more than 10 of its mean gaps.
+    pub(crate) fn gone(&self, t: Slot) -> bool {
+        let (Some(first), Some(last)) = (self.first, self.last) else { return false };
+        let gap = if self.present_slots == 0 {
+            10.0
+        } else {
+            (10.0 * (last - first) as f64 / self.present_slots as f64).clamp(10.0, 120.0)
+        };
+        (t - last) as f64 > gap
+    }
+
+    /// Requests and errors of the last 10 s, slot `t` with `now` included.
+    pub(crate) fn last_seconds(&self, t: Slot, now: [u64; 2]) -> [u64; 2] {
+        self.recent.iter().filter(|r| r.0 > t - RECENT_SLOTS).fold(now, |sum, r| [sum[0] + r.1, sum[1] + r.2])
+    }
+
+    /// Remembered weight of an operation.
+    pub(crate) fn kept(&self, operation: &str) -> f64 {
+        self.strata.get(operation).map_or(0.0, |s| s.kept.total(self.traffic_slots))
+    }
+
+    /// Thresholds of all operations as one from what is remembered, with the weight behind them.
+    pub(crate) fn pooled_kept(&self) -> BTreeMap<i16, f64> {
+        let mut all = BTreeMap::new();
+        for stratum in self.strata.values() {
+            stratum.kept.iter(self.traffic_slots).for_each(|(b, w)| *all.entry(b).or_default() += w);
+        }
+        all
+    }
+
+    /// p50, p95 and p99 of the last 300 s in seconds, over all operations; `None` without requests.
+    pub fn latency_seconds(&self) -> Option<[f64; 3]> {
+        let mut all = SparseHistogram::default();
+        self.strata.values().for_each(|s| all.merge(s.recent()));
+        let at = |q| all.quantile(q).map(layout::midpoint_seconds);
+        Some([at(0.5)?, at(0.95)?, at(0.99)?])
+    }
+
+    /// Estimated incident size of the version's errors.
+    pub fn incident_size(&self) -> f64 {
+        self.dispersions.errors.incident_size()
+    }
+
+    /// Takes over how bursty the service is from its previous version: kept per service, not per version.
+    pub fn inherit_dispersion(&mut self, from: &Self) {
+        self.dispersions = from.dispersions.clone();
+        self.pooled_dispersions = from.pooled_dispersions.clone();
+        self.p75 = from.p75.clone();
+        self.client_errors = from.client_errors.clone();
+        for (operation, stratum) in &from.strata {
+            self.strata.entry(Arc::clone(operation)).or_default().dispersions = stratum.dispersions.clone();
+        }
+    }
+}
+
+/// The buckets of the [`QUANTILES`] in remembered weights.
+pub(crate) fn kept_thresholds(weights: impl Iterator<Item = (i16, f64)> + Clone) -> Option<Thresholds> {
+    let total: f64 = weights.clone().map(|w| w.1).sum();
+    let mut out = [0; 4];
+    for (slot, q) in out.iter_mut().zip(QUANTILES) {
+        *slot = crate::histogram::quantile(weights.clone(), total, q)?;
+    }
+    Some(out)
+}

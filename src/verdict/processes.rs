@@ -1,0 +1,232 @@
+//! The set of e-processes of a deployment: one per SLI at service level and per operation, each with its
+//! share of alpha. What goes in is logged as [`Term`]s, so that whoever doubts a verdict can redo the sum.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::evidence::Sli;
+use crate::model::Slot;
+use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields};
+use crate::stats::{EProcess, STEPS, Steps, Term, WatchProcess, ln_sum_exp};
+
+/// Terms kept for the redo; older ones are folded into a checkpoint of the processes.
+/// At about 100 bytes a line this is under 1 MB a deployment.
+const LOG_CAPACITY: usize = 8_000;
+
+/// Names one process.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    /// The operation, or `None` for the service.
+    pub operation: Option<Arc<str>>,
+    /// What is compared.
+    pub sli: Sli,
+}
+
+impl Key {
+    /// A process at service level.
+    pub fn service(sli: Sli) -> Self {
+        Self { operation: None, sli }
+    }
+
+    /// A process of one operation.
+    pub fn operation(operation: &Arc<str>, sli: Sli) -> Self {
+        Self { operation: Some(Arc::clone(operation)), sli }
+    }
+
+    /// The name in traces: `service/err`, `operation/GET /a/err`.
+    pub fn name(&self) -> String {
+        match &self.operation {
+            None => format!("service/{}", self.sli.as_str()),
+            Some(operation) => format!("operation/{operation}/{}", self.sli.as_str()),
+        }
+    }
+}
+
+impl Snapshot for Arc<str> {
+    fn save(&self, out: &mut Writer) {
+        self.to_string().save(out);
+    }
+    fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
+        Ok(String::load(from)?.into())
+    }
+}
+
+snapshot_fields!(Key { operation, sli });
+
+/// One line of the slot log: what one slot added to one process.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Logged {
+    /// The slot.
+    pub slot: Slot,
+    /// Start of the process.
+    pub start: Slot,
+    /// Which process.
+    pub key: Key,
+    /// What went in.
+    pub term: Term,
+}
+
+snapshot_fields!(Logged { slot, start, key, term });
+
+/// How processes are made: ladder length aside, all alike.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Shape {
+    pub(crate) cap: f64,
+    pub(crate) horizon_s: i64,
+}
+
+snapshot_fields!(Shape { cap, horizon_s });
+
+impl Shape {
+    fn process(self, term: &Term, start: Slot) -> EProcess {
+        EProcess::new(term.ladder().len(), start, self.cap, self.horizon_s)
+    }
+}
+
+/// Processes by key, with the totals that went in.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Processes {
+    shape: Shape,
+    each: BTreeMap<Key, EProcess>,
+    totals: BTreeMap<Key, [f64; 4]>,
+    log: VecDeque<Logged>,
+    checkpoint: BTreeMap<Key, EProcess>,
+}
+
+/// The log is not part of a snapshot: after a restart the redo begins at the processes as they stood.
+impl Snapshot for Processes {
+    fn save(&self, out: &mut Writer) {
+        self.shape.save(out);
+        self.each.save(out);
+        self.totals.save(out);
+    }
+    fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
+        let (shape, each, totals) = (Shape::load(from)?, BTreeMap::load(from)?, BTreeMap::load(from)?);
+        Ok(Self { shape, checkpoint: BTreeMap::clone(&each), each, totals, log: VecDeque::new() })
+    }
+}
+
+impl Processes {
+    pub(crate) fn new(shape: Shape) -> Self {
+        let (each, totals, log, checkpoint) = Default::default();
+        Self { shape, each, totals, log, checkpoint }
+    }
+
+    /// Adds the terms of slot `t` to a process, which begins in slot `start` if it has not yet.
+    pub(crate) fn add(&mut self, key: Key, terms: &[Term], t: Slot, start: Slot) {
+        let Some(first) = terms.first() else { return };
+        let mut nats: Steps = [0.0; STEPS];
+        let totals = self.totals.entry(key.clone()).or_default();
+        for term in terms {
+            term.add_to(&mut nats, term.ladder());
+            totals.iter_mut().zip(term.counts()).for_each(|(sum, v)| *sum += v);
+            self.log.push_back(Logged { slot: t, start, key: key.clone(), term: *term });
+        }
+        let shape = self.shape;
+        self.each.entry(key).or_insert_with(|| shape.process(first, start)).add(t, &nats);
+        while self.log.len() > LOG_CAPACITY {
+            self.fold_oldest();
+        }
+    }
+
+    /// Moves the oldest slot of one process from the log into the checkpoint.
+    fn fold_oldest(&mut self) {
+        if let Some(line) = self.log.pop_front() {
+            apply(self.shape, &mut self.checkpoint, &line);
+        }
+    }
+
+    /// Executes block ends and restarts of all processes up to slot `t`.
+    pub(crate) fn advance(&mut self, t: Slot) {
+        self.each.values_mut().for_each(|p| p.advance(t));
+    }
+
+    /// ln E of a process; 0 where it has not begun.
+    pub(crate) fn ln_e(&self, key: &Key) -> f64 {
+        self.each.get(key).map_or(0.0, EProcess::ln_e)
+    }
+
+    /// ln of the weighted average of all processes.
+    pub(crate) fn ln_average(&self, weights: &BTreeMap<Key, f64>) -> f64 {
+        if weights.is_empty() {
+            return 0.0;
+        }
+        let terms: Vec<f64> = weights.iter().map(|(key, w)| self.ln_e(key) + w.ln()).collect();
+        ln_sum_exp(terms.iter().copied())
+    }
+
+    /// Candidate requests, bad ones, baseline requests, bad ones that went into a process.
+    pub(crate) fn totals(&self, key: &Key) -> [f64; 4] {
+        self.totals.get(key).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn start(&self, key: &Key) -> Option<Slot> {
+        self.each.get(key).map(EProcess::start)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.each.is_empty()
+    }
+
+    pub(crate) fn log(&self) -> &VecDeque<Logged> {
+        &self.log
+    }
+
+    /// ln E of every process, summed again from the checkpoint and the log: what an auditor does.
+    pub(crate) fn redo(&self, t: Slot) -> BTreeMap<Key, f64> {
+        let mut each = self.checkpoint.clone();
+        for line in &self.log {
+            apply(self.shape, &mut each, line);
+        }
+        each.into_iter()
+            .map(|(key, mut process)| {
+                process.advance(t);
+                (key, process.ln_e())
+            })
+            .collect()
+    }
+}
+
+fn apply(shape: Shape, each: &mut BTreeMap<Key, EProcess>, line: &Logged) {
+    let mut nats: Steps = [0.0; STEPS];
+    line.term.add_to(&mut nats, line.term.ladder());
+    each.entry(line.key.clone())
+        .or_insert_with(|| shape.process(&line.term, line.start))
+        .add(line.slot, &nats);
+}
+
+/// Watch processes by key: the life after the verdict.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Watches {
+    cap: f64,
+    start: Slot,
+    each: BTreeMap<Key, WatchProcess>,
+}
+
+snapshot_fields!(Watches { cap, start, each });
+
+impl Watches {
+    pub(crate) fn new(cap: f64, start: Slot) -> Self {
+        Self { cap, start, each: BTreeMap::new() }
+    }
+
+    pub(crate) fn add(&mut self, key: Key, terms: &[Term], t: Slot) {
+        let Some(first) = terms.first() else { return };
+        let mut nats: Steps = [0.0; STEPS];
+        terms.iter().for_each(|term| term.add_to(&mut nats, term.ladder()));
+        let (cap, start) = (self.cap, self.start);
+        let make = || WatchProcess::new(first.ladder().len(), start, cap);
+        self.each.entry(key).or_insert_with(make).add(t, &nats);
+    }
+
+    pub(crate) fn advance(&mut self, t: Slot) {
+        self.each.values_mut().for_each(|p| p.advance(t));
+    }
+
+    /// ln of the weighted sum of all watches; those that have not begun count nothing.
+    pub(crate) fn ln_sum(&self, weights: &BTreeMap<Key, f64>) -> f64 {
+        let terms: Vec<f64> =
+            weights.iter().filter_map(|(key, w)| Some(self.each.get(key)?.ln_r() + w.ln())).collect();
+        ln_sum_exp(terms.iter().copied())
+    }
+}

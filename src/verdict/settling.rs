@@ -1,0 +1,118 @@
+//! When does the comparison of latency begin? Not at a fixed age but when the candidate has stopped getting
+//! faster: compilers warm up, caches fill. Looked at every 30 s from the end of the warm-up on, from slots
+//! before the one in hand only.
+
+use std::collections::BTreeMap;
+
+use crate::histogram::SparseHistogram;
+use crate::model::Slot;
+use crate::model::snapshot::snapshot_fields;
+
+const WINDOW_S: i64 = 30;
+/// Latest begin, seconds after the candidate's first request.
+const LATEST_S: i64 = 600;
+/// Requests each window needs.
+const MIN_REQUESTS: u64 = 20;
+
+/// Watches the candidate's latency until it has settled.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Settling {
+    slots: BTreeMap<Slot, SparseHistogram>,
+    /// First slot of the latency processes, once known.
+    pub(crate) from: Option<Slot>,
+}
+
+snapshot_fields!(Settling { slots, from });
+
+impl Settling {
+    /// The candidate's latencies of slot `t`.
+    pub(crate) fn add(&mut self, t: Slot, latencies: &SparseHistogram) {
+        if self.from.is_none() && !latencies.is_empty() {
+            self.slots.insert(t, latencies.clone());
+            self.slots = self.slots.split_off(&(t - 4 * WINDOW_S));
+        }
+    }
+
+    /// Decides in slot `t` whether latency is compared from now on. `first` is the candidate's first slot.
+    pub(crate) fn look(&mut self, t: Slot, first: Slot, warmup_s: i64) {
+        let age = t - first;
+        if self.from.is_some() || age < warmup_s {
+            return;
+        }
+        let settled =
+            warmup_s == 0 || age >= LATEST_S || (age % WINDOW_S == 0 && !self.still_falling(t, age));
+        if settled {
+            self.from = Some(t);
+            self.slots.clear();
+        }
+    }
+
+    fn still_falling(&self, t: Slot, age: i64) -> bool {
+        let last = self.over(t - WINDOW_S, t);
+        [WINDOW_S, 2 * WINDOW_S]
+            .into_iter()
+            .filter(|lag| age >= lag + WINDOW_S)
+            .any(|lag| falling(&last, &self.over(t - WINDOW_S - lag, t - lag)))
+    }
+
+    fn over(&self, from: Slot, to: Slot) -> SparseHistogram {
+        let mut sum = SparseHistogram::default();
+        self.slots.range(from..to).for_each(|(_, h)| sum.merge(h));
+        sum
+    }
+}
+
+/// Whether the median fell by more than one bucket (2.2 %) and by more than half a standard error.
+fn falling(last: &SparseHistogram, before: &SparseHistogram) -> bool {
+    let (n, m) = (last.total(), before.total());
+    if n.min(m) < MIN_REQUESTS {
+        return false;
+    }
+    let drop = position(before, 0.5) - position(last, 0.5);
+    let spread = (position(last, 0.84) - position(last, 0.16)) / 2.0;
+    let error = 1.25 * spread * (1.0 / n as f64 + 1.0 / m as f64).sqrt();
+    drop > 1.0 && drop > 0.5 * error
+}
+
+/// A quantile in buckets, interpolated inside its bucket.
+fn position(histogram: &SparseHistogram, q: f64) -> f64 {
+    let target = q * histogram.total() as f64;
+    let (mut below, mut at) = (0.0, 0.0);
+    for (bucket, count) in histogram.iter() {
+        let count = f64::from(count);
+        at = f64::from(bucket) + (target - below) / count;
+        if below + count >= target - 1e-9 {
+            break;
+        }
+        below += count;
+    }
+    at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(bucket_at: impl Fn(i64) -> i16, warmup_s: i64) -> Option<Slot> {
+        let mut settling = Settling::default();
+        (0..900).find_map(|t| {
+            settling.look(t, 0, warmup_s);
+            let b = bucket_at(t);
+            settling.add(t, &[(b, 5), (b + 8, 5), (b - 8, 5)].into_iter().collect());
+            settling.from
+        })
+    }
+
+    #[test]
+    fn begins_when_latency_stops_falling() {
+        let cases: [(&str, fn(i64) -> i16, i64, Slot); 4] = [
+            ("steady", |_| 0, 60, 60),
+            ("no warm-up, no waiting", |t| (1000 - t) as i16, 0, 0),
+            ("falling for 3 minutes", |t| (100 - t.min(180) / 2) as i16, 60, 240),
+            ("falling for ever", |t| (400 - t / 2) as i16, 60, 600),
+        ];
+        for (name, law, warmup, want) in cases {
+            assert_eq!(run(law, warmup), Some(want), "{name}");
+        }
+    }
+}

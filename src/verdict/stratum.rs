@@ -1,0 +1,146 @@
+//! What is remembered of one operation of a version: the latencies of the last 300 s that set its
+//! thresholds, the decayed histogram that outlives its traffic, and how bursty its bad events are.
+
+use std::collections::VecDeque;
+
+use super::decayed::DecayedHistogram;
+use super::dispersion::Dispersion;
+use super::input::Cell;
+use crate::histogram::{SparseHistogram, quantile};
+use crate::model::Slot;
+use crate::model::snapshot::snapshot_fields;
+
+/// Quantiles that have thresholds: p50, p75, p95, p99.
+pub(crate) const QUANTILES: [f64; 4] = [0.5, 0.75, 0.95, 0.99];
+/// Seconds of the window behind the thresholds.
+const WINDOW_S: i64 = 300;
+/// Seconds between refreshes of the thresholds.
+pub(crate) const REFRESH_S: i64 = 10;
+/// Slots with traffic and requests in the window before there is a threshold.
+const MIN_SLOTS: u64 = 5;
+const MIN_REQUESTS: u64 = 10;
+
+/// Latency buckets at the [`QUANTILES`]: a request above is slow.
+pub(crate) type Thresholds = [i16; 4];
+
+/// Dispersion of the bad events of the four SLIs that an operation has of its own.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Dispersions {
+    pub(crate) errors: Dispersion,
+    pub(crate) p50: Dispersion,
+    pub(crate) p95: Dispersion,
+    pub(crate) p99: Dispersion,
+}
+
+snapshot_fields!(Dispersions { errors, p50, p95, p99 });
+
+impl Dispersions {
+    pub(crate) fn close(&mut self, t: Slot) {
+        [&mut self.errors, &mut self.p50, &mut self.p95, &mut self.p99].into_iter().for_each(|d| d.close(t));
+    }
+
+    /// phi of errors, p50, p95, p99.
+    pub(crate) fn phis(&self) -> [f64; 4] {
+        [&self.errors, &self.p50, &self.p95, &self.p99].map(Dispersion::phi)
+    }
+
+    /// Counts one slot's cell, and its slow requests once there are thresholds.
+    pub(crate) fn add(&mut self, t: Slot, cell: &Cell, thresholds: Option<&Thresholds>) {
+        let n = cell.groups.each_ref().map(|g| g.requests);
+        self.errors.add(t, n, cell.groups.each_ref().map(|g| g.bad));
+        if let Some(&[p50, _, p95, p99]) = thresholds {
+            for (dispersion, above) in [(&mut self.p50, p50), (&mut self.p95, p95), (&mut self.p99, p99)] {
+                dispersion.add(t, n, slow(cell, above));
+            }
+        }
+    }
+}
+
+/// Requests above a bucket, per instance group.
+pub(crate) fn slow(cell: &Cell, bucket: i16) -> [u64; 2] {
+    cell.groups.each_ref().map(|g| g.latency.count_above(i32::from(bucket)))
+}
+
+/// Latencies of one slot in the window: eight bytes each, because most operations of a large fleet see a
+/// request every few seconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Entry {
+    /// Seconds since the window's origin.
+    slot: u32,
+    bucket: i16,
+    count: u16,
+}
+
+snapshot_fields!(Entry { slot, bucket, count });
+
+/// One operation of one version.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Stratum {
+    origin: Slot,
+    window: VecDeque<Entry>,
+    recent: SparseHistogram,
+    traffic_slots: u64,
+    pub(crate) thresholds: Option<Thresholds>,
+    pub(crate) kept: DecayedHistogram,
+    pub(crate) dispersions: Dispersions,
+}
+
+snapshot_fields!(Stratum { origin, window, recent, traffic_slots, thresholds, kept, dispersions });
+
+impl Stratum {
+    /// Latencies of the last 300 s.
+    pub(crate) fn recent(&self) -> &SparseHistogram {
+        &self.recent
+    }
+
+    /// Forgets what left the window before slot `t` and renews the thresholds when due.
+    pub(crate) fn begin(&mut self, t: Slot) {
+        while let Some(first) = self.window.front()
+            && self.origin + i64::from(first.slot) < t - WINDOW_S
+        {
+            self.recent.subtract(first.bucket, u32::from(first.count));
+            self.window.pop_front();
+        }
+        renew(&mut self.thresholds, t, self.traffic_slots, || Some(self.recent.clone()));
+    }
+
+    /// Remembers slot `t`; `now` counts the version's slots with traffic, this one included.
+    pub(crate) fn end(&mut self, t: Slot, now: u64, cell: &Cell) {
+        self.dispersions.add(t, cell, self.thresholds.as_ref());
+        let latency = cell.merged().latency;
+        self.kept.add(now, &latency);
+        if self.window.is_empty() {
+            self.origin = t;
+        }
+        let slot = u32::try_from(t - self.origin).unwrap_or(u32::MAX);
+        for (bucket, mut n) in latency.iter() {
+            self.recent.add(bucket, n);
+            while n > 0 {
+                let count = n.min(u32::from(u16::MAX)) as u16;
+                self.window.push_back(Entry { slot, bucket, count });
+                n -= u32::from(count);
+            }
+        }
+        self.traffic_slots += 1;
+    }
+}
+
+/// Sets thresholds from `latencies` when there are enough requests and either none yet or a refresh is due.
+pub(crate) fn renew(
+    thresholds: &mut Option<Thresholds>,
+    t: Slot,
+    traffic_slots: u64,
+    latencies: impl FnOnce() -> Option<SparseHistogram>,
+) {
+    let due = thresholds.is_none() || t % REFRESH_S == 0;
+    if traffic_slots < MIN_SLOTS || !due {
+        return;
+    }
+    let Some(histogram) = latencies() else { return };
+    let total = histogram.total();
+    if total < MIN_REQUESTS {
+        return;
+    }
+    let at = |q| quantile(histogram.iter().map(|(b, n)| (b, f64::from(n))), total as f64, q).unwrap_or(0);
+    *thresholds = Some(QUANTILES.map(at));
+}

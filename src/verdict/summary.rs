@@ -1,0 +1,183 @@
+//! From the judge's state to [`Evidence`]: the numbers that people and gates read.
+
+use std::sync::Arc;
+
+use super::evidence::{Evidence, Flag, Sli, SliEvidence};
+use super::judge::Judge;
+use super::memory::Memory;
+use super::passing::Passing;
+use super::processes::Key;
+use super::stratum::Dispersions;
+use crate::histogram::layout;
+use crate::stats::{degraded_list, ratio_interval, score};
+
+/// False discovery rate of the list of degraded SLIs.
+const LIST_RATE: f64 = 0.1;
+/// Incident size above which a service counts as bursty.
+const BURSTY: f64 = 20.0;
+/// Total variation distance of the operation mixes above which they count as different.
+const MIX_SHIFT: f64 = 0.1;
+/// Seconds of silence after which the candidate counts as silent.
+const SILENT_S: i64 = 15;
+/// Burn of both versions that is called shared.
+const SHARED_BURN: f64 = 5.0;
+
+impl Judge {
+    /// Everything known now.
+    pub fn evidence(&self, memory: &Memory) -> Evidence {
+        let ln_e_bar = self.ln_e_bar();
+        let fail_threshold = self.policy.fail_threshold();
+        let pass_threshold = self.policy.pass_threshold();
+        Evidence {
+            slot: self.last_slot,
+            ln_e_bar,
+            fail_threshold,
+            pass_threshold,
+            score: score(ln_e_bar / fail_threshold, self.passing.fraction(pass_threshold)),
+            requests: self.requests,
+            errors: self.errors,
+            slis: self.sli_evidence(memory),
+            flags: self.flags(memory),
+            requests_needed: self.passing.requests_needed(pass_threshold),
+            incident_size: memory.incident_size(),
+            exemplars: Vec::new(),
+        }
+    }
+
+    /// What to bear in mind, in the order of [`Flag::ALL`].
+    pub fn flags(&self, memory: &Memory) -> Vec<Flag> {
+        Flag::ALL.into_iter().filter(|flag| self.is_set(*flag, memory)).collect()
+    }
+
+    fn is_set(&self, flag: Flag, memory: &Memory) -> bool {
+        let now = self.last_slot + 1;
+        let instances = self.instances.present(now);
+        let burn = |i: usize| {
+            self.errors[i] as f64 > SHARED_BURN * self.policy.error_budget() * self.requests[i] as f64
+        };
+        match flag {
+            Flag::SinglePod => instances == 1,
+            Flag::MixShift => self.mix_distance() > MIX_SHIFT,
+            Flag::OperationsDiffer => self.renamed(),
+            Flag::TooHeterogeneous => {
+                let (factor, _) =
+                    self.spread.unwrap_or_default().margins(instances, memory.heterogeneity.present(now));
+                self.policy.error_ratio * factor > self.policy.pass_error_ratio
+            }
+            Flag::RememberedBaseline => self.gone,
+            Flag::BiasedInput => self.context.biased_input,
+            Flag::BaselineCold => self.baseline_young,
+            Flag::Bursty => memory.incident_size() > BURSTY,
+            Flag::InstancesUnknown => self.requests[0] > 0 && instances == 0,
+            Flag::CandidateSilent => self.silent_s() >= SILENT_S && !self.gone,
+            Flag::LateData => self.context.late_data,
+            Flag::SharedBurn => burn(0) && burn(1),
+            Flag::Degraded => self.degraded(),
+        }
+    }
+
+    /// Total variation distance between the mixes of operations that were compared.
+    fn mix_distance(&self) -> f64 {
+        let each = || self.operations.values().map(|o| o.compared);
+        let [n, m] = each().fold([0, 0], |s, c| [s[0] + c[0], s[1] + c[1]]).map(|v: u64| v.max(1) as f64);
+        0.5 * each().map(|c| (c[0] as f64 / n - c[1] as f64 / m).abs()).sum::<f64>()
+    }
+
+    fn sli_evidence(&self, memory: &Memory) -> Vec<SliEvidence> {
+        let keys: Vec<&Key> = self.weights.each.keys().collect();
+        let ln_e: Vec<f64> = keys.iter().map(|key| self.processes.ln_e(key)).collect();
+        let degraded = degraded_list(&ln_e, LIST_RATE);
+        let mut slis: Vec<SliEvidence> = keys
+            .iter()
+            .enumerate()
+            .map(|(i, key)| self.one(key, ln_e[i], degraded.binary_search(&i).is_ok(), memory))
+            .collect();
+        slis.sort_by(|a, b| {
+            let place = |e: &SliEvidence| e.operation.is_some();
+            place(a)
+                .cmp(&place(b))
+                .then_with(|| if place(a) { b.ln_e.total_cmp(&a.ln_e) } else { a.sli.cmp(&b.sli) })
+        });
+        slis
+    }
+
+    fn one(&self, key: &Key, ln_e: f64, degraded: bool, memory: &Memory) -> SliEvidence {
+        let counts = self.processes.totals(key);
+        let (phi, threshold) = self.scale(key, memory);
+        let pass = Passing::SLIS.iter().position(|sli| *sli == key.sli && key.operation.is_none());
+        SliEvidence {
+            sli: key.sli,
+            operation: key.operation.as_ref().map(|o| o.to_string()),
+            weight: self.weights.each.get(key).copied().unwrap_or(0.0),
+            ln_e,
+            ln_e_pass: pass.map(|i| self.passing.ln_e()[i]),
+            requests: [counts[0] as u64, counts[2] as u64],
+            bad: [counts[1] as u64, counts[3] as u64],
+            ratio: ratio_interval(counts, phi),
+            threshold_seconds: threshold,
+            degraded,
+        }
+    }
+
+    /// Dispersion of an SLI, and its latency threshold in seconds where it is an operation's.
+    fn scale(&self, key: &Key, memory: &Memory) -> (f64, Option<f64>) {
+        let stratum = key.operation.as_ref().and_then(|o| memory.strata.get(o));
+        let own: &Dispersions = stratum.map_or(&memory.dispersions, |s| &s.dispersions);
+        let (dispersion, quantile) = match key.sli {
+            Sli::LatencyP50 => (&own.p50, Some(0)),
+            Sli::LatencyP75 => (&memory.p75, Some(1)),
+            Sli::LatencyP95 => (&own.p95, Some(2)),
+            Sli::LatencyP99 => (&own.p99, Some(3)),
+            Sli::ClientErrors => (&memory.client_errors, None),
+            Sli::ErrorRate | Sli::Guard | Sli::Absolute => (&own.errors, None),
+        };
+        let bucket = quantile.and_then(|q| Some(stratum?.thresholds?[q]));
+        (dispersion.phi().max(1.0), bucket.map(layout::upper_edge_seconds))
+    }
+
+    /// Shares, evidence and starts of all processes, by name: what a trace shows.
+    pub fn trace(&self) -> Vec<(String, f64, f64, Option<i64>)> {
+        let line = |(key, weight): (&Key, &f64)| {
+            (key.name(), *weight, self.processes.ln_e(key), self.processes.start(key))
+        };
+        self.weights.each.iter().map(line).collect()
+    }
+
+    /// ln E of the required SLIs on the way to PASS: errors, p50, p95, p99.
+    pub fn ln_e_pass(&self) -> [f64; 4] {
+        self.passing.ln_e()
+    }
+
+    /// First slot of the latency comparison, once known.
+    pub fn latency_from(&self) -> Option<i64> {
+        self.settling.from
+    }
+
+    /// Whether the baseline counts as gone.
+    pub fn baseline_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// First slot with a candidate request.
+    pub fn first_slot(&self) -> Option<i64> {
+        self.first
+    }
+
+    /// Predicted share above the baseline's median, per operation.
+    pub fn predicted_shares(&self) -> impl Iterator<Item = (&Arc<str>, f64)> {
+        self.operations.iter().map(|(o, state)| (o, state.predicted()))
+    }
+}
+
+impl Memory {
+    /// Remembered errors and requests, decayed.
+    pub fn remembered(&self) -> [f64; 2] {
+        [self.errors, self.requests]
+    }
+
+    /// Incident sizes without instance groups at service level: errors, p50, p75, p95, p99.
+    pub fn incident_sizes_in_time(&self) -> [f64; 5] {
+        let d = &self.dispersions;
+        [&d.errors, &d.p50, &self.p75, &d.p95, &d.p99].map(|d| d.incident_size_in_time())
+    }
+}
