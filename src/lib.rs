@@ -6,4 +6,5 @@ pub mod histogram;
 pub mod model;
 pub mod pipeline;
 pub mod stats;
+pub mod receiver;
 pub mod verdict;

@@ -1,0 +1,156 @@
+//! `KeyValue` and `AnyValue` of OTLP as borrowed views. Only text, whole numbers and the first element of a
+//! list matter to anything that is judged; other kinds are legal (OTLP allows any kind anywhere) and read as
+//! [`Value::Other`].
+//!
+//! Protobuf merges a message that occurs twice. For `AnyValue` this means: a later value replaces an earlier
+//! one, an empty later message leaves the earlier one in place, and a second list is appended to the first.
+
+use super::wire::{BYTES, FIXED64, Fields, VARINT, WalkError, key, numbers};
+
+const KEY: u32 = key(1, BYTES);
+const VALUE: u32 = key(2, BYTES);
+const READ: u32 = numbers([1, 2]);
+
+const TEXT: u32 = key(1, BYTES);
+const BOOL: u32 = key(2, VARINT);
+const INT: u32 = key(3, VARINT);
+const DOUBLE: u32 = key(4, FIXED64);
+const LIST: u32 = key(5, BYTES);
+const MAP: u32 = key(6, BYTES);
+const RAW: u32 = key(7, BYTES);
+/// Index into the string table of profiles; elsewhere its meaning is "absent".
+const TEXT_INDEX: u32 = key(8, VARINT);
+const READ_ANY: u32 = numbers([1, 2, 3, 4, 5, 6, 7, 8]);
+
+const ELEMENT: u32 = key(1, BYTES);
+const READ_LIST: u32 = numbers([1]);
+
+/// The value of an attribute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Value<'a> {
+    /// No attribute, or one without a value.
+    #[default]
+    Absent,
+    /// A string; not necessarily UTF-8.
+    Text(&'a [u8]),
+    /// A whole number.
+    Int(i64),
+    /// The first element of a list: its text, or empty where it is no text; `None` for an empty list.
+    List(Option<&'a [u8]>),
+    /// Anything else.
+    Other,
+}
+
+impl<'a> Value<'a> {
+    /// The text, or that of a list's first element; empty when there is none.
+    pub(super) fn text(self) -> &'a [u8] {
+        match self {
+            Self::Text(text) | Self::List(Some(text)) => text,
+            _ => b"",
+        }
+    }
+
+    /// The number, also where it was sent as text.
+    pub(super) fn number(self) -> Option<i64> {
+        match self {
+            Self::Int(number) => Some(number),
+            Self::Text(text) => std::str::from_utf8(text).ok()?.parse().ok(),
+            _ => None,
+        }
+    }
+
+    /// Whether there is any value but an empty string.
+    pub(super) fn is_present(self) -> bool {
+        !matches!(self, Self::Absent | Self::Text(b""))
+    }
+
+    /// Reads an `AnyValue` into this one.
+    pub(super) fn merge(&mut self, message: &'a [u8]) -> Result<(), WalkError> {
+        self.merge_at(message, true)
+    }
+
+    /// `outermost` is false for the elements of a list: what they nest is not read, only passed over.
+    fn merge_at(&mut self, message: &'a [u8], outermost: bool) -> Result<(), WalkError> {
+        let mut fields = Fields::new(message);
+        while let Some(key) = fields.next_key()? {
+            *self = match key {
+                TEXT => Self::Text(fields.bytes()?),
+                INT => Self::Int(fields.varint()?.cast_signed()),
+                LIST if outermost => {
+                    let first = if let Self::List(first) = *self { first } else { None };
+                    Self::List(first_of_list(first, fields.bytes()?)?)
+                }
+                BOOL | DOUBLE | LIST | MAP | RAW => {
+                    fields.skip(key)?;
+                    Self::Other
+                }
+                TEXT_INDEX => {
+                    fields.skip(key)?;
+                    Self::Absent
+                }
+                _ => {
+                    fields.skip_unknown(key, READ_ANY)?;
+                    continue;
+                }
+            };
+        }
+        Ok(())
+    }
+}
+
+fn first_of_list<'a>(first: Option<&'a [u8]>, list: &'a [u8]) -> Result<Option<&'a [u8]>, WalkError> {
+    let mut first = first;
+    let mut fields = Fields::new(list);
+    while let Some(key) = fields.next_key()? {
+        match key {
+            ELEMENT if first.is_none() => {
+                let mut value = Value::Absent;
+                value.merge_at(fields.bytes()?, false)?;
+                first = Some(value.text());
+            }
+            ELEMENT => fields.skip(key)?,
+            _ => fields.skip_unknown(key, READ_LIST)?,
+        }
+    }
+    Ok(first)
+}
+
+/// Reads a `KeyValue` whose key `select` recognises; the value of any other is passed over.
+#[inline]
+pub(super) fn key_value<'a, T>(
+    message: &'a [u8],
+    select: impl Fn(&'a [u8]) -> Option<T>,
+) -> Result<Option<(T, Value<'a>)>, WalkError> {
+    let mut fields = Fields::new(message);
+    // Nearly every sender writes the key, then the value, then nothing.
+    if fields.next_key()? == Some(KEY) {
+        let name = fields.bytes()?;
+        if fields.next_key()? == Some(VALUE) {
+            let content = fields.bytes()?;
+            if fields.is_empty() {
+                let Some(selected) = select(name) else { return Ok(None) };
+                let mut value = Value::Absent;
+                value.merge(content)?;
+                return Ok(Some((selected, value)));
+            }
+        }
+    }
+    unusual_key_value(message, select)
+}
+
+#[cold]
+fn unusual_key_value<'a, T>(
+    message: &'a [u8],
+    select: impl Fn(&'a [u8]) -> Option<T>,
+) -> Result<Option<(T, Value<'a>)>, WalkError> {
+    let mut fields = Fields::new(message);
+    let (mut name, mut value) = (&b""[..], Value::Absent);
+    while let Some(key) = fields.next_key()? {
+        match key {
+            KEY => name = fields.bytes()?,
+            VALUE => value.merge(fields.bytes()?)?,
+            _ => fields.skip_unknown(key, READ)?,
+        }
+    }
+    Ok(select(name).map(|selected| (selected, value)))
+}

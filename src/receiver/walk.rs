@@ -1,0 +1,293 @@
+//! Reads `ExportTraceServiceRequest` bytes in place and hands on what SLIs need: each resource once, then the
+//! entry spans below it. No message struct is built and nothing is allocated per span; what is not needed is
+//! skipped by its length.
+//!
+//! Whatever prost accepts is accepted here, with the same meaning: the last one of a repeated scalar counts,
+//! sub-messages that occur twice are merged, unknown fields are ignored. Beyond that, invalid UTF-8 is
+//! accepted, and so is anything inside a field that is skipped.
+
+use super::identity::Identity;
+use super::semantics::{Attribute, SpanAttributes};
+use super::settings::WalkSettings;
+use super::tracestate::sampling_weight;
+use super::value::key_value;
+pub use super::wire::WalkError;
+use super::wire::{BYTES, FIXED32, FIXED64, Fields, VARINT, key, numbers};
+use crate::model::{Discard, ResourceView, SpanKind, SpanSink, SpanView, UnixNanos};
+
+/// `ExportTraceServiceRequest.resource_spans`.
+const RESOURCE_SPANS: u32 = key(1, BYTES);
+
+/// Fields of `ResourceSpans`.
+const RESOURCE: u32 = key(1, BYTES);
+const SCOPE_SPANS: u32 = key(2, BYTES);
+
+/// Fields of `ScopeSpans`.
+const SPAN: u32 = key(2, BYTES);
+
+/// Fields of `Span`.
+const TRACE_ID: u32 = key(1, BYTES);
+const SPAN_ID: u32 = key(2, BYTES);
+const TRACE_STATE: u32 = key(3, BYTES);
+const PARENT_ID: u32 = key(4, BYTES);
+const NAME: u32 = key(5, BYTES);
+const KIND: u32 = key(6, VARINT);
+const START: u32 = key(7, FIXED64);
+const END: u32 = key(8, FIXED64);
+const ATTRIBUTE: u32 = key(9, BYTES);
+const DROPPED_ATTRIBUTES: u32 = key(10, VARINT);
+const EVENT: u32 = key(11, BYTES);
+const DROPPED_EVENTS: u32 = key(12, VARINT);
+const LINK: u32 = key(13, BYTES);
+const DROPPED_LINKS: u32 = key(14, VARINT);
+const STATUS: u32 = key(15, BYTES);
+const FLAGS: u32 = key(16, FIXED32);
+const OF_SPAN: u32 = numbers([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
+
+/// `Status.code`.
+const STATUS_CODE: u32 = key(3, VARINT);
+
+/// What a message held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// All spans.
+    pub spans: u64,
+    /// Spans handed on to [`SpanSink::span`].
+    pub entries: u64,
+    /// Spans with a trace, span or parent id of the wrong length: rejected, the sender is told.
+    pub bad_ids: u64,
+    /// Entry spans whose sender dropped attributes and that lack an operation or a status code: the one may
+    /// be the reason for the other.
+    pub attributes_dropped: u64,
+}
+
+/// Reads `message` and hands what it holds to `sink`, in the order of the message. On an error the sink has
+/// seen the part before it; the caller forgets that part.
+pub fn walk_traces<S: SpanSink>(
+    message: &[u8],
+    settings: &WalkSettings,
+    sink: &mut S,
+) -> Result<Counts, WalkError> {
+    let mut walk = Walk { settings, sink, counts: Counts::default() };
+    let mut fields = Fields::new(message);
+    while let Some(key) = fields.next_key()? {
+        match key {
+            RESOURCE_SPANS => walk.resource_spans(fields.bytes()?)?,
+            _ => fields.skip_unknown(key, numbers([1]))?,
+        }
+    }
+    Ok(walk.counts)
+}
+
+struct Walk<'s, S> {
+    settings: &'s WalkSettings,
+    sink: &'s mut S,
+    counts: Counts,
+}
+
+/// The resource of the spans being read; the sink hears of it at the first span, so that an envelope without
+/// spans leaves no trace.
+struct Envelope<'a> {
+    resource: ResourceView<'a>,
+    announced: bool,
+}
+
+impl<S: SpanSink> Walk<'_, S> {
+    /// The Resource may come after the spans, and in pieces: it is looked for first.
+    fn resource_spans(&mut self, message: &[u8]) -> Result<(), WalkError> {
+        let mut identity = Identity::new(self.settings);
+        let mut fields = Fields::new(message);
+        while let Some(key) = fields.next_key()? {
+            match key {
+                RESOURCE => identity.merge(fields.bytes()?)?,
+                SCOPE_SPANS => fields.skip(key)?,
+                _ => fields.skip_unknown(key, numbers([1, 2]))?,
+            }
+        }
+        let mut envelope = Envelope { resource: identity.view(), announced: false };
+        let mut fields = Fields::new(message);
+        while let Some(key) = fields.next_key()? {
+            match key {
+                SCOPE_SPANS => self.scope_spans(&mut envelope, fields.bytes()?)?,
+                _ => fields.skip(key)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn scope_spans(&mut self, envelope: &mut Envelope<'_>, message: &[u8]) -> Result<(), WalkError> {
+        let mut fields = Fields::new(message);
+        while let Some(key) = fields.next_key()? {
+            match key {
+                SPAN => {
+                    let span = fields.bytes()?;
+                    if !envelope.announced {
+                        envelope.announced = true;
+                        self.sink.resource(&envelope.resource);
+                    }
+                    self.span(span)?;
+                }
+                _ => fields.skip_unknown(key, numbers([2]))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn span(&mut self, message: &[u8]) -> Result<(), WalkError> {
+        self.counts.spans += 1;
+        let mut attributes = SpanAttributes::new();
+        let span = RawSpan::read(message, &mut attributes)?;
+        if let Some(reason) = span.discard() {
+            self.counts.bad_ids += u64::from(reason == Discard::BadId);
+            self.sink.discard(reason);
+            return Ok(());
+        }
+        if span.attributes_missed {
+            attributes = SpanAttributes::new();
+            read_attributes(message, &mut attributes)?;
+        }
+        if attributes.is_synthetic() {
+            self.sink.discard(Discard::Synthetic);
+        } else if attributes.is_health_check(self.settings) {
+            self.sink.discard(Discard::Health);
+        } else {
+            self.entry(&span, &attributes);
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, span: &RawSpan<'_>, attributes: &SpanAttributes<'_>) {
+        let operation = attributes.operation(span.name);
+        let (outcome, status) = attributes.outcome(span.status_code);
+        self.counts.entries += 1;
+        if span.dropped_attributes > 0 && !attributes.has_operation_and_code() {
+            self.counts.attributes_dropped += 1;
+        }
+        self.sink.span(&SpanView {
+            operation_head: operation.head,
+            operation_joint: operation.joint,
+            operation_tail: operation.tail,
+            start: UnixNanos(span.start),
+            end: UnixNanos(span.end),
+            outcome,
+            status,
+            weight: sampling_weight(span.trace_state, span.trace_id),
+            trace_id: span.trace_id,
+        });
+    }
+}
+
+/// The fields of a span as they stand, the last of each.
+#[derive(Debug, Default)]
+struct RawSpan<'a> {
+    trace_id: &'a [u8],
+    span_id: &'a [u8],
+    parent_id: &'a [u8],
+    trace_state: &'a [u8],
+    name: &'a [u8],
+    kind: SpanKind,
+    start: u64,
+    end: u64,
+    dropped_attributes: u32,
+    status_code: i32,
+    /// Attributes came while the span was not known to be an entry span, and were skipped.
+    attributes_missed: bool,
+}
+
+impl<'a> RawSpan<'a> {
+    /// Reads the fields; the attributes too if the kind, which senders write before them, says that they
+    /// matter.
+    #[inline]
+    fn read(message: &'a [u8], attributes: &mut SpanAttributes<'a>) -> Result<Self, WalkError> {
+        let mut span = Self::default();
+        let mut fields = Fields::new(message);
+        while let Some(key) = fields.next_key()? {
+            match key {
+                TRACE_ID => span.trace_id = fields.bytes()?,
+                SPAN_ID => span.span_id = fields.bytes()?,
+                TRACE_STATE => span.trace_state = fields.bytes()?,
+                PARENT_ID => span.parent_id = fields.bytes()?,
+                NAME => span.name = fields.bytes()?,
+                KIND => span.kind = kind_of(fields.varint()? as i32),
+                START => span.start = fields.fixed64()?,
+                END => span.end = fields.fixed64()?,
+                ATTRIBUTE if is_entry(span.kind) => read_attribute(fields.bytes()?, attributes)?,
+                ATTRIBUTE => {
+                    span.attributes_missed = true;
+                    fields.skip(key)?;
+                }
+                STATUS => read_status(fields.bytes()?, &mut span.status_code)?,
+                DROPPED_ATTRIBUTES => span.dropped_attributes = fields.varint()? as u32,
+                EVENT | LINK | DROPPED_EVENTS | DROPPED_LINKS | FLAGS => fields.skip(key)?,
+                _ => fields.skip_unknown(key, OF_SPAN)?,
+            }
+        }
+        Ok(span)
+    }
+
+    /// Why the span makes no SLI, as far as its fields tell.
+    fn discard(&self) -> Option<Discard> {
+        let id_fits = |id: &[u8], length| id.is_empty() || id.len() == length;
+        if !(id_fits(self.trace_id, 16) && id_fits(self.span_id, 8) && id_fits(self.parent_id, 8)) {
+            Some(Discard::BadId)
+        } else if !is_entry(self.kind) {
+            Some(Discard::Kind)
+        } else if self.end == 0 {
+            Some(Discard::Unusable)
+        } else {
+            None
+        }
+    }
+}
+
+const fn is_entry(kind: SpanKind) -> bool {
+    matches!(kind, SpanKind::Server | SpanKind::Consumer)
+}
+
+const fn kind_of(number: i32) -> SpanKind {
+    match number {
+        1 => SpanKind::Internal,
+        2 => SpanKind::Server,
+        3 => SpanKind::Client,
+        4 => SpanKind::Producer,
+        5 => SpanKind::Consumer,
+        _ => SpanKind::Unspecified,
+    }
+}
+
+#[inline]
+fn read_attribute<'a>(message: &'a [u8], attributes: &mut SpanAttributes<'a>) -> Result<(), WalkError> {
+    if let Some((attribute, value)) = key_value(message, Attribute::named)? {
+        attributes.set(attribute, value);
+    }
+    Ok(())
+}
+
+/// For a span whose kind came after (some of) its attributes.
+#[cold]
+fn read_attributes<'a>(message: &'a [u8], attributes: &mut SpanAttributes<'a>) -> Result<(), WalkError> {
+    let mut fields = Fields::new(message);
+    while let Some(key) = fields.next_key()? {
+        match key {
+            ATTRIBUTE => read_attribute(fields.bytes()?, attributes)?,
+            _ => fields.skip(key)?,
+        }
+    }
+    Ok(())
+}
+
+fn read_status(message: &[u8], code: &mut i32) -> Result<(), WalkError> {
+    let mut fields = Fields::new(message);
+    while let Some(key) = fields.next_key()? {
+        match key {
+            STATUS_CODE => *code = fields.varint()? as i32,
+            _ => fields.skip_unknown(key, numbers([3]))?,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod tests;

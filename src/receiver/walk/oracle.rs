@@ -1,0 +1,261 @@
+//! A second reading of the same rules, slow and plain, over prost's structs. The walker must see what this
+//! sees wherever prost accepts a message.
+
+use std::collections::HashMap;
+
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, Span};
+
+use super::super::settings::WalkSettings;
+use crate::model::{Discard, Outcome, ResourceView, SamplingWeight, SpanSink, SpanView, StatusSource};
+
+/// What a sink was told, owned.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Told {
+    Resource {
+        texts: [Vec<u8>; 5],
+        process_id: i64,
+        extra: Vec<Vec<u8>>,
+        is_function: bool,
+    },
+    Span {
+        operation: Vec<u8>,
+        times: (u64, u64),
+        outcome: Outcome,
+        status: StatusSource,
+        weight: SamplingWeight,
+        trace_id: Vec<u8>,
+    },
+    Discard(Discard),
+}
+
+/// Keeps all that it is told.
+#[derive(Debug, Default)]
+pub(super) struct Recorder(pub(super) Vec<Told>);
+
+impl SpanSink for Recorder {
+    fn resource(&mut self, r: &ResourceView<'_>) {
+        self.0.push(Told::Resource {
+            texts: [r.namespace, r.service, r.environment, r.version, r.instance].map(<[u8]>::to_vec),
+            process_id: r.process_id,
+            extra: r.extra.iter().map(|v| v.to_vec()).collect(),
+            is_function: r.is_function,
+        });
+    }
+
+    fn span(&mut self, s: &SpanView<'_>) {
+        self.0.push(Told::Span {
+            operation: [s.operation_head, s.operation_joint, s.operation_tail].concat(),
+            times: (s.start.0, s.end.0),
+            outcome: s.outcome,
+            status: s.status,
+            weight: s.weight,
+            trace_id: s.trace_id.to_vec(),
+        });
+    }
+
+    fn discard(&mut self, reason: Discard) {
+        self.0.push(Told::Discard(reason));
+    }
+}
+
+/// What a sink should be told of `request`.
+pub(super) fn told(request: &ExportTraceServiceRequest, settings: &WalkSettings) -> Vec<Told> {
+    let mut all = Vec::new();
+    for envelope in &request.resource_spans {
+        let spans: Vec<&Span> = envelope.scope_spans.iter().flat_map(|s| &s.spans).collect();
+        if !spans.is_empty() {
+            all.push(resource(envelope, settings));
+            all.extend(spans.into_iter().map(|s| span(s, settings)));
+        }
+    }
+    all
+}
+
+struct Attributes<'a>(HashMap<&'a str, &'a AnyValue>);
+
+impl<'a> Attributes<'a> {
+    fn new(list: &'a [KeyValue]) -> Self {
+        static NOTHING: AnyValue = AnyValue { value: None };
+        Self(list.iter().map(|kv| (kv.key.as_str(), kv.value.as_ref().unwrap_or(&NOTHING))).collect())
+    }
+
+    fn value(&self, name: &str) -> Option<&'a Value> {
+        let value = self.0.get(name)?.value.as_ref()?;
+        (!matches!(value, Value::StringValueStrindex(_))).then_some(value)
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        let text = match self.value(name)? {
+            Value::StringValue(s) => s.clone(),
+            Value::ArrayValue(list) => match list.values.first()?.value.as_ref()? {
+                Value::StringValue(s) => s.clone(),
+                _ => return None,
+            },
+            _ => return None,
+        };
+        (!text.is_empty()).then_some(text)
+    }
+
+    fn number(&self, name: &str) -> Option<i64> {
+        match self.value(name)? {
+            Value::IntValue(n) => Some(*n),
+            Value::StringValue(s) => s.parse().ok(),
+            _ => None,
+        }
+    }
+}
+
+fn resource(envelope: &ResourceSpans, settings: &WalkSettings) -> Told {
+    let list = envelope.resource.as_ref().map_or(&[][..], |r| &r.attributes);
+    let a = Attributes::new(list);
+    let first = |names: &[&str]| names.iter().find_map(|n| a.text(n)).unwrap_or_default().into_bytes();
+    let either_spelling = |wanted: &str| {
+        let older = wanted.replace("k8s.pod.label.", "k8s.pod.labels.");
+        // The last of both in the list counts.
+        list.iter().rev().find(|kv| kv.key == wanted || kv.key == older).and_then(|kv| a.text(&kv.key))
+    };
+    let version = settings.version_attributes.iter().find_map(|wanted| {
+        let text = either_spelling(wanted)?;
+        let text = match wanted.as_str() {
+            "k8s.replicaset.name" => {
+                text.strip_prefix(&format!("{}-", a.text("k8s.deployment.name")?))?.to_owned()
+            }
+            "container.image.repo_digests" => text.split('@').next_back()?.to_owned(),
+            _ => text,
+        };
+        (!text.is_empty()).then_some(text)
+    });
+    Told::Resource {
+        texts: [
+            first(&["service.namespace"]),
+            first(&["service.name"]),
+            first(&["deployment.environment.name", "deployment.environment"]),
+            version.unwrap_or_default().into_bytes(),
+            first(&["service.instance.id", "k8s.pod.uid", "container.id", "host.name"]),
+        ],
+        process_id: a.number("process.pid").unwrap_or(0),
+        extra: settings
+            .identity_attributes
+            .iter()
+            .map(|name| either_spelling(name).unwrap_or_default().into_bytes())
+            .collect(),
+        is_function: list.iter().any(|kv| kv.key.starts_with("faas.")),
+    }
+}
+
+fn span(s: &Span, settings: &WalkSettings) -> Told {
+    let a = Attributes::new(&s.attributes);
+    let wrong = |id: &[u8], length| !id.is_empty() && id.len() != length;
+    if wrong(&s.trace_id, 16) || wrong(&s.span_id, 8) || wrong(&s.parent_span_id, 8) {
+        return Told::Discard(Discard::BadId);
+    }
+    if s.kind != 2 && s.kind != 5 {
+        return Told::Discard(Discard::Kind);
+    }
+    if s.end_time_unix_nano == 0 {
+        return Told::Discard(Discard::Unusable);
+    }
+    if matches!(a.text("user_agent.synthetic.type").as_deref(), Some("bot" | "test")) {
+        return Told::Discard(Discard::Synthetic);
+    }
+    let place = ["http.route", "url.path", "http.target"].iter().find_map(|n| a.text(n));
+    let place =
+        place.map_or_else(|| rpc(&a).unwrap_or_default(), |p| p.split('?').next().unwrap().to_owned());
+    let is_health = settings.health_routes.iter().any(|pattern| match pattern.strip_suffix('*') {
+        Some(prefix) => place.starts_with(prefix),
+        None => place == *pattern,
+    });
+    if !place.is_empty() && is_health {
+        return Told::Discard(Discard::Health);
+    }
+    let (outcome, status) = outcome(&a, s.status.as_ref().map_or(0, |s| s.code));
+    Told::Span {
+        operation: operation(&a, &s.name).into_bytes(),
+        times: (s.start_time_unix_nano, s.end_time_unix_nano),
+        outcome,
+        status,
+        weight: super::sampling_weight(s.trace_state.as_bytes(), &s.trace_id),
+        trace_id: s.trace_id.clone(),
+    }
+}
+
+fn rpc(a: &Attributes<'_>) -> Option<String> {
+    let method = a.text("rpc.method")?;
+    match a.text("rpc.service") {
+        Some(service) if !method.contains('/') => Some(format!("{service}/{method}")),
+        _ => Some(method),
+    }
+}
+
+fn operation(a: &Attributes<'_>, name: &str) -> String {
+    let first = |names: &[&str]| names.iter().find_map(|n| a.text(n));
+    if let Some(route) = a.text("http.route") {
+        return match first(&["http.request.method", "http.method"]) {
+            Some(method) => format!("{method} {route}"),
+            None => route,
+        };
+    }
+    if let Some(rpc) = rpc(a) {
+        return rpc;
+    }
+    let Some(destination) = first(&["messaging.destination.template", "messaging.destination.name"]) else {
+        return name.to_owned();
+    };
+    match first(&["messaging.operation.name", "messaging.operation.type", "messaging.operation"]) {
+        Some(action) => format!("{action} {destination}"),
+        None => destination,
+    }
+}
+
+fn outcome(a: &Attributes<'_>, status_code: i32) -> (Outcome, StatusSource) {
+    let http = ["http.response.status_code", "http.status_code"]
+        .iter()
+        .find_map(|n| a.number(n).filter(|code| *code >= 100));
+    let rpc_names =
+        ["rpc.status_code", "rpc.response.status_code", "rpc.grpc.status_code", "rpc.connect_rpc.error_code"];
+    let rpc = rpc_names.iter().find_map(|n| match a.value(n)? {
+        Value::IntValue(n) => Some(n.to_string()),
+        _ => a.text(n),
+    });
+    let source =
+        if http.or(rpc.as_ref().map(|_| 0)).is_some() { StatusSource::Code } else { StatusSource::None };
+    let by_error_type = || match a.value("error.type") {
+        None => Outcome::Good,
+        Some(Value::StringValue(s)) if s.is_empty() => Outcome::Good,
+        Some(_) => Outcome::Bad,
+    };
+    let decided = match (status_code, http, rpc) {
+        (2, ..) => Outcome::Bad,
+        (1, ..) => Outcome::Good,
+        (_, Some(500..), _) => Outcome::Bad,
+        (_, Some(404 | 429 | 499), _) => Outcome::Good,
+        (_, Some(400..), _) => Outcome::ClientError,
+        (_, Some(_), _) => Outcome::Good,
+        (_, None, Some(code)) => match code.to_uppercase().as_str() {
+            "2" | "4" | "12" | "13" | "14" | "15" | "UNKNOWN" | "DEADLINE_EXCEEDED" | "UNIMPLEMENTED"
+            | "INTERNAL" | "UNAVAILABLE" | "DATA_LOSS" => Outcome::Bad,
+            "0" | "1" | "8" | "OK" | "CANCELLED" | "RESOURCE_EXHAUSTED" => Outcome::Good,
+            "3"
+            | "5"
+            | "6"
+            | "7"
+            | "9"
+            | "10"
+            | "11"
+            | "16"
+            | "INVALID_ARGUMENT"
+            | "NOT_FOUND"
+            | "ALREADY_EXISTS"
+            | "PERMISSION_DENIED"
+            | "FAILED_PRECONDITION"
+            | "ABORTED"
+            | "OUT_OF_RANGE"
+            | "UNAUTHENTICATED" => Outcome::ClientError,
+            _ => by_error_type(),
+        },
+        _ => by_error_type(),
+    };
+    (decided, source)
+}

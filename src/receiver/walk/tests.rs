@@ -1,0 +1,369 @@
+//! The walker beside prost, over generated and over damaged messages, and its own rules by example.
+
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{
+    AnyValue, ArrayValue, KeyValue, KeyValueList, any_value::Value,
+};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status, span};
+use proptest::prelude::*;
+use prost::Message;
+
+use super::oracle::{Recorder, Told, told};
+use super::*;
+
+fn settings() -> WalkSettings {
+    WalkSettings {
+        identity_attributes: vec!["k8s.cluster.name".into(), "host.name".into()],
+        ..Default::default()
+    }
+}
+
+fn walked(message: &[u8]) -> Result<(Vec<Told>, Counts), WalkError> {
+    let mut recorder = Recorder::default();
+    let counts = walk_traces(message, &settings(), &mut recorder)?;
+    Ok((recorder.0, counts))
+}
+
+// ---- generated messages ----
+
+const NAMES: &[&str] = &[
+    "service.name",
+    "service.namespace",
+    "service.version",
+    "service.instance.id",
+    "deployment.environment",
+    "deployment.environment.name",
+    "k8s.cluster.name",
+    "host.name",
+    "process.pid",
+    "container.image.tags",
+    "container.image.repo_digests",
+    "k8s.pod.label.pod-template-hash",
+    "k8s.pod.labels.pod-template-hash",
+    "k8s.replicaset.name",
+    "k8s.deployment.name",
+    "faas.name",
+    "http.route",
+    "http.request.method",
+    "http.method",
+    "http.response.status_code",
+    "http.status_code",
+    "url.path",
+    "http.target",
+    "rpc.method",
+    "rpc.service",
+    "rpc.status_code",
+    "rpc.grpc.status_code",
+    "rpc.connect_rpc.error_code",
+    "messaging.destination.name",
+    "messaging.destination.template",
+    "messaging.operation.name",
+    "messaging.operation",
+    "error.type",
+    "user_agent.synthetic.type",
+    "thread.id",
+    "",
+];
+
+const TEXTS: &[&str] = &[
+    "",
+    "GET",
+    "/healthz",
+    "/a?b",
+    "/ready",
+    "shop",
+    "shop-7d4",
+    "a/b",
+    "r@sha256:1",
+    "503",
+    "404",
+    "401",
+    "UNAVAILABLE",
+    "unauthenticated",
+    "test",
+    "é",
+];
+
+fn any_value() -> impl Strategy<Value = AnyValue> {
+    let leaf = prop_oneof![
+        6 => prop::sample::select(TEXTS).prop_map(|s| Some(Value::StringValue(s.into()))),
+        3 => prop_oneof![Just(200), Just(500), Just(429), Just(16), any::<i64>()]
+            .prop_map(|n| Some(Value::IntValue(n))),
+        1 => any::<bool>().prop_map(|b| Some(Value::BoolValue(b))),
+        1 => any::<f64>().prop_map(|f| Some(Value::DoubleValue(f))),
+        1 => Just(Some(Value::BytesValue(vec![1, 255]))),
+        1 => any::<i32>().prop_map(|i| Some(Value::StringValueStrindex(i))),
+        1 => Just(None),
+    ];
+    leaf.prop_map(|value| AnyValue { value }).prop_recursive(3, 12, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4)
+                .prop_map(|values| AnyValue { value: Some(Value::ArrayValue(ArrayValue { values })) }),
+            inner.prop_map(|v| AnyValue {
+                value: Some(Value::KvlistValue(KeyValueList {
+                    values: vec![KeyValue { key: "k".into(), value: Some(v), key_strindex: 0 }]
+                }))
+            }),
+        ]
+    })
+}
+
+fn attributes(most: usize) -> impl Strategy<Value = Vec<KeyValue>> {
+    let one = (
+        prop::sample::select(NAMES),
+        prop::option::weighted(0.95, any_value()),
+        prop_oneof![9 => Just(0), 1 => any::<i32>()],
+    );
+    prop::collection::vec(
+        one.prop_map(|(key, value, key_strindex)| KeyValue { key: key.into(), value, key_strindex }),
+        0..most,
+    )
+}
+
+fn id(length: usize) -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![8 => prop::collection::vec(any::<u8>(), length), 1 => Just(vec![]), 1 => prop::collection::vec(any::<u8>(), 0..20)]
+}
+
+prop_compose! {
+    fn any_span()(
+        trace_id in id(16), span_id in id(8), parent_span_id in id(8),
+        trace_state in prop::sample::select(&["", "ot=th:8", "ot=th:c;rv:ffffffffffffff", "a=b", "ot=th:X"][..]),
+        name in prop::sample::select(TEXTS),
+        kind in prop_oneof![4 => Just(2), 2 => Just(5), 2 => 0..8i32, 1 => any::<i32>()],
+        start in any::<u64>(), end in prop_oneof![9 => any::<u64>(), 1 => Just(0)],
+        attributes in attributes(8),
+        dropped in prop_oneof![Just(0u32), any::<u32>()],
+        events in 0..2usize,
+        status in prop::option::of((prop_oneof![3 => 0..3i32, 1 => any::<i32>()], prop::sample::select(TEXTS))),
+        flags in any::<u32>(),
+    ) -> Span {
+        let event = span::Event { time_unix_nano: 1, name: "exception".into(), attributes: vec![], dropped_attributes_count: 3 };
+        let link = span::Link { trace_id: vec![1; 16], span_id: vec![2; 8], ..Default::default() };
+        Span {
+            trace_id, span_id, parent_span_id, trace_state: trace_state.into(), flags, name: name.into(), kind,
+            start_time_unix_nano: start, end_time_unix_nano: end, attributes, dropped_attributes_count: dropped,
+            events: vec![event; events], dropped_events_count: dropped, links: vec![link; events],
+            dropped_links_count: dropped,
+            status: status.map(|(code, message)| Status { code, message: message.into() }),
+        }
+    }
+}
+
+fn request() -> impl Strategy<Value = ExportTraceServiceRequest> {
+    let scope = prop::collection::vec(any_span(), 0..4).prop_map(|spans| ScopeSpans {
+        spans,
+        schema_url: "s".into(),
+        scope: None,
+    });
+    let resource = prop::option::weighted(
+        0.9,
+        attributes(10).prop_map(|attributes| Resource { attributes, ..Default::default() }),
+    );
+    let envelope = (resource, prop::collection::vec(scope, 0..3)).prop_map(|(resource, scope_spans)| {
+        ResourceSpans { resource, scope_spans, schema_url: String::new() }
+    });
+    prop::collection::vec(envelope, 0..3)
+        .prop_map(|resource_spans| ExportTraceServiceRequest { resource_spans })
+}
+
+// ---- the same message written otherwise ----
+
+/// Rewrites a message so that its meaning stays, or at least prost still accepts it, in ways that encoders do
+/// not write: fields in another order, twice, with keys of needless length, between unknown fields.
+fn rewritten(message: &[u8], depth: u32, dice: &mut impl FnMut(u32) -> u32) -> Vec<u8> {
+    let mut parts = Vec::new();
+    let mut fields = Fields::new(message);
+    while let Ok(Some(key)) = fields.next_key() {
+        let mut part = Vec::new();
+        let before = fields;
+        if fields.skip(key).is_err() {
+            return message.to_vec();
+        }
+        if key & 7 == BYTES {
+            let mut content = before;
+            let content = content.bytes().unwrap();
+            let inner = if depth > 0 && dice(2) == 0 {
+                rewritten(content, depth - 1, dice)
+            } else {
+                content.to_vec()
+            };
+            put_key(key, dice, &mut part);
+            prost::encoding::encode_varint(inner.len() as u64, &mut part);
+            part.extend(inner);
+        } else {
+            put_key(key, dice, &mut part);
+            let raw = before.rest();
+            part.extend(&raw[..raw.len() - fields.rest().len()]);
+        }
+        parts.push(part);
+    }
+    if dice(3) == 0 && !parts.is_empty() {
+        let (from, to) = (dice(parts.len() as u32) as usize, dice(parts.len() as u32) as usize);
+        parts.swap(from, to);
+    }
+    if dice(4) == 0 && !parts.is_empty() {
+        parts.push(parts[dice(parts.len() as u32) as usize].clone());
+    }
+    if dice(4) == 0 {
+        let unknown: [&[u8]; 4] = [
+            &[0xa3, 0x06, 0x08, 1, 0xa4, 0x06],
+            &[0xa8, 0x06, 0x80, 0x01],
+            &[0xa2, 0x06, 2, 9, 9],
+            &[0xa3, 0x06, 0x13, 0x0d, 0, 0, 0, 0, 0x14, 0xa4, 0x06],
+        ];
+        parts.insert(dice(parts.len() as u32 + 1) as usize, unknown[dice(4) as usize].to_vec());
+    }
+    parts.concat()
+}
+
+fn put_key(key: u32, dice: &mut impl FnMut(u32) -> u32, out: &mut Vec<u8>) {
+    if key < 0x80 && dice(8) == 0 {
+        out.extend([key as u8 | 0x80, 0]);
+    } else {
+        prost::encoding::encode_varint(u64::from(key), out);
+    }
+}
+
+// ---- properties ----
+
+/// Whatever prost accepts, the walker accepts and reads alike.
+fn agrees(message: &[u8]) -> Result<bool, TestCaseError> {
+    let Ok(decoded) = ExportTraceServiceRequest::decode(message) else {
+        // No panic, whatever it makes of it.
+        let _ = walked(message);
+        return Ok(false);
+    };
+    let (seen, counts) = walked(message).map_err(|e| TestCaseError::fail(format!("refused: {e}")))?;
+    prop_assert_eq!(&seen, &told(&decoded, &settings()));
+    let spans = decoded.resource_spans.iter().flat_map(|r| &r.scope_spans).map(|s| s.spans.len() as u64);
+    prop_assert_eq!(counts.spans, spans.sum::<u64>());
+    let bad = seen.iter().filter(|t| **t == Told::Discard(Discard::BadId)).count() as u64;
+    prop_assert_eq!(counts.bad_ids, bad);
+    Ok(true)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_prost_writes_is_read_alike(request in request()) {
+        prop_assert!(agrees(&request.encode_to_vec())?);
+    }
+
+    #[test]
+    fn what_prost_accepts_in_another_form_is_read_alike(request in request(), seed in any::<u64>()) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let message = rewritten(&request.encode_to_vec(), 6, &mut |n| random.u32(..n));
+        agrees(&message)?;
+    }
+
+    #[test]
+    fn damaged_messages_are_read_alike_or_refused(
+        request in request(),
+        seed in any::<u64>(),
+    ) {
+        let original = request.encode_to_vec();
+        let mut random = fastrand::Rng::with_seed(seed);
+        for _ in 0..20 {
+            let mut message = original.clone();
+            for _ in 0..random.usize(1..4) {
+                damage(&mut message, &mut random);
+            }
+            agrees(&message)?;
+        }
+    }
+}
+
+fn damage(message: &mut Vec<u8>, random: &mut fastrand::Rng) {
+    if message.is_empty() {
+        return message.push(random.u8(..));
+    }
+    let at = random.usize(..message.len());
+    match random.u32(..6) {
+        0 => message[at] = random.u8(..),
+        1 => message[at] ^= 1 << random.u32(..8),
+        2 => message[at] = message[at].wrapping_add(8),
+        3 => drop(message.remove(at)),
+        4 => message.insert(at, random.u8(..)),
+        _ => message.truncate(at),
+    }
+}
+
+// ---- by example ----
+
+fn server_span(name: &str) -> Span {
+    Span { name: name.into(), kind: 2, start_time_unix_nano: 5, end_time_unix_nano: 9, ..Default::default() }
+}
+
+fn service(name: &str) -> Resource {
+    let value = Some(AnyValue { value: Some(Value::StringValue(name.into())) });
+    let attribute = KeyValue { key: "service.name".into(), value, key_strindex: 0 };
+    Resource { attributes: vec![attribute], ..Default::default() }
+}
+
+fn field(number: u32, content: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    prost::encoding::encode_varint(u64::from(key(number, BYTES)), &mut out);
+    prost::encoding::encode_varint(content.len() as u64, &mut out);
+    out.extend(content);
+    out
+}
+
+#[test]
+fn the_resource_may_follow_its_spans() {
+    let spans = ScopeSpans { spans: vec![server_span("a"), server_span("b")], ..Default::default() };
+    let envelope = [field(2, &spans.encode_to_vec()), field(1, &service("late").encode_to_vec())].concat();
+    let (seen, _) = walked(&field(1, &envelope)).unwrap();
+    assert_eq!(seen.len(), 3);
+    assert!(matches!(&seen[0], Told::Resource { texts, .. } if texts[1] == b"late"));
+}
+
+#[test]
+fn g10_invalid_utf8_costs_nothing() {
+    let mut span = server_span("abcd").encode_to_vec();
+    let at = span.windows(4).position(|w| w == b"abcd").unwrap();
+    span[at] = 0xff;
+    let message = field(1, &field(2, &field(2, &span)));
+    assert!(ExportTraceServiceRequest::decode(message.as_slice()).is_err());
+    let (seen, _) = walked(&message).unwrap();
+    assert!(matches!(&seen[1], Told::Span { operation, .. } if operation == b"\xffbcd"));
+}
+
+#[test]
+fn g11_a_bad_id_costs_its_own_span_only() {
+    let bad = Span { trace_id: vec![1; 15], ..server_span("bad") };
+    let scope = ScopeSpans { spans: vec![bad, server_span("good")], ..Default::default() };
+    let envelope = ResourceSpans { scope_spans: vec![scope], ..Default::default() };
+    let request = ExportTraceServiceRequest { resource_spans: vec![envelope] };
+    let (seen, counts) = walked(&request.encode_to_vec()).unwrap();
+    assert_eq!(seen[1], Told::Discard(Discard::BadId));
+    assert_eq!(counts, Counts { spans: 2, entries: 1, bad_ids: 1, attributes_dropped: 0 });
+}
+
+#[test]
+fn g7_empty_envelopes_leave_no_trace() {
+    let envelope = ResourceSpans { resource: Some(service("s")), ..Default::default() };
+    let request = ExportTraceServiceRequest { resource_spans: vec![envelope] };
+    assert_eq!(walked(&request.encode_to_vec()), Ok((vec![], Counts::default())));
+    assert_eq!(walked(b""), Ok((vec![], Counts::default())));
+}
+
+#[test]
+fn s9_dropped_attributes_are_counted_where_they_may_matter() {
+    let span = Span { dropped_attributes_count: 1, ..server_span("a") };
+    let message = field(1, &field(2, &field(2, &span.encode_to_vec())));
+    assert_eq!(walked(&message).unwrap().1.attributes_dropped, 1);
+}
+
+#[test]
+fn deep_nesting_does_not_overflow_the_stack() {
+    let mut value = Vec::new();
+    for _ in 0..20_000 {
+        value = field(5, &field(1, &value));
+    }
+    let attribute = [field(1, b"error.type"), field(2, &value)].concat();
+    let mut span = server_span("deep").encode_to_vec();
+    span.extend(field(9, &attribute));
+    assert!(walked(&field(1, &field(2, &field(2, &span)))).is_ok());
+}
