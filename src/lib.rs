@@ -5,6 +5,6 @@ pub mod deployment;
 pub mod histogram;
 pub mod model;
 pub mod pipeline;
-pub mod stats;
 pub mod receiver;
+pub mod stats;
 pub mod verdict;

@@ -5,6 +5,7 @@ mod board;
 pub mod clock;
 mod command;
 mod journal;
+pub mod recording;
 
 pub use board::{Board, ServiceBoard, VersionBoard};
 pub use command::{Command, CommandError};

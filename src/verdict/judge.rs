@@ -360,10 +360,7 @@ impl Judge {
                 let own = stratum.map_or(&unknown, |s| &s.dispersions);
                 self.fixed(&memory.dispersions, own, stratum.and_then(|s| s.thresholds), memory)
             }
-            None => {
-                let pooled = &memory.pooled_dispersions;
-                self.fixed(pooled, pooled, memory.pooled_thresholds, memory)
-            }
+            None => self.fixed(&unknown, &unknown, memory.pooled_thresholds, memory),
         };
         let merged = |cell: Option<&Cell>| cell.map(Cell::merged).unwrap_or_default();
         self.state(name)?.pairing.add(t, merged(candidate), merged(baseline), fixed)

@@ -21,9 +21,8 @@ const RECENT_SLOTS: i64 = 10;
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Memory {
     pub(crate) strata: BTreeMap<Arc<str>, Stratum>,
-    /// All operations as one: thresholds and dispersion; histograms are sums over `strata`.
+    /// All operations as one: their histograms are sums over `strata`, their dispersion is the prior.
     pub(crate) pooled_thresholds: Option<Thresholds>,
-    pub(crate) pooled_dispersions: Dispersions,
     /// Service totals: errors and p50, p95, p99 of the operations' own thresholds.
     pub(crate) dispersions: Dispersions,
     pub(crate) p75: Dispersion,
@@ -44,7 +43,6 @@ pub struct Memory {
 snapshot_fields!(Memory {
     strata,
     pooled_thresholds,
-    pooled_dispersions,
     dispersions,
     p75,
     client_errors,
@@ -67,7 +65,6 @@ impl Memory {
             self.last = Some(t);
         }
         self.dispersions.close(t);
-        self.pooled_dispersions.close(t);
         self.p75.close(t);
         self.client_errors.close(t);
         for stratum in self.strata.values_mut() {
@@ -115,7 +112,6 @@ impl Memory {
         let n = all.groups.each_ref().map(|g| g.requests);
         self.dispersions.errors.add(t, n, all.groups.each_ref().map(|g| g.bad));
         self.client_errors.add(t, n, all.groups.each_ref().map(|g| g.client_errors));
-        self.pooled_dispersions.add(t, &all, self.pooled_thresholds.as_ref());
         let (mut tested, mut above) = ([0; 2], [[0; 2]; 4]);
         for (cell, thresholds) in
             seen.iter().filter_map(|(o, cell)| Some((cell, self.strata.get(o)?.thresholds.as_ref()?)))
@@ -184,7 +180,6 @@ impl Memory {
     /// Takes over how bursty the service is from its previous version: kept per service, not per version.
     pub fn inherit_dispersion(&mut self, from: &Self) {
         self.dispersions = from.dispersions.clone();
-        self.pooled_dispersions = from.pooled_dispersions.clone();
         self.p75 = from.p75.clone();
         self.client_errors = from.client_errors.clone();
         for (operation, stratum) in &from.strata {

@@ -9,7 +9,7 @@ use super::evidence::Sli;
 use super::input::{Cell, Cells, pooled};
 use super::memory::{Memory, kept_thresholds};
 use super::policy::Policy;
-use super::stratum::Thresholds;
+use super::stratum::{Dispersions, Thresholds};
 use crate::model::Slot;
 use crate::stats::{Term, lower_bound, upper_bound};
 
@@ -123,7 +123,8 @@ fn remembered(
 }
 
 fn incident_size(memory: &Memory, sli: Sli, renamed: bool) -> f64 {
-    let service = if renamed { &memory.pooled_dispersions } else { &memory.dispersions };
+    let prior = Dispersions::default();
+    let service = if renamed { &prior } else { &memory.dispersions };
     match sli {
         Sli::LatencyP75 => memory.p75.incident_size_in_time(),
         Sli::LatencyP95 => service.p95.incident_size_in_time(),

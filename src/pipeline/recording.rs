@@ -1,0 +1,371 @@
+//! Recorded spans and their judgement: `replay` and the golden tests. Event time is the clock, so there is no
+//! lateness: the whole recording is put into slots first and judged slot by slot afterwards. The order of
+//! spans in the files does not matter, and the same files give the same bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::histogram::layout;
+use crate::model::{
+    Discard, NANOS_PER_SECOND, Outcome, ResourceView, Slot, SpanSink, SpanView, StatusSource, UnixNanos,
+};
+use crate::verdict::{
+    Arm, Cells, Counts, Evidence, InstanceCounts, Judge, Memory, Policy, SlotInput, Verdict,
+};
+
+/// A span further than this from the recording's median end is a clock gone wrong, not traffic.
+const FAR_NANOS: u64 = 86_400 * NANOS_PER_SECOND;
+
+/// One recorded entry span.
+#[derive(Debug, Clone, Copy)]
+struct Recorded {
+    version: u32,
+    operation: u32,
+    instance: u32,
+    start: UnixNanos,
+    end: UnixNanos,
+    outcome: Outcome,
+    status: StatusSource,
+}
+
+/// Strings by number, in order of appearance.
+#[derive(Debug, Default)]
+struct Names {
+    numbers: BTreeMap<Arc<str>, u32>,
+    names: Vec<Arc<str>>,
+}
+
+impl Names {
+    fn number(&mut self, name: &str) -> u32 {
+        if let Some(number) = self.numbers.get(name) {
+            return *number;
+        }
+        let (number, name) = (self.names.len() as u32, Arc::<str>::from(name));
+        self.numbers.insert(Arc::clone(&name), number);
+        self.names.push(name);
+        number
+    }
+}
+
+/// All spans of a recording, as a sink for the walker.
+#[derive(Debug, Default)]
+pub struct Recording {
+    services: Names,
+    versions: Names,
+    operations: Names,
+    instances: Names,
+    spans: Vec<(u32, Recorded)>,
+    /// Service, version and instance of the resource in hand.
+    current: (u32, u32, u32),
+    scratch: String,
+    discarded: BTreeMap<Discard, u64>,
+}
+
+const NO_INSTANCE: u32 = u32::MAX;
+
+impl SpanSink for Recording {
+    fn resource(&mut self, resource: &ResourceView<'_>) {
+        let service = self.services.number(&String::from_utf8_lossy(resource.service));
+        let version = self.versions.number(&String::from_utf8_lossy(resource.version));
+        let instance = if resource.instance.is_empty() {
+            NO_INSTANCE
+        } else {
+            self.instances.number(&String::from_utf8_lossy(resource.instance))
+        };
+        self.current = (service, version, instance);
+    }
+
+    fn span(&mut self, span: &SpanView<'_>) {
+        self.scratch.clear();
+        for part in [span.operation_head, span.operation_joint, span.operation_tail] {
+            self.scratch.push_str(&String::from_utf8_lossy(part));
+        }
+        let (service, version, instance) = self.current;
+        let recorded = Recorded {
+            version,
+            operation: self.operations.number(&self.scratch),
+            instance,
+            start: span.start,
+            end: span.end,
+            outcome: span.outcome,
+            status: span.status,
+        };
+        self.spans.push((service, recorded));
+    }
+
+    fn discard(&mut self, reason: Discard) {
+        *self.discarded.entry(reason).or_default() += 1;
+    }
+}
+
+/// Which part of a recording is judged, and how.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Selection {
+    /// `service.name`; may be left out where the recording has one service with two versions.
+    pub service: Option<String>,
+    /// Version held against; the one whose spans begin first when absent.
+    pub baseline: Option<String>,
+    /// Version being judged; the other one when absent.
+    pub candidate: Option<String>,
+}
+
+/// Why a recording cannot be judged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordingError {
+    /// Nothing to judge.
+    #[error("the recording has no entry span (kind SERVER or CONSUMER)")]
+    Empty,
+    /// A name does not occur.
+    #[error("no span of {what} {name:?}; the recording has {known}")]
+    Unknown {
+        /// "service" or "version".
+        what: &'static str,
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// Several choices are possible.
+    #[error("say which {what} with {flag}; the recording has {known}")]
+    Ambiguous {
+        /// What must be chosen.
+        what: &'static str,
+        /// The flag that chooses.
+        flag: &'static str,
+        /// What there is.
+        known: String,
+    },
+}
+
+/// A judged recording.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcomes {
+    /// `service.name`.
+    pub service: String,
+    /// Version held against.
+    pub baseline: String,
+    /// Version judged.
+    pub candidate: String,
+    /// The first verdict, or `Inconclusive` at the end of the recording.
+    pub verdict: Verdict,
+    /// End of the deciding slot minus the candidate's first start, seconds.
+    pub decided_after_s: Option<f64>,
+    /// The evidence at the decision.
+    pub evidence: Evidence,
+    /// Spans that were judged or remembered, and those left out because their clock is far off.
+    pub spans: [u64; 2],
+}
+
+impl Recording {
+    /// Entry spans recorded.
+    pub fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// Whether there is no entry span.
+    pub fn is_empty(&self) -> bool {
+        self.spans.is_empty()
+    }
+
+    /// Spans that make no SLI, by reason.
+    pub fn discarded(&self) -> &BTreeMap<Discard, u64> {
+        &self.discarded
+    }
+
+    /// Judges the selected service to the first fail or pass or the end. `each` is shown every judged slot.
+    pub fn judge(
+        &self,
+        selection: &Selection,
+        policy: Policy,
+        mut each: impl FnMut(Slot, &Judge, &Memory),
+    ) -> Result<Outcomes, RecordingError> {
+        let arms = self.select(selection)?;
+        let (spans, far) = self.arms(arms);
+        let (slots, first) = self.slots(&spans, arms);
+        let (mut memory, mut judge) = (Memory::default(), Judge::new(policy));
+        let (mut verdict, mut decided) = (Verdict::Pending, None);
+        let range = slots.keys().next().zip(slots.keys().next_back()).map(|(a, b)| *a..=*b);
+        let silence = SlotInput::default();
+        for t in range.into_iter().flatten() {
+            let input = slots.get(&t).unwrap_or(&silence);
+            step(t, &mut memory, &mut judge, input);
+            each(t, &judge, &memory);
+            verdict = judge.verdict(&memory);
+            if matches!(verdict, Verdict::Fail | Verdict::Pass) {
+                decided = Some(t);
+                break;
+            }
+        }
+        if decided.is_none() {
+            verdict = Verdict::Inconclusive;
+        }
+        Ok(Outcomes {
+            service: self.services.names[arms.0 as usize].to_string(),
+            baseline: self.versions.names[arms.1 as usize].to_string(),
+            candidate: self.versions.names[arms.2 as usize].to_string(),
+            verdict,
+            decided_after_s: decided.zip(first).map(|(t, first)| (t + 1) as f64 - first.as_secs_f64()),
+            evidence: judge.evidence(&memory),
+            spans: [spans.len() as u64, far],
+        })
+    }
+
+    /// Numbers of service, baseline and candidate.
+    fn select(&self, selection: &Selection) -> Result<(u32, u32, u32), RecordingError> {
+        let present: BTreeSet<u32> = self.spans.iter().map(|s| s.0).collect();
+        let service =
+            choose("service", "--service", &self.services, &present, selection.service.as_deref(), 1)?[0];
+        let mut first: BTreeMap<u32, UnixNanos> = BTreeMap::new();
+        for (_, span) in self.spans.iter().filter(|s| s.0 == service) {
+            let start = first.entry(span.version).or_insert(span.start);
+            *start = span.start.min(*start);
+        }
+        let versions: BTreeSet<u32> = first.keys().copied().collect();
+        let one = |name: &Option<String>, flag| match name {
+            Some(name) => {
+                choose("version", flag, &self.versions, &versions, Some(name), 1).map(|v| Some(v[0]))
+            }
+            None => Ok(None),
+        };
+        let (baseline, candidate) =
+            (one(&selection.baseline, "--baseline")?, one(&selection.candidate, "--candidate")?);
+        let rest: BTreeSet<u32> =
+            versions.iter().copied().filter(|v| Some(*v) != baseline && Some(*v) != candidate).collect();
+        let missing = usize::from(baseline.is_none()) + usize::from(candidate.is_none());
+        let mut open = choose("version", "--baseline and --candidate", &self.versions, &rest, None, missing)?;
+        open.sort_by_key(|v| first[v]);
+        let mut open = open.into_iter();
+        let baseline = baseline.or_else(|| open.next());
+        match (baseline, candidate.or_else(|| open.next())) {
+            (Some(baseline), Some(candidate)) => Ok((service, baseline, candidate)),
+            _ => Err(RecordingError::Empty),
+        }
+    }
+
+    /// The two versions' spans whose end is near the median end, and the number of the others.
+    fn arms(&self, (service, baseline, candidate): (u32, u32, u32)) -> (Vec<Recorded>, u64) {
+        let of_arms = |(s, span): &(u32, Recorded)| {
+            (*s == service && (span.version == baseline || span.version == candidate)).then_some(*span)
+        };
+        let mut spans: Vec<Recorded> = self.spans.iter().filter_map(of_arms).collect();
+        let mut ends: Vec<UnixNanos> = spans.iter().map(|s| s.end).collect();
+        ends.sort_unstable();
+        let middle = ends.get(ends.len() / 2).copied().unwrap_or_default();
+        let all = spans.len();
+        spans.retain(|s| s.end.0.abs_diff(middle.0) <= FAR_NANOS);
+        let far = (all - spans.len()) as u64;
+        (spans, far)
+    }
+
+    /// Slots in order, and the candidate's first start: the earliest among those that end in its first slot.
+    fn slots(
+        &self,
+        spans: &[Recorded],
+        (_, _, candidate): (u32, u32, u32),
+    ) -> (BTreeMap<Slot, SlotInput>, Option<UnixNanos>) {
+        let own = || spans.iter().filter(|s| s.version == candidate);
+        let first_slot = own().map(|s| s.end.slot()).min();
+        let first = own().filter(|s| Some(s.end.slot()) == first_slot).map(|s| s.start).min();
+        let mut ordinals: BTreeMap<(u32, u32), u32> = BTreeMap::new();
+        let mut counts = [0u32; 2];
+        let mut slots: BTreeMap<Slot, SlotInput> = BTreeMap::new();
+        for span in spans {
+            let is_candidate = span.version == candidate;
+            let ordinal = (span.instance != NO_INSTANCE).then(|| {
+                *ordinals.entry((span.version, span.instance)).or_insert_with(|| {
+                    let next = &mut counts[usize::from(is_candidate)];
+                    *next += 1;
+                    *next - 1
+                })
+            });
+            let input = slots.entry(span.end.slot()).or_default();
+            let censored = !is_candidate && first.is_some_and(|f| span.start < f);
+            self.place(span, ordinal, is_candidate, censored, input);
+        }
+        (slots, first)
+    }
+
+    fn place(
+        &self,
+        span: &Recorded,
+        ordinal: Option<u32>,
+        is_candidate: bool,
+        censored: bool,
+        input: &mut SlotInput,
+    ) {
+        let arm = if is_candidate { &mut input.candidate } else { &mut input.baseline };
+        let bucket = layout::bucket_of_nanos(span.end.since(span.start));
+        arm.status_seen |= span.status == StatusSource::Code;
+        if let Some(ordinal) = ordinal {
+            count_instance(arm, ordinal, span.outcome, bucket);
+        }
+        let cells: &mut Cells = if censored { &mut input.started_before } else { &mut arm.warm };
+        let cell = cells.entry(Arc::clone(&self.operations.names[span.operation as usize])).or_default();
+        count(&mut cell.groups[ordinal.unwrap_or(0) as usize % 2], span.outcome, bucket);
+    }
+}
+
+/// One slot through memory and judge, in the order that keeps evidence predictable.
+pub fn step(t: Slot, memory: &mut Memory, judge: &mut Judge, input: &SlotInput) {
+    let present = !input.baseline.is_silent() || !input.started_before.is_empty();
+    memory.begin(t, present);
+    judge.slot(t, memory, input);
+    let mut seen = input.baseline.warm.clone();
+    for (operation, cell) in &input.started_before {
+        seen.entry(Arc::clone(operation)).or_default().merge(cell);
+    }
+    memory.end(t, &seen, &input.baseline);
+}
+
+fn count(counts: &mut Counts, outcome: Outcome, bucket: i16) {
+    counts.requests += 1;
+    counts.bad += u64::from(outcome == Outcome::Bad);
+    counts.client_errors += u64::from(outcome == Outcome::ClientError);
+    counts.latency.record(bucket);
+}
+
+fn count_instance(arm: &mut Arm, ordinal: u32, outcome: Outcome, bucket: i16) {
+    let at = arm.instances.partition_point(|i| i.ordinal < ordinal);
+    if arm.instances.get(at).is_none_or(|i| i.ordinal != ordinal) {
+        arm.instances.insert(at, InstanceCounts { ordinal, ..Default::default() });
+    }
+    let instance = &mut arm.instances[at];
+    instance.requests += 1;
+    instance.bad += u64::from(outcome == Outcome::Bad);
+    instance.bucket_sum += i64::from(bucket);
+    instance.bucket_squares += i64::from(bucket).pow(2);
+}
+
+/// The number of the name asked for, or all that there are if they are as many as are wanted.
+fn choose(
+    what: &'static str,
+    flag: &'static str,
+    names: &Names,
+    present: &BTreeSet<u32>,
+    asked: Option<&str>,
+    wanted: usize,
+) -> Result<Vec<u32>, RecordingError> {
+    let known = || {
+        let mut list: Vec<String> =
+            present.iter().take(20).map(|n| format!("{:?}", names.names[*n as usize])).collect();
+        if present.len() > 20 {
+            list.push(format!("and {} more", present.len() - 20));
+        }
+        if list.is_empty() { "none".to_owned() } else { list.join(", ") }
+    };
+    if let Some(name) = asked {
+        let number = names.numbers.get(name).filter(|n| present.contains(n));
+        let unknown = || RecordingError::Unknown { what, name: name.to_owned(), known: known() };
+        return number.map(|n| vec![*n]).ok_or_else(unknown);
+    }
+    if wanted == 0 {
+        return Ok(Vec::new());
+    }
+    if present.len() == wanted {
+        return Ok(present.iter().copied().collect());
+    }
+    if present.is_empty() && wanted == 1 && what == "service" {
+        return Err(RecordingError::Empty);
+    }
+    Err(RecordingError::Ambiguous { what, flag, known: known() })
+}
