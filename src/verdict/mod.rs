@@ -24,5 +24,8 @@ pub use evidence::{Evidence, Flag, Sli, SliEvidence, Verdict};
 pub use input::{Arm, Cell, Cells, Counts, InstanceCounts, SlotInput};
 pub use judge::{Context, Judge};
 pub use memory::Memory;
+mod explain;
+mod words;
+pub use explain::{ExplainInput, Waiting, explain};
 pub use policy::Policy;
 pub use processes::{Key, Logged};

@@ -1,0 +1,206 @@
+//! What a deployment is about, decided from what was seen: which version is new, which one it is held
+//! against, which service a caller means, and what an explicit request adds to a deployment that began by
+//! itself.
+
+use super::lifecycle::is_version;
+use super::record::{Deployment, Phase, Request};
+use crate::model::{NANOS_PER_SECOND, ServiceKey, UnixNanos};
+use crate::verdict::Verdict;
+
+/// Seconds between a version's first and last request before it counts as known.
+pub const KNOWN_SECONDS: u64 = 60;
+/// Requests before a version counts as known.
+pub const KNOWN_REQUESTS: u64 = 100;
+/// Seconds after a start without any memory in which no version counts as new.
+pub const FRESH_START_SECONDS: u64 = 120;
+/// Longest service, version or environment that a request may name, in bytes.
+pub const LABEL_BYTES: usize = 256;
+/// Longest url or commit that a request may carry, in bytes.
+pub const LINK_BYTES: usize = 2048;
+
+/// What was seen of one version of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sighting {
+    /// Version label.
+    pub version: String,
+    /// First request.
+    pub first: UnixNanos,
+    /// Last request.
+    pub last: UnixNanos,
+    /// Requests since the first.
+    pub requests: u64,
+    /// Requests in the last 30 minutes.
+    pub requests_30m: u64,
+    /// Whether the store remembers it as known.
+    pub stored: bool,
+}
+
+impl Sighting {
+    /// Whether the version has served long enough to be one to compare with.
+    pub fn is_known(&self) -> bool {
+        let seconds = self.last.since(self.first) / NANOS_PER_SECOND;
+        self.stored || (seconds >= KNOWN_SECONDS && self.requests >= KNOWN_REQUESTS)
+    }
+}
+
+/// Whether `candidate`, at its first sight, starts a deployment: it is new and a known version stands beside
+/// it. `fresh_start` is when the program began without any memory; `None` when it remembers earlier versions.
+pub fn starts_deployment(candidate: &Sighting, service: &[Sighting], fresh_start: Option<UnixNanos>) -> bool {
+    // By its first request, not by the time of asking: what served during the first two minutes is not new
+    // later either, however little of it there is.
+    let may_be_old = fresh_start
+        .is_some_and(|start| candidate.first.since(start) < FRESH_START_SECONDS * NANOS_PER_SECOND);
+    let known_beside = |other: &Sighting| {
+        other.version != candidate.version && is_version(&other.version) && other.is_known()
+    };
+    is_version(&candidate.version) && !candidate.is_known() && !may_be_old && service.iter().any(known_beside)
+}
+
+/// The version to hold `candidate` against: the one with most traffic over the last 30 minutes, else the one
+/// that went away last. Known versions come first, so that two new ones are not measured by each other.
+pub fn choose_baseline<'a>(candidate: &str, service: &'a [Sighting]) -> Option<&'a str> {
+    service
+        .iter()
+        .filter(|s| s.version != candidate && is_version(&s.version))
+        .max_by_key(|s| (s.is_known(), s.requests_30m, s.last, std::cmp::Reverse(&s.version)))
+        .map(|s| s.version.as_str())
+}
+
+/// What became of the baseline that a request names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BaselineMerge {
+    /// None named, or the same.
+    Same,
+    /// Taken over: the comparison begins anew against it.
+    Replaced,
+    /// Another one, but the verdict is there already: the deployment keeps the baseline it was judged by.
+    TooLate,
+}
+
+/// A running deployment and what a request added to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Merged {
+    /// The deployment afterwards.
+    pub deployment: Deployment,
+    /// What became of the named baseline.
+    pub baseline: BaselineMerge,
+    /// Whether anything changed.
+    pub changed: bool,
+}
+
+/// Merges a request with a running deployment of the same service and version. Links that are there already
+/// are replaced: the caller knows better than whoever came first.
+pub fn merge_request(running: &Deployment, request: &Request) -> Merged {
+    let mut deployment = running.clone();
+    if request.url.is_some() {
+        deployment.url.clone_from(&request.url);
+    }
+    if request.commit.is_some() {
+        deployment.commit.clone_from(&request.commit);
+    }
+    let open =
+        running.verdict == Verdict::Pending && matches!(running.phase, Phase::Warming | Phase::Evaluating);
+    let baseline = match &request.baseline {
+        None => BaselineMerge::Same,
+        Some(asked) if running.baseline.as_ref() == Some(asked) => BaselineMerge::Same,
+        Some(asked) if open && is_version(asked) && *asked != running.candidate => {
+            deployment.baseline = Some(asked.clone());
+            BaselineMerge::Replaced
+        }
+        Some(_) => BaselineMerge::TooLate,
+    };
+    let changed = deployment != *running;
+    Merged { deployment, baseline, changed }
+}
+
+/// Why a request cannot be right.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// A required field is empty.
+    #[error("{0} is empty")]
+    Empty(&'static str),
+    /// A field is longer than any label.
+    #[error("{0} is longer than {1} bytes")]
+    TooLong(&'static str, usize),
+    /// A field holds a label that stands for "no version" or "too many versions".
+    #[error("{0} cannot be {1:?}: that is where spans without a usable version are counted")]
+    Reserved(&'static str, String),
+    /// Candidate and baseline are one version.
+    #[error("baseline and version are both {0:?}")]
+    SameVersion(String),
+}
+
+/// Checks the fields of a request that need no knowledge of the services.
+pub fn check_request(request: &Request) -> Result<(), RequestError> {
+    let fields = [
+        ("service", Some(&request.service), LABEL_BYTES),
+        ("version", Some(&request.version), LABEL_BYTES),
+        ("baseline", request.baseline.as_ref(), LABEL_BYTES),
+        ("environment", request.environment.as_ref(), LABEL_BYTES),
+        ("url", request.url.as_ref(), LINK_BYTES),
+        ("commit", request.commit.as_ref(), LINK_BYTES),
+    ];
+    for (name, value, limit) in fields {
+        let Some(value) = value else { continue };
+        if value.len() > limit {
+            return Err(RequestError::TooLong(name, limit));
+        }
+        let is_label = matches!(name, "service" | "version" | "baseline");
+        if is_label && value.is_empty() {
+            return Err(RequestError::Empty(name));
+        }
+        if matches!(name, "version" | "baseline") && !is_version(value) {
+            return Err(RequestError::Reserved(name, value.clone()));
+        }
+    }
+    if request.baseline.as_ref() == Some(&request.version) {
+        return Err(RequestError::SameVersion(request.version.clone()));
+    }
+    Ok(())
+}
+
+/// Which service a caller means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resolution {
+    /// This one.
+    Found(ServiceKey),
+    /// None that was seen; the key it would have by the caller's words.
+    Unknown(ServiceKey),
+    /// Several, in order.
+    Ambiguous(Vec<ServiceKey>),
+}
+
+/// Resolves `name` or `namespace/name`, and an environment where one is given, against the known services.
+pub fn resolve_service<'a>(
+    service: &str,
+    environment: Option<&str>,
+    known: impl IntoIterator<Item = &'a ServiceKey>,
+) -> Resolution {
+    let split = service.split_once('/');
+    let named =
+        |key: &ServiceKey| key.name == service || split == Some((key.namespace.as_str(), key.name.as_str()));
+    let mut matching: Vec<&ServiceKey> = known
+        .into_iter()
+        .filter(|key| named(key) && environment.is_none_or(|wanted| key.environment == wanted))
+        .collect();
+    matching.sort();
+    matching.dedup();
+    match matching.as_slice() {
+        [] => {
+            let (namespace, name) = split.unwrap_or(("", service));
+            let environment = environment.unwrap_or_default().to_owned();
+            Resolution::Unknown(ServiceKey {
+                namespace: namespace.into(),
+                name: name.into(),
+                environment,
+                extra: Vec::new(),
+            })
+        }
+        [one] => Resolution::Found((*one).clone()),
+        several => Resolution::Ambiguous(several.iter().copied().cloned().collect()),
+    }
+}
+
+#[cfg(test)]
+#[path = "choice_tests.rs"]
+mod tests;
