@@ -1,0 +1,424 @@
+//! One request's spans on their way in. A batch collects observations without touching anything shared and
+//! hands them over whole at its commit; dropped without a commit, it never happened.
+//!
+//! Per span there is no lock and no allocation once the series is known: the buffers are recycled, and each
+//! carries a cache of series ids that is checked against the registry's generation once per batch.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use foldhash::fast::RandomState;
+
+use super::intake::Intake;
+use super::registry::{VersionEntry, encode_identity};
+use super::shards::Refused;
+use crate::histogram::layout;
+use crate::model::{
+    Discard, Exemplar, InstanceId, Observation, ResourceView, SamplingWeight, SeriesId, SpanSink, SpanView,
+    UnixNanos,
+};
+
+/// Failed spans of one batch whose trace ids are kept.
+const FAILED_EXEMPLARS: usize = 4;
+/// Series that the cache of one buffer holds; beyond it the registry is asked.
+const CACHED_SERIES: usize = 8_192;
+/// Observations for which a recycled buffer keeps room.
+const KEPT_OBSERVATIONS: usize = 16_384;
+
+/// Recycled between batches of one shard.
+#[derive(Debug, Default)]
+pub(super) struct BatchBuffers {
+    observations: Vec<Observation>,
+    exemplars: Vec<Exemplar>,
+    discarded: [u64; Discard::ALL.len()],
+    sampling_inconsistent: u64,
+    /// Version id and operation bytes to series.
+    series: HashMap<Box<[u8]>, SeriesId, RandomState>,
+    generation: u64,
+    /// Identity and instance of the resource before, to see a repetition.
+    resource: Vec<u8>,
+    scratch: Vec<u8>,
+}
+
+impl BatchBuffers {
+    fn clear(&mut self) {
+        self.observations.clear();
+        self.observations.shrink_to(KEPT_OBSERVATIONS);
+        self.exemplars.clear();
+        self.discarded = Default::default();
+        self.sampling_inconsistent = 0;
+    }
+}
+
+/// The spans of one request. Made by [`Intake::begin`].
+#[derive(Debug)]
+pub struct Batch {
+    intake: Intake,
+    arrival: UnixNanos,
+    /// Taken only when the batch ends.
+    buffers: Option<Box<BatchBuffers>>,
+    current: Option<Sender>,
+    slowest: Option<(i16, Exemplar)>,
+}
+
+/// Whose spans are coming in.
+#[derive(Debug)]
+struct Sender {
+    version: Arc<VersionEntry>,
+    instance: InstanceId,
+}
+
+impl Batch {
+    pub(super) fn new(intake: Intake, arrival: UnixNanos) -> Self {
+        let mut buffers = intake.shards.take_buffers();
+        let generation = intake.registry.generation();
+        if buffers.generation != generation {
+            buffers.series.clear();
+            buffers.generation = generation;
+        }
+        Self { intake, arrival, buffers: Some(buffers), current: None, slowest: None }
+    }
+
+    /// Number of entry spans so far.
+    pub fn len(&self) -> usize {
+        self.buffers.as_ref().map_or(0, |buffers| buffers.observations.len())
+    }
+
+    /// Whether there is no entry span so far.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Hands everything over, or nothing.
+    ///
+    /// # Errors
+    /// [`Refused`] when this worker's log is full or the program is ending; nothing was counted then but
+    /// the refusal.
+    pub fn commit(mut self) -> Result<(), Refused> {
+        let Some(mut buffers) = self.buffers.take() else { return Ok(()) };
+        if let Some((_, slowest)) = self.slowest {
+            buffers.exemplars.push(slowest);
+        }
+        let shards = &self.intake.shards;
+        let outcome = shards.append(&buffers.observations, &buffers.exemplars);
+        let counters = shards.counters();
+        let spans = buffers.observations.len() as u64;
+        match outcome {
+            Ok(()) => {
+                counters.spans.fetch_add(spans, Ordering::Relaxed);
+                counters.add_discarded(&buffers.discarded);
+                if buffers.sampling_inconsistent > 0 {
+                    counters
+                        .sampling_inconsistent
+                        .fetch_add(buffers.sampling_inconsistent, Ordering::Relaxed);
+                }
+            }
+            Err(Refused::QueueFull) => _ = counters.refused_full.fetch_add(spans, Ordering::Relaxed),
+            Err(Refused::ShuttingDown) => _ = counters.refused_shutdown.fetch_add(spans, Ordering::Relaxed),
+        }
+        self.buffers = Some(buffers);
+        outcome
+    }
+
+    /// A span before any resource belongs to the resource without attributes.
+    fn resolve(&mut self, resource: &ResourceView<'_>) {
+        let Some(buffers) = &mut self.buffers else { return };
+        let registry = &self.intake.registry;
+        encode_identity(resource, registry.limits().label_bytes, &mut buffers.scratch);
+        buffers.scratch.extend_from_slice(resource.instance);
+        buffers.scratch.extend_from_slice(&resource.process_id.to_le_bytes());
+        if self.current.is_some() && buffers.scratch == buffers.resource {
+            return;
+        }
+        std::mem::swap(&mut buffers.scratch, &mut buffers.resource);
+        let version = registry.resolve_version(resource, &mut buffers.scratch);
+        let instance = registry.resolve_instance(&version, resource, &mut buffers.scratch);
+        self.current = Some(Sender { version, instance });
+    }
+
+    fn push(&mut self, span: &SpanView<'_>) {
+        let (Some(buffers), Some(sender)) = (&mut self.buffers, &self.current) else { return };
+        let series = series_of(buffers, sender, &self.intake, span);
+        let (weight, weight_known) = match span.weight {
+            SamplingWeight::Known(weight) => (weight as f32, true),
+            SamplingWeight::Unknown => (1.0, false),
+            SamplingWeight::Inconsistent => {
+                buffers.sampling_inconsistent += 1;
+                (1.0, false)
+            }
+        };
+        let observation = Observation {
+            series,
+            instance: sender.instance,
+            start: span.start.min(span.end),
+            end: span.end,
+            arrival: self.arrival,
+            bucket: layout::bucket_of_nanos(span.end.since(span.start)),
+            outcome: span.outcome,
+            status: span.status,
+            skewed: span.end < span.start,
+            weight,
+            weight_known,
+        };
+        buffers.observations.push(observation);
+        note_exemplar(buffers, &mut self.slowest, &observation, span.trace_id);
+    }
+}
+
+/// The series of a span: from the buffer's own cache, else from the registry.
+fn series_of(buffers: &mut BatchBuffers, sender: &Sender, intake: &Intake, span: &SpanView<'_>) -> SeriesId {
+    let key = &mut buffers.scratch;
+    key.clear();
+    key.extend_from_slice(&sender.version.meta.id.0.to_le_bytes());
+    let operation_at = key.len();
+    key.extend_from_slice(span.operation_head);
+    if !span.operation_head.is_empty() && !span.operation_tail.is_empty() {
+        key.extend_from_slice(span.operation_joint);
+    }
+    key.extend_from_slice(span.operation_tail);
+    // Longer names are one series from here on; the registry cuts between characters.
+    key.truncate(operation_at + intake.registry.limits().label_bytes.saturating_add(1));
+    if let Some(series) = buffers.series.get(key.as_slice()) {
+        return *series;
+    }
+    let series = intake.registry.resolve_series(&sender.version, &key[operation_at..]);
+    if buffers.series.len() < CACHED_SERIES {
+        buffers.series.insert(key.as_slice().into(), series);
+    }
+    series
+}
+
+/// Keeps the trace ids of the first failed spans and of the slowest one.
+fn note_exemplar(
+    buffers: &mut BatchBuffers,
+    slowest: &mut Option<(i16, Exemplar)>,
+    observation: &Observation,
+    trace_id: &[u8],
+) {
+    let failed = observation.outcome == crate::model::Outcome::Bad;
+    let slower = slowest.is_none_or(|(bucket, _)| observation.bucket > bucket);
+    if !(failed && buffers.exemplars.len() < FAILED_EXEMPLARS || !failed && slower) {
+        return;
+    }
+    let Ok(trace_id) = trace_id.try_into() else { return };
+    let exemplar = Exemplar { series: observation.series, end: observation.end, trace_id, failed };
+    if failed {
+        buffers.exemplars.push(exemplar);
+    } else {
+        *slowest = Some((observation.bucket, exemplar));
+    }
+}
+
+impl SpanSink for Batch {
+    fn resource(&mut self, resource: &ResourceView<'_>) {
+        self.resolve(resource);
+    }
+
+    fn span(&mut self, span: &SpanView<'_>) {
+        if self.current.is_none() {
+            self.resolve(&ResourceView::default());
+        }
+        self.push(span);
+    }
+
+    fn discard(&mut self, reason: Discard) {
+        if let Some(buffers) = &mut self.buffers {
+            buffers.discarded[reason as usize] += 1;
+        }
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        if let Some(mut buffers) = self.buffers.take() {
+            buffers.clear();
+            self.intake.shards.return_buffers(buffers);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Outcome, StatusSource};
+    use crate::pipeline::{Drained, Registry, RegistryLimits, Shards};
+
+    fn door(capacity: usize) -> Intake {
+        Intake::new(Arc::new(Registry::new(RegistryLimits::default())), Arc::new(Shards::new(2, capacity)))
+    }
+
+    fn resource(version: &str) -> ResourceView<'_> {
+        ResourceView { service: b"shop", version: version.as_bytes(), ..ResourceView::default() }
+    }
+
+    fn span(operation: &str, start: u64, end: u64, outcome: Outcome) -> SpanView<'_> {
+        SpanView {
+            operation_head: b"GET",
+            operation_joint: b" ",
+            operation_tail: operation.as_bytes(),
+            start: UnixNanos(start),
+            end: UnixNanos(end),
+            outcome,
+            status: StatusSource::Code,
+            weight: SamplingWeight::Unknown,
+            trace_id: &[7; 16],
+        }
+    }
+
+    fn fill(batch: &mut Batch, version: &str, spans: usize) {
+        batch.resource(&resource(version));
+        for _ in 0..spans {
+            batch.span(&span("/", 10, 20, Outcome::Good));
+        }
+    }
+
+    fn drain(door: &Intake) -> Drained {
+        let mut drained = Drained::default();
+        door.shards.drain(&mut drained);
+        drained
+    }
+
+    #[test]
+    fn a_span_becomes_an_observation() {
+        let door = door(100);
+        let mut batch = door.begin(UnixNanos(99));
+        batch.resource(&resource("v1"));
+        batch.span(&span("/a", 1_000, 2_000_001_000, Outcome::Bad));
+        batch.span(&SpanView { weight: SamplingWeight::Known(4.0), ..span("/b", 50, 20, Outcome::Good) });
+        batch.discard(Discard::Kind);
+        batch.commit().unwrap();
+        let drained = drain(&door);
+        let all: Vec<_> = drained.observations().copied().collect();
+        assert_eq!((all[0].bucket, all[0].arrival, all[0].skewed), (31, UnixNanos(99), false));
+        assert_eq!((all[1].start, all[1].end, all[1].skewed), (UnixNanos(20), UnixNanos(20), true));
+        assert_eq!((all[1].bucket, all[1].weight, all[1].weight_known), (layout::LOWEST, 4.0, true));
+        assert_eq!(&*door.registry.series(all[0].series).unwrap().operation, "GET /a");
+        assert_eq!(door.shards.counters().discarded(Discard::Kind), 1);
+        assert_eq!(drained.exemplars.len(), 2);
+        assert!(drained.exemplars[0].failed && !drained.exemplars[1].failed);
+    }
+
+    #[test]
+    fn operations_are_joined_only_where_both_parts_are_there() {
+        let door = door(100);
+        let mut batch = door.begin(UnixNanos(0));
+        for (head, joint, tail, expected) in [
+            ("GET", " ", "/a", "GET /a"),
+            ("", " ", "/a", "/a"),
+            ("GET", " ", "", "GET"),
+            ("shop.Cart", "/", "Add", "shop.Cart/Add"),
+            ("", "", "", ""),
+        ] {
+            batch.span(&SpanView {
+                operation_head: head.as_bytes(),
+                operation_joint: joint.as_bytes(),
+                operation_tail: tail.as_bytes(),
+                ..span("", 1, 2, Outcome::Good)
+            });
+            let series = batch.buffers.as_ref().unwrap().observations.last().unwrap().series;
+            assert_eq!(&*door.registry.series(series).unwrap().operation, expected);
+        }
+        let meta = door.registry.version(batch.current.as_ref().unwrap().version.meta.id).unwrap();
+        assert_eq!(meta.key.service.name, crate::pipeline::UNKNOWN_SERVICE);
+    }
+
+    #[test]
+    fn a_dropped_or_refused_batch_leaves_no_trace() {
+        let door = door(10);
+        let mut batch = door.begin(UnixNanos(0));
+        fill(&mut batch, "v1", 3);
+        batch.discard(Discard::Health);
+        drop(batch);
+        assert!(drain(&door).is_empty());
+        let mut batch = door.begin(UnixNanos(0));
+        fill(&mut batch, "v1", 8);
+        batch.commit().unwrap();
+        let mut batch = door.begin(UnixNanos(0));
+        fill(&mut batch, "v1", 3);
+        batch.discard(Discard::Health);
+        assert_eq!(batch.commit(), Err(Refused::QueueFull));
+        let mut batch = door.begin(UnixNanos(0));
+        fill(&mut batch, "v1", 2);
+        batch.commit().unwrap();
+        assert_eq!(drain(&door).len(), 10);
+        let counters = door.shards.counters();
+        assert_eq!(counters.discarded(Discard::Health), 0);
+        assert_eq!(counters.refused_full.load(Ordering::Relaxed), 3);
+        door.close();
+        let mut batch = door.begin(UnixNanos(0));
+        fill(&mut batch, "v1", 1);
+        assert_eq!(batch.commit(), Err(Refused::ShuttingDown));
+        assert_eq!(counters.spans.load(Ordering::Relaxed), 10);
+    }
+
+    #[test]
+    fn an_empty_log_takes_a_batch_larger_than_itself() {
+        let door = door(10);
+        let mut batch = door.begin(UnixNanos(0));
+        fill(&mut batch, "v1", 25);
+        batch.commit().unwrap();
+        assert_eq!(drain(&door).len(), 25);
+    }
+
+    #[test]
+    fn ids_cached_before_a_retirement_are_not_used_after_it() {
+        let door = door(100);
+        let series = || {
+            let mut batch = door.begin(UnixNanos(0));
+            fill(&mut batch, "v1", 1);
+            batch.commit().unwrap();
+            drain(&door).observations().next().unwrap().series
+        };
+        let before = series();
+        assert_eq!(series(), before);
+        door.registry.retire_version(door.registry.series(before).unwrap().version);
+        let after = series();
+        assert_ne!(after, before);
+        assert!(door.registry.series(after).is_some());
+    }
+
+    /// Scenario: four threads commit while one drains. Guarantees: what was committed is drained exactly
+    /// once, what was refused never.
+    #[test]
+    fn nothing_is_lost_or_doubled_under_concurrency() {
+        let door = door(500);
+        let done = std::sync::atomic::AtomicUsize::new(0);
+        let mut taken = HashMap::<u64, u64>::new();
+        let committed = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..4_u64)
+                .map(|worker| {
+                    let (door, done) = (&door, &done);
+                    scope.spawn(move || {
+                        let mut committed = Vec::new();
+                        for n in 0..400 {
+                            let id = worker * 1_000 + n;
+                            let mut batch = door.begin(UnixNanos(id));
+                            fill(&mut batch, ["v1", "v2", "v3"][(id % 3) as usize], 1 + (id % 40) as usize);
+                            if batch.commit().is_ok() {
+                                committed.push((id, 1 + id % 40));
+                            }
+                        }
+                        done.fetch_add(1, Ordering::SeqCst);
+                        committed
+                    })
+                })
+                .collect();
+            let mut drained = Drained::default();
+            loop {
+                let last = done.load(Ordering::SeqCst) == 4;
+                door.shards.drain(&mut drained);
+                for observation in drained.observations() {
+                    *taken.entry(observation.arrival.0).or_default() += 1;
+                }
+                if last {
+                    break;
+                }
+            }
+            workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect::<HashMap<_, _>>()
+        });
+        assert_eq!(taken, committed);
+        let spans: u64 = committed.values().sum();
+        assert_eq!(door.shards.counters().spans.load(Ordering::Relaxed), spans);
+    }
+}

@@ -1,0 +1,207 @@
+//! The hand-over from the workers to the evaluator. Each worker thread appends whole batches to a shard of
+//! its own, a bounded log under a mutex that is locked once per batch; the evaluator takes everything by
+//! swapping buffers. What was appended is taken exactly once.
+//!
+//! A log rather than counters: lateness, warm-up and the choice of the cell need what only the evaluator
+//! knows, and 48 bytes a span for one tick are cheap.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::batch::BatchBuffers;
+use crate::model::{Discard, Exemplar, Observation};
+
+/// Spans that one shard holds between two ticks of the evaluator, unless told otherwise.
+pub const DEFAULT_SHARD_CAPACITY: usize = 262_144;
+/// Exemplars that one shard holds between two ticks.
+const EXEMPLARS_PER_SHARD: usize = 1_024;
+/// Idle batch buffers kept per shard; more are freed.
+const POOL_PER_SHARD: usize = 8;
+
+/// Why a batch was not taken. Nothing of it is counted; the sender should try again later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The evaluator is behind: the log of this worker is full.
+    #[error("ingest queue full")]
+    QueueFull,
+    /// The program is ending.
+    #[error("shutting down")]
+    ShuttingDown,
+}
+
+impl Refused {
+    /// The word used as a metric label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::ShuttingDown => "shutting_down",
+        }
+    }
+}
+
+/// Totals of the intake. Monotone; only committed batches count, but for the refusals.
+#[derive(Debug, Default)]
+pub struct IntakeCounters {
+    discarded: [AtomicU64; Discard::ALL.len()],
+    /// Entry spans handed to the evaluator.
+    pub spans: AtomicU64,
+    /// Entry spans of batches that were refused because the log was full.
+    pub refused_full: AtomicU64,
+    /// Entry spans of batches that were refused at the end of the program.
+    pub refused_shutdown: AtomicU64,
+    /// Spans whose sampling threshold was malformed or contradicted their randomness.
+    pub sampling_inconsistent: AtomicU64,
+    /// Exemplars that found no room.
+    pub exemplars_dropped: AtomicU64,
+}
+
+impl IntakeCounters {
+    /// Spans of committed batches that make no SLI, for this reason.
+    pub fn discarded(&self, reason: Discard) -> u64 {
+        self.discarded[reason as usize].load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add_discarded(&self, by_reason: &[u64; Discard::ALL.len()]) {
+        for (total, more) in self.discarded.iter().zip(by_reason) {
+            if *more > 0 {
+                total.fetch_add(*more, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// The shards. One per worker thread; threads beyond that share.
+#[derive(Debug)]
+pub struct Shards {
+    shards: Box<[Shard]>,
+    capacity: usize,
+    counters: IntakeCounters,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    log: Mutex<Log>,
+    pool: Mutex<Vec<Box<BatchBuffers>>>,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    observations: Vec<Observation>,
+    exemplars: Vec<Exemplar>,
+    closed: bool,
+}
+
+/// What the evaluator took. Keep it between ticks: its buffers are swapped with those of the shards.
+#[derive(Debug, Default)]
+pub struct Drained {
+    logs: Vec<Vec<Observation>>,
+    /// Trace ids of failed and slow spans.
+    pub exemplars: Vec<Exemplar>,
+}
+
+impl Drained {
+    /// What was committed since the drain before, in the order of its commits per worker.
+    pub fn observations(&self) -> impl Iterator<Item = &Observation> {
+        self.logs.iter().flatten()
+    }
+
+    /// Number of observations.
+    pub fn len(&self) -> usize {
+        self.logs.iter().map(Vec::len).sum()
+    }
+
+    /// Whether nothing was committed since the drain before.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Shards {
+    /// As many shards as there are worker threads, each for `capacity` spans between two drains.
+    pub fn new(workers: usize, capacity: usize) -> Self {
+        let shards = (0..workers.max(1)).map(|_| Shard::default()).collect();
+        Self { shards, capacity, counters: IntakeCounters::default() }
+    }
+
+    /// Totals of the intake.
+    pub fn counters(&self) -> &IntakeCounters {
+        &self.counters
+    }
+
+    /// Spans waiting for the evaluator, over all shards.
+    pub fn waiting(&self) -> usize {
+        self.shards.iter().map(|shard| lock(&shard.log).observations.len()).sum()
+    }
+
+    /// Takes everything that was committed. What `out` held before is gone.
+    pub fn drain(&self, out: &mut Drained) {
+        out.exemplars.clear();
+        out.logs.resize_with(self.shards.len(), Vec::new);
+        for (shard, buffer) in self.shards.iter().zip(&mut out.logs) {
+            buffer.clear();
+            // A batch larger than the log is taken when the log is empty; do not keep its memory for ever.
+            buffer.shrink_to(self.capacity);
+            let mut log = lock(&shard.log);
+            std::mem::swap(&mut log.observations, buffer);
+            out.exemplars.append(&mut log.exemplars);
+        }
+    }
+
+    /// Refuses every batch from now on. When this returns, a drain takes the last that was committed.
+    pub fn close(&self) {
+        for shard in &self.shards {
+            lock(&shard.log).closed = true;
+        }
+    }
+
+    /// Buffers for a batch of this thread.
+    pub(super) fn take_buffers(&self) -> Box<BatchBuffers> {
+        lock(&self.mine().pool).pop().unwrap_or_default()
+    }
+
+    /// Gives buffers back; they have to be clear.
+    pub(super) fn return_buffers(&self, buffers: Box<BatchBuffers>) {
+        let mut pool = lock(&self.mine().pool);
+        if pool.len() < POOL_PER_SHARD {
+            pool.push(buffers);
+        }
+    }
+
+    /// Appends a batch whole, or nothing of it. An empty log takes a batch of any size: a batch is bounded
+    /// by the largest message, and one that never fitted would be sent again for ever.
+    pub(super) fn append(&self, observations: &[Observation], exemplars: &[Exemplar]) -> Result<(), Refused> {
+        let mut log = lock(&self.mine().log);
+        if log.closed {
+            return Err(Refused::ShuttingDown);
+        }
+        if !log.observations.is_empty() && log.observations.len() + observations.len() > self.capacity {
+            return Err(Refused::QueueFull);
+        }
+        log.observations.extend_from_slice(observations);
+        let room = EXEMPLARS_PER_SHARD.saturating_sub(log.exemplars.len()).min(exemplars.len());
+        log.exemplars.extend_from_slice(&exemplars[..room]);
+        drop(log);
+        if room < exemplars.len() {
+            self.counters.exemplars_dropped.fetch_add((exemplars.len() - room) as u64, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn mine(&self) -> &Shard {
+        &self.shards[thread_ordinal() % self.shards.len()]
+    }
+}
+
+/// 0 for the first thread that asks, 1 for the second, and so on.
+fn thread_ordinal() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static ORDINAL: usize = NEXT.fetch_add(1, Ordering::Relaxed);
+    }
+    ORDINAL.with(|ordinal| *ordinal)
+}
+
+/// A panic while a log was held leaves a log that is still whole: appends and swaps do not stop half-way.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# All tests: Rust, then the Python end-to-end tests against the release binary.
+#
+#   tests/run.sh          everything; as root it installs what is missing (apt-get, pip)
+#   tests/run.sh --fast   Rust only
+#
+# The last line is "N passed, N failed". Where CI is set a missing tool is a failure; elsewhere it is a loud skip.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+fast=no
+case "${1:-}" in
+  --fast) fast=yes ;;
+  "") ;;
+  *) echo "usage: tests/run.sh [--fast]" >&2; exit 3 ;;
+esac
+
+venv=target/e2e-venv
+results=$(mktemp)
+trap 'rm -f "$results"' EXIT
+passed=0
+failed=0
+
+# Adds one failure that is no test's own: a build, a tool, a harness that did not come to its end.
+broken() {
+  echo "FAILED: $1" >&2
+  failed=$((failed + 1))
+}
+
+missing() {
+  if [ -n "${CI:-}" ]; then
+    broken "$1"
+  else
+    printf '\n*** SKIPPED: %s ***\n\n' "$1" >&2
+  fi
+}
+
+rust_tests() {
+  cargo test --locked --no-fail-fast 2>&1 | tee "$results"
+  local status=${PIPESTATUS[0]} p f
+  read -r p f < <(awk '/^test result:/ { for (i = 1; i < NF; i++) { if ($(i + 1) ~ /^passed/) p += $i; if ($(i + 1) ~ /^failed/) f += $i } } END { print p + 0, f + 0 }' "$results")
+  passed=$((passed + p))
+  failed=$((failed + f))
+  if [ "$status" -ne 0 ] && [ "$f" -eq 0 ]; then
+    broken "cargo test ended with $status and no failed test (does it compile?)"
+  fi
+}
+
+install_tools() {
+  local packages=()
+  command -v prometheus >/dev/null && command -v promtool >/dev/null || packages+=(prometheus)
+  python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3 python3-venv)
+  if [ "${#packages[@]}" -gt 0 ] && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+    echo "installing ${packages[*]}"
+    # A machine that tests needs the programs, not their services.
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+  fi
+  command -v prometheus >/dev/null || missing "prometheus is not installed: the real scrape and promtool's checks"
+}
+
+python_environment() {
+  if [ -x "$venv/bin/python" ] && cmp -s tests/e2e/requirements.txt "$venv/requirements.txt"; then
+    return 0
+  fi
+  rm -rf "$venv"
+  python3 -m venv "$venv" \
+    && "$venv/bin/pip" install -q --disable-pip-version-check -r tests/e2e/requirements.txt \
+    && cp tests/e2e/requirements.txt "$venv/requirements.txt"
+}
+
+python_tests() {
+  if ! cargo build --locked --release; then
+    broken "the release build"
+    return
+  fi
+  if ! python_environment; then
+    missing "the Python SDK could not be installed: all end-to-end tests"
+    return
+  fi
+  "$venv/bin/python" tests/e2e/run.py 2>&1 | tee "$results"
+  local p f
+  read -r p f < <(sed -n 's/^python result: \([0-9]*\) passed; \([0-9]*\) failed.*/\1 \2/p' "$results" | tail -1)
+  if [ -z "${p:-}" ]; then
+    broken "the end-to-end tests did not come to their end"
+    return
+  fi
+  passed=$((passed + p))
+  failed=$((failed + f))
+}
+
+# First, so that the Rust tests that want promtool find it.
+[ "$fast" = yes ] || install_tools
+rust_tests
+[ "$fast" = yes ] || python_tests
+
+echo
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
