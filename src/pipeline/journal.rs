@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::deployment::{Action, Deployment};
-use crate::model::{UnixNanos, VersionKey};
+use crate::model::{ServiceKey, UnixNanos, VersionKey};
 
 /// What one evaluation changed. Committed as a whole or not at all.
 #[derive(Debug, Clone, Default)]
@@ -17,8 +17,19 @@ pub struct Commit {
     pub actions: Vec<Action>,
     /// Versions seen long enough to count as known from now on.
     pub known_versions: Vec<VersionKey>,
-    /// A state snapshot, when one was due.
-    pub snapshot: Option<Vec<u8>>,
+    /// State snapshots of the services for which one was due.
+    pub snapshots: Vec<ServiceSnapshot>,
+}
+
+/// The state of one service as bytes ([`crate::model::snapshot`]).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceSnapshot {
+    /// Which service.
+    pub service: ServiceKey,
+    /// When it was made.
+    pub at: UnixNanos,
+    /// The state.
+    pub bytes: Vec<u8>,
 }
 
 impl Commit {
@@ -27,15 +38,15 @@ impl Commit {
         self.deployments.is_empty()
             && self.actions.is_empty()
             && self.known_versions.is_empty()
-            && self.snapshot.is_none()
+            && self.snapshots.is_empty()
     }
 }
 
 /// What was kept, read back at start.
 #[derive(Debug, Clone, Default)]
 pub struct Restored {
-    /// The newest state snapshot and when it was made.
-    pub snapshot: Option<(UnixNanos, Vec<u8>)>,
+    /// The newest state snapshot of every service.
+    pub snapshots: Vec<ServiceSnapshot>,
     /// Deployments that are not over, and the latest ended ones.
     pub deployments: Vec<Arc<Deployment>>,
     /// Versions that count as known.

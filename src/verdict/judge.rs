@@ -568,6 +568,11 @@ impl Judge {
         !self.after.is_empty() && self.after.ln_average(&self.weights.each) >= self.policy.fail_threshold()
     }
 
+    /// The last slot that was judged.
+    pub fn last_slot(&self) -> Slot {
+        self.last_slot
+    }
+
     /// Seconds since the candidate's last request, as of the last slot.
     pub fn silent_s(&self) -> i64 {
         if self.first.is_some() { self.last_slot - self.last_traffic } else { 0 }

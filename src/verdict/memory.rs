@@ -11,6 +11,7 @@ use super::heterogeneity::Heterogeneity;
 use super::input::{Arm, Cells, pooled, totals};
 use super::stratum::{Dispersions, QUANTILES, Stratum, Thresholds, renew, slow};
 use crate::histogram::{SparseHistogram, layout};
+use crate::stats::upper_bound;
 use crate::model::Slot;
 use crate::model::snapshot::snapshot_fields;
 
@@ -170,6 +171,20 @@ impl Memory {
         self.strata.values().for_each(|s| all.merge(s.recent()));
         let at = |q| all.quantile(q).map(layout::midpoint_seconds);
         Some([at(0.5)?, at(0.95)?, at(0.99)?])
+    }
+
+    /// Instances with traffic in the last minute before slot `t`; 0 where none is named.
+    pub fn instances_present(&self, t: Slot) -> u64 {
+        self.heterogeneity.present(t) as u64
+    }
+
+    /// Whether an error count looks like what is remembered: below an upper bound of the remembered rate
+    /// and of twice the error budget.
+    pub fn is_usual(&self, [requests, errors]: [u64; 2], error_budget: f64) -> bool {
+        let level = if self.requests > 0.0 { upper_bound(self.errors, self.requests, 2.0) } else { 0.0 };
+        let expected = requests as f64 * level.max(2.0 * error_budget);
+        // Three standard deviations of a Poisson count, so that one stray error does not read as "still bad".
+        requests > 0 && errors as f64 <= expected + 3.0 * expected.max(1.0).sqrt()
     }
 
     /// Estimated incident size of the version's errors.

@@ -1,0 +1,232 @@
+//! The evaluator as a plain struct: spans and commands in, commits and a [`Board`] out, time as an argument.
+//! One thread owns it (see [`super::evaluator`]); simulations drive it directly.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::board::{Board, ServiceBoard};
+use super::journal::{Commit, Restored};
+use super::registry::{Registry, SeriesMeta};
+use super::service::Service;
+use super::shards::Drained;
+use super::slots::named;
+use crate::deployment::{Deployment, Mode};
+use crate::model::{DeploymentId, Exemplar, InstanceId, SeriesId, ServiceKey, UnixNanos, VersionId};
+use crate::verdict::Policy;
+use crate::window::LatenessSettings;
+
+/// Ended deployments kept for readers; older ones are in the store.
+const ENDED_KEPT: usize = 200;
+/// Deployments judged at the same time; more wait for one to end.
+pub(super) const JUDGED_AT_ONCE: usize = 200;
+/// Seconds between state snapshots of a service that is being judged, and of one that is not.
+const SNAPSHOT_S: u64 = 10;
+const QUIET_SNAPSHOT_S: u64 = 300;
+
+/// Policies by service, as they are configured now. A reload changes what later deployments get.
+pub trait Policies: Send + Sync {
+    /// Policy and mode for a service.
+    fn resolve(&self, service: &ServiceKey) -> (Policy, Mode);
+}
+
+impl<F: Fn(&ServiceKey) -> (Policy, Mode) + Send + Sync> Policies for F {
+    fn resolve(&self, service: &ServiceKey) -> (Policy, Mode) {
+        self(service)
+    }
+}
+
+/// What the engine is built from.
+pub struct EngineParts {
+    /// Names behind the ids of observations.
+    pub registry: Arc<Registry>,
+    /// Policies by service.
+    pub policies: Arc<dyn Policies>,
+    /// How long slots stay open.
+    pub lateness: LatenessSettings,
+    /// Seconds after its last span at which a version's series end.
+    pub series_ttl_s: u64,
+    /// Makes ids of deployments.
+    pub ids: Box<dyn FnMut() -> DeploymentId + Send>,
+}
+
+/// Where a series belongs.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    service: Arc<ServiceKey>,
+    version: Arc<str>,
+    id: VersionId,
+}
+
+/// The evaluator.
+pub struct Engine {
+    pub(super) parts: EngineParts,
+    pub(super) services: BTreeMap<Arc<ServiceKey>, Service>,
+    places: HashMap<SeriesId, Option<Place>, foldhash::fast::RandomState>,
+    instances: HashMap<InstanceId, u32, foldhash::fast::RandomState>,
+    pub(super) ended: VecDeque<Arc<Deployment>>,
+    /// When we began without any memory; `None` once there is some.
+    pub(super) fresh_start: Option<UnixNanos>,
+    pub(super) started: UnixNanos,
+    /// Trace ids of failed and slow spans since the last tick.
+    pub(super) exemplars: Vec<Exemplar>,
+    next_snapshot: u64,
+}
+
+impl Engine {
+    /// An engine that begins at `now` with what was kept, if anything.
+    pub fn new(parts: EngineParts, restored: Restored, now: UnixNanos) -> Self {
+        let fresh = restored.known_versions.is_empty() && restored.snapshots.is_empty();
+        let mut engine = Self {
+            parts,
+            services: BTreeMap::new(),
+            places: HashMap::default(),
+            instances: HashMap::default(),
+            ended: VecDeque::new(),
+            fresh_start: fresh.then_some(now),
+            started: now,
+            exemplars: Vec::new(),
+            next_snapshot: 0,
+        };
+        engine.restore(restored, now);
+        engine
+    }
+
+    /// Takes in what arrived.
+    pub fn absorb(&mut self, drained: &Drained, now: UnixNanos) {
+        for o in drained.observations() {
+            let Some(place) = self.place(o.series) else { continue };
+            let ordinal = named(o.instance).and_then(|id| self.ordinal(id));
+            let service = self.service(&place.service, now);
+            service.observe(&place.version, place.id, o, ordinal, now);
+        }
+        self.exemplars.extend_from_slice(&drained.exemplars);
+    }
+
+    /// Where a series belongs; looked up once.
+    fn place(&mut self, series: SeriesId) -> Option<Place> {
+        if let Some(known) = self.places.get(&series) {
+            return known.clone();
+        }
+        let place = self.parts.registry.series(series).and_then(|meta| self.meet(series, &meta));
+        self.places.insert(series, place.clone());
+        place
+    }
+
+    fn meet(&mut self, series: SeriesId, meta: &SeriesMeta) -> Option<Place> {
+        let version = self.parts.registry.version(meta.version)?;
+        let started = self.started;
+        let key = match self.services.get_key_value(&version.key.service) {
+            Some((key, _)) => Arc::clone(key),
+            None => Arc::new(version.key.service.clone()),
+        };
+        let label: Arc<str> = version.key.version.as_str().into();
+        let service = self.service(&key, started);
+        service.name_series(&label, &version, series, &meta.operation);
+        Some(Place { service: key, version: label, id: meta.version })
+    }
+
+    pub(super) fn service(&mut self, key: &Arc<ServiceKey>, now: UnixNanos) -> &mut Service {
+        if !self.services.contains_key(key) {
+            let (policy, _) = self.parts.policies.resolve(key);
+            let service = Service::new(Arc::clone(key), policy, &self.parts.lateness, now);
+            self.services.insert(Arc::clone(key), service);
+        }
+        self.services.entry(Arc::clone(key)).or_insert_with_key(|_| unreachable!("inserted above"))
+    }
+
+    fn ordinal(&mut self, id: InstanceId) -> Option<u32> {
+        if let Some(ordinal) = self.instances.get(&id) {
+            return Some(*ordinal);
+        }
+        let ordinal = self.parts.registry.instance(id)?.ordinal;
+        self.instances.insert(id, ordinal);
+        Some(ordinal)
+    }
+
+    /// Closes and judges every slot whose time has come, moves deployments on, and answers what must be made
+    /// durable. Publish [`Engine::board`] only after that.
+    pub fn tick(&mut self, now: UnixNanos) -> Commit {
+        let mut commit = Commit { at: now, ..Commit::default() };
+        self.assign_exemplars();
+        self.detect(now, &mut commit);
+        for service in self.services.values_mut() {
+            service.tick(now, &mut commit);
+        }
+        self.end_versions(now);
+        self.collect_ended();
+        self.snapshot_due(now, &mut commit);
+        commit
+    }
+
+    /// Hands trace ids to the deployments of their candidates.
+    fn assign_exemplars(&mut self) {
+        for exemplar in std::mem::take(&mut self.exemplars) {
+            if let Some(place) = self.place(exemplar.series)
+                && let Some(service) = self.services.get_mut(&place.service)
+            {
+                service.exemplar(&place.version, &exemplar);
+            }
+        }
+    }
+
+    /// Ends the series of versions without spans, and services without versions.
+    fn end_versions(&mut self, now: UnixNanos) {
+        let ttl = self.parts.series_ttl_s;
+        let mut retired = Vec::new();
+        for service in self.services.values_mut() {
+            service.end_versions(now, ttl, &mut retired);
+        }
+        if retired.is_empty() {
+            return;
+        }
+        for id in &retired {
+            self.parts.registry.retire_version(*id);
+        }
+        self.places.retain(|_, place| place.as_ref().is_none_or(|p| !retired.contains(&p.id)));
+        self.services.retain(|_, service| !service.is_over());
+    }
+
+    fn collect_ended(&mut self) {
+        for service in self.services.values_mut() {
+            self.ended.extend(service.take_ended());
+        }
+        while self.ended.len() > ENDED_KEPT {
+            self.ended.pop_front();
+        }
+    }
+
+    fn snapshot_due(&mut self, now: UnixNanos, commit: &mut Commit) {
+        let second = now.0 / crate::model::NANOS_PER_SECOND;
+        if second < self.next_snapshot {
+            return;
+        }
+        self.next_snapshot = second + SNAPSHOT_S;
+        let round = second / SNAPSHOT_S;
+        let rounds = QUIET_SNAPSHOT_S / SNAPSHOT_S;
+        for (i, service) in self.services.values().enumerate() {
+            if service.is_judging() || i as u64 % rounds == round % rounds {
+                commit.snapshots.push(service.snapshot(now));
+            }
+        }
+    }
+
+    /// Snapshots of everything: at shutdown.
+    pub fn snapshot_all(&self, now: UnixNanos) -> Commit {
+        let snapshots = self.services.values().map(|s| s.snapshot(now)).collect();
+        Commit { at: now, snapshots, ..Commit::default() }
+    }
+
+    /// The picture for readers.
+    pub fn board(&self, now: UnixNanos) -> Board {
+        let services: Vec<ServiceBoard> = self.services.values().map(|s| s.board(now)).collect();
+        let mut deployments: Vec<Arc<Deployment>> = self
+            .services
+            .values()
+            .flat_map(Service::deployments)
+            .chain(&self.ended)
+            .map(Arc::clone)
+            .collect();
+        deployments.sort_by(|a, b| b.started_at.cmp(&a.started_at).then_with(|| b.id.cmp(&a.id)));
+        Board { at: now, services, deployments }
+    }
+}

@@ -1,0 +1,317 @@
+//! A deployment that is not over: its record, its judge while slots are judged, and what moves it on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::journal::Commit;
+use super::slots::{Closed, Sampling};
+use super::version::Version;
+use crate::deployment::{
+    Deployment, Event, Phase, Sighting, choose_baseline, recovery_deadline, transition,
+};
+use crate::model::{Exemplar, NANOS_PER_SECOND, Slot, UnixNanos};
+use crate::verdict::{Context, ExplainInput, Judge, SlotInput, Verdict, Waiting, explain};
+
+/// Trace ids kept with the evidence.
+const EXEMPLARS: usize = 5;
+/// Closed slots without a request of the failed version, and with usual ones of the other, that make it well.
+const RECOVERY_SLOTS: usize = 10;
+/// Seconds an announced version may stay without any request.
+const ANNOUNCED_S: u64 = 3600;
+/// Below this share of spans in time the verdict says so.
+pub(super) const COMPLETE: f64 = 0.99;
+
+/// What the service knows and the slots do not show.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Surroundings {
+    pub(super) gone_not_before: Slot,
+    pub(super) late_data: bool,
+}
+
+/// A deployment that is not over.
+#[derive(Debug)]
+pub(super) struct Running {
+    deployment: Arc<Deployment>,
+    judge: Option<Judge>,
+    /// First slot that is judged: the first that was not yet open when the candidate was first seen, so
+    /// that every request of the baseline in it could be held against the candidate's first start.
+    judge_from: Slot,
+    exemplars: Vec<String>,
+}
+
+impl Running {
+    pub(super) fn new(deployment: Deployment) -> Self {
+        Self { deployment: Arc::new(deployment), judge: None, judge_from: Slot::MAX, exemplars: Vec::new() }
+    }
+
+    /// As it was before a restart. The judge goes on; without one it begins anew.
+    pub(super) fn restored(deployment: Arc<Deployment>, judge: Option<Judge>, judge_from: Slot) -> Self {
+        let judge = judge.filter(|_| deployment.phase.is_judging());
+        Self { deployment, judge, judge_from, exemplars: Vec::new() }
+    }
+
+    pub(super) fn deployment(&self) -> &Arc<Deployment> {
+        &self.deployment
+    }
+
+    pub(super) fn into_deployment(self) -> Arc<Deployment> {
+        self.deployment
+    }
+
+    pub(super) fn judge(&self) -> Option<&Judge> {
+        self.judge.as_ref()
+    }
+
+    pub(super) fn judge_from(&self) -> Slot {
+        self.judge_from
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.deployment.phase.is_over()
+    }
+
+    pub(super) fn is_judging(&self) -> bool {
+        self.deployment.phase.is_judging()
+    }
+
+    /// Whether a version must be kept for it.
+    pub(super) fn needs(&self, label: &str) -> bool {
+        !self.is_over() && (self.deployment.candidate == label || self.deployment.baseline.as_deref() == Some(label))
+    }
+
+    pub(super) fn exemplar(&mut self, exemplar: &Exemplar) {
+        if exemplar.failed && self.exemplars.len() < EXEMPLARS && self.is_judging() {
+            self.exemplars.push(exemplar.trace_id.iter().map(|b| format!("{b:02x}")).collect());
+        }
+    }
+
+    /// Applies an event; what must be durable or done outside goes into the commit.
+    pub(super) fn apply(&mut self, event: Event, now: UnixNanos, commit: &mut Commit) {
+        let step = transition(&self.deployment, event, now);
+        self.deployment = Arc::new(step.deployment);
+        commit.actions.extend(step.actions);
+        if step.changed {
+            commit.deployments.retain(|d| d.id != self.deployment.id);
+            commit.deployments.push(Arc::clone(&self.deployment));
+        }
+    }
+
+    /// Takes a changed record over: an explicit request merged with this deployment.
+    pub(super) fn replace(&mut self, deployment: Deployment, restart: bool, commit: &mut Commit) {
+        self.deployment = Arc::new(deployment);
+        if restart {
+            self.judge = None;
+        }
+        commit.deployments.push(Arc::clone(&self.deployment));
+    }
+
+    /// Judges one closed slot.
+    pub(super) fn judge_slot(
+        &mut self,
+        slot: Slot,
+        closed: &BTreeMap<Arc<str>, Closed>,
+        versions: &BTreeMap<Arc<str>, Version>,
+        surroundings: Surroundings,
+        now: UnixNanos,
+        commit: &mut Commit,
+    ) {
+        let Some(baseline) = self.deployment.baseline.as_deref().and_then(|b| versions.get(b)) else { return };
+        let Some(judge) = self.judge.as_mut().filter(|_| slot >= self.judge_from) else { return };
+        let candidate = versions.get(self.deployment.candidate.as_str());
+        judge.set_context(Context {
+            gone_not_before: surroundings.gone_not_before,
+            late_data: surroundings.late_data,
+            biased_input: candidate.is_some_and(|c| is_biased(&c.sampling, &baseline.sampling)),
+        });
+        let arm = |label: &str| closed.get(label).map(|c| c.arm.clone()).unwrap_or_default();
+        let baseline_label = self.deployment.baseline.as_deref().unwrap_or_default();
+        let input = SlotInput {
+            baseline: arm(baseline_label),
+            started_before: closed.get(baseline_label).map(|c| c.started_before.clone()).unwrap_or_default(),
+            candidate: arm(&self.deployment.candidate),
+        };
+        judge.slot(slot, &baseline.memory, &input);
+        let verdict = judge.verdict(&baseline.memory);
+        if verdict != Verdict::Pending {
+            self.decide(verdict, slot, &baseline.memory, now, commit);
+        }
+    }
+
+    fn decide(
+        &mut self,
+        verdict: Verdict,
+        slot: Slot,
+        memory: &crate::verdict::Memory,
+        now: UnixNanos,
+        commit: &mut Commit,
+    ) {
+        let first = self.deployment.candidate_first;
+        let decided_after_seconds = first.map(|first| (slot + 1) as f64 - first.as_secs_f64());
+        let event = self.judged(verdict, decided_after_seconds, memory);
+        self.apply(event, now, commit);
+        match verdict {
+            Verdict::Fail => self.judge = None,
+            _ => self.judge.iter_mut().for_each(Judge::watch),
+        }
+    }
+
+    /// The event that carries the judge's present evidence.
+    fn judged(&self, verdict: Verdict, decided_after_seconds: Option<f64>, memory: &crate::verdict::Memory) -> Event {
+        let mut evidence = self.judge.as_ref().map(|j| j.evidence(memory)).unwrap_or_default();
+        evidence.exemplars.clone_from(&self.exemplars);
+        let explanation = self.explain(verdict, &evidence, Waiting::Evidence);
+        Event::Judged { verdict, evidence: Arc::new(evidence), explanation, decided_after_seconds }
+    }
+
+    fn explain(&self, verdict: Verdict, evidence: &crate::verdict::Evidence, waiting: Waiting) -> String {
+        explain(&ExplainInput {
+            candidate: &self.deployment.candidate,
+            baseline: self.deployment.baseline.as_deref(),
+            verdict,
+            evidence,
+            policy: &self.deployment.policy,
+            waiting,
+        })
+    }
+
+    /// Everything but the judgement of slots, once a tick.
+    pub(super) fn move_on(
+        &mut self,
+        versions: &mut BTreeMap<Arc<str>, Version>,
+        sightings: &[Sighting],
+        now: UnixNanos,
+        commit: &mut Commit,
+    ) {
+        match self.deployment.phase {
+            Phase::Failed => self.look_for_recovery(versions, now, commit),
+            phase if phase.is_judging() => {
+                self.meet(versions, sightings, now, commit);
+                self.show_progress(versions, now, commit);
+                self.end_without_traffic(versions, now, commit);
+            }
+            _ => {}
+        }
+    }
+
+    /// The candidate's first request, and a baseline to hold it against.
+    fn meet(
+        &mut self,
+        versions: &mut BTreeMap<Arc<str>, Version>,
+        sightings: &[Sighting],
+        now: UnixNanos,
+        commit: &mut Commit,
+    ) {
+        if self.deployment.baseline.is_none()
+            && let Some(baseline) = choose_baseline(&self.deployment.candidate, sightings)
+        {
+            self.apply(Event::BaselineChosen(baseline.to_owned()), now, commit);
+        }
+        let Some(candidate) = versions.get(self.deployment.candidate.as_str()).filter(|v| v.has_traffic()) else {
+            return;
+        };
+        let is_new = candidate.first_start.plus_nanos(60 * NANOS_PER_SECOND) >= self.deployment.started_at;
+        let first = if is_new { candidate.first_start } else { now };
+        if self.deployment.candidate_first.is_none() {
+            self.apply(Event::CandidateSeen { first }, now, commit);
+        }
+        let known = self.deployment.baseline.as_deref().is_some_and(|b| versions.contains_key(b));
+        if self.judge.is_none() && known {
+            self.judge = Some(Judge::new(self.deployment.policy.clone()));
+            self.judge_from = now.slot() + 1;
+        }
+        let censor = self.deployment.candidate_first.filter(|_| is_new);
+        if let Some(baseline) = self.deployment.baseline.as_deref().and_then(|b| versions.get_mut(b)) {
+            baseline.open.censor = censor;
+        }
+    }
+
+    /// Live evidence while nothing is decided, and what only people should know afterwards.
+    fn show_progress(&mut self, versions: &BTreeMap<Arc<str>, Version>, now: UnixNanos, commit: &mut Commit) {
+        let baseline = self.deployment.baseline.as_deref().and_then(|b| versions.get(b));
+        let (Some(judge), Some(baseline)) = (&self.judge, baseline) else {
+            let waiting = if self.deployment.candidate_first.is_none() { Waiting::Traffic } else { Waiting::Baseline };
+            let explanation = self.explain(Verdict::Pending, &self.deployment.evidence, waiting);
+            self.pending(explanation, Arc::clone(&self.deployment.evidence), now, commit);
+            return;
+        };
+        let warm = judge.first_slot().map(|first| first + self.deployment.policy.warmup_s - judge.last_slot());
+        if self.deployment.verdict != Verdict::Pending {
+            if judge.degraded() {
+                let Event::Judged { evidence, explanation, .. } =
+                    self.judged(self.deployment.verdict, None, &baseline.memory)
+                else {
+                    return;
+                };
+                self.apply(Event::Degraded { evidence, explanation }, now, commit);
+            }
+            return;
+        }
+        let mut evidence = judge.evidence(&baseline.memory);
+        evidence.exemplars.clone_from(&self.exemplars);
+        let waiting = match warm {
+            None => Waiting::Traffic,
+            Some(left) if left > 0 => Waiting::Warmup(left as f64),
+            Some(_) => Waiting::Evidence,
+        };
+        let explanation = self.explain(Verdict::Pending, &evidence, waiting);
+        self.pending(explanation, Arc::new(evidence), now, commit);
+        if warm.is_some_and(|left| left <= 0) {
+            self.apply(Event::WarmupOver, now, commit);
+        }
+    }
+
+    fn pending(
+        &mut self,
+        explanation: String,
+        evidence: Arc<crate::verdict::Evidence>,
+        now: UnixNanos,
+        commit: &mut Commit,
+    ) {
+        let event =
+            Event::Judged { verdict: Verdict::Pending, evidence, explanation, decided_after_seconds: None };
+        self.apply(event, now, commit);
+    }
+
+    fn end_without_traffic(&mut self, versions: &BTreeMap<Arc<str>, Version>, now: UnixNanos, commit: &mut Commit) {
+        let candidate = versions.get(self.deployment.candidate.as_str());
+        let ended = candidate.is_some_and(|v| v.ended);
+        let never = self.deployment.candidate_first.is_none()
+            && now.since(self.deployment.started_at) > ANNOUNCED_S * NANOS_PER_SECOND;
+        if ended || never {
+            self.apply(Event::TrafficEnded, now, commit);
+        }
+    }
+
+    /// Well again: the failed version serves nothing and what serves instead looks as it did before.
+    fn look_for_recovery(&mut self, versions: &BTreeMap<Arc<str>, Version>, now: UnixNanos, commit: &mut Commit) {
+        let budget = self.deployment.policy.error_budget();
+        let candidate = versions.get(self.deployment.candidate.as_str());
+        let silent = candidate.is_none_or(|v| v.last_slots(RECOVERY_SLOTS)[0] == 0);
+        let well = versions.iter().any(|(label, v)| {
+            **label != *self.deployment.candidate && v.memory.is_usual(v.last_slots(RECOVERY_SLOTS), budget)
+        });
+        if silent && well {
+            self.apply(Event::Recovered, now, commit);
+        } else if recovery_deadline(&self.deployment).is_some_and(|deadline| now >= deadline) {
+            self.apply(Event::RecoveryTimedOut, now, commit);
+        }
+    }
+}
+
+/// Whether sampling depends on the outcome or differs in kind between the versions: then shares of errors
+/// are not comparable (`docs/statistics.md`, "Sampling").
+fn is_biased(candidate: &Sampling, baseline: &Sampling) -> bool {
+    const MIN: u64 = 20;
+    let by_outcome = |s: &Sampling| {
+        let mean = |i: usize| s.known_sum[i] / s.known[i].max(1) as f64;
+        s.known[0] >= MIN && s.known[1] >= MIN && (mean(0) / mean(1)).ln().abs() > 1.5f64.ln()
+    };
+    let known_share = |s: &Sampling| {
+        let known = (s.known[0] + s.known[1]) as f64;
+        let all = known + (s.unknown[0] + s.unknown[1]) as f64;
+        (all >= MIN as f64).then_some(known / all)
+    };
+    let differs =
+        known_share(candidate).zip(known_share(baseline)).is_some_and(|(a, b)| (a - b).abs() > 0.2);
+    by_outcome(candidate) || by_outcome(baseline) || differs
+}

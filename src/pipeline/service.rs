@@ -1,0 +1,224 @@
+//! One service as the evaluator keeps it: its versions, the clock of its slots, and the deployments that are
+//! running. Slots close in order, for all versions together, once the wall clock has passed their end by the
+//! lateness that was fixed when they began.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::board::ServiceBoard;
+use super::journal::Commit;
+use super::registry::VersionMeta;
+use super::running::Running;
+use super::slots::{Closed, Placed};
+use super::version::Version;
+use crate::deployment::{Deployment, Sighting, is_version};
+use crate::model::{
+    Exemplar, NANOS_PER_SECOND, Observation, SeriesId, ServiceKey, Slot, UnixNanos, VersionId, VersionKey,
+};
+use crate::verdict::{Arm, Cells, Policy};
+use crate::window::{DisplayRing, Lateness, LatenessSettings};
+
+/// Slots that may be closed in one tick; after a longer stop of the clock the rest is skipped, for all
+/// versions alike.
+const CATCH_UP_SLOTS: i64 = 600;
+
+/// A service.
+#[derive(Debug)]
+pub(super) struct Service {
+    pub(super) key: Arc<ServiceKey>,
+    pub(super) policy: Policy,
+    pub(super) lateness: Lateness,
+    pub(super) versions: BTreeMap<Arc<str>, Version>,
+    /// The oldest open slot.
+    pub(super) next: Slot,
+    pub(super) running: Vec<Running>,
+    ended: Vec<Arc<Deployment>>,
+    /// Spans kept and spans late or from the future, by 10 s: completeness.
+    arrivals: DisplayRing,
+    /// Before this slot nothing is concluded from silence: we were not there.
+    pub(super) gone_not_before: Slot,
+}
+
+impl Service {
+    pub(super) fn new(key: Arc<ServiceKey>, policy: Policy, lateness: &LatenessSettings, now: UnixNanos) -> Self {
+        let lateness = Lateness::new(lateness.clone());
+        // Spans of the seconds before may be on their way: they belong to the first slots.
+        let next = now.slot() - lateness.wait_seconds(now.slot()).ceil() as Slot;
+        Self {
+            key,
+            policy,
+            lateness,
+            versions: BTreeMap::new(),
+            next,
+            running: Vec::new(),
+            ended: Vec::new(),
+            arrivals: DisplayRing::default(),
+            gone_not_before: Slot::MIN,
+        }
+    }
+
+    /// Seconds an instance is young.
+    fn warmup_s(&self, version: &VersionMeta) -> i64 {
+        if version.is_function { 0 } else { self.policy.warmup_s }
+    }
+
+    pub(super) fn name_series(&mut self, label: &Arc<str>, meta: &VersionMeta, id: SeriesId, operation: &Arc<str>) {
+        let warmup_s = self.warmup_s(meta);
+        let version = self.versions.entry(Arc::clone(label)).or_default();
+        version.id = Some(meta.id);
+        version.ended = false;
+        version.warmup_s = warmup_s;
+        version.name_series(id, Arc::clone(operation));
+    }
+
+    pub(super) fn observe(
+        &mut self,
+        label: &Arc<str>,
+        id: VersionId,
+        o: &Observation,
+        ordinal: Option<u32>,
+        now: UnixNanos,
+    ) {
+        let Some(version) = self.versions.get_mut(label) else { return };
+        self.lateness.observe(id, o.instance, o.end, o.arrival);
+        let placed = version.observe(o, ordinal, self.next);
+        self.arrivals.record(now.slot(), 1, u64::from(placed != Placed::Kept));
+    }
+
+    /// Closes and judges the slots whose time has come, and moves the deployments on.
+    pub(super) fn tick(&mut self, now: UnixNanos, commit: &mut Commit) {
+        self.lateness.tick(now.slot());
+        let behind = now.slot() - self.next;
+        if behind > CATCH_UP_SLOTS {
+            self.next = now.slot() - CATCH_UP_SLOTS;
+        }
+        while self.closes_at(self.next) <= now {
+            self.close(self.next, now, commit);
+            self.next += 1;
+        }
+        self.move_on(now, commit);
+        self.know_versions(commit);
+    }
+
+    fn closes_at(&self, slot: Slot) -> UnixNanos {
+        let end = UnixNanos((slot + 1).max(0) as u64 * NANOS_PER_SECOND);
+        end.plus_secs_f64(self.lateness.wait_seconds(slot))
+    }
+
+    fn close(&mut self, slot: Slot, now: UnixNanos, commit: &mut Commit) {
+        let closed: BTreeMap<Arc<str>, Closed> =
+            self.versions.iter_mut().map(|(label, version)| (Arc::clone(label), version.close(slot))).collect();
+        for (label, version) in &mut self.versions {
+            let one = &closed[label];
+            version.memory.begin(slot, !one.arm.is_silent() || !one.started_before.is_empty());
+        }
+        let context = self.context(now);
+        for running in &mut self.running {
+            running.judge_slot(slot, &closed, &self.versions, context, now, commit);
+        }
+        for (label, one) in &closed {
+            if let Some(version) = self.versions.get_mut(label) {
+                version.memory.end(slot, &seen(&one.arm, &one.started_before), &one.arm);
+            }
+        }
+    }
+
+    /// What the judge cannot see in the slots.
+    fn context(&self, now: UnixNanos) -> super::running::Surroundings {
+        super::running::Surroundings {
+            gone_not_before: self.gone_not_before,
+            late_data: self.completeness(now) < super::running::COMPLETE,
+        }
+    }
+
+    /// Share of the spans of the last 5 minutes that came in time.
+    fn completeness(&self, now: UnixNanos) -> f64 {
+        let [all, missed] = self.arrivals.sum_last(300, now.slot());
+        if all == 0 { 1.0 } else { 1.0 - missed as f64 / all as f64 }
+    }
+
+    /// Everything about deployments that is not the judgement of a slot.
+    fn move_on(&mut self, now: UnixNanos, commit: &mut Commit) {
+        let sightings = self.sightings();
+        for running in &mut self.running {
+            running.move_on(&mut self.versions, &sightings, now, commit);
+        }
+        let (over, running) = std::mem::take(&mut self.running).into_iter().partition(Running::is_over);
+        self.running = running;
+        self.ended.extend(over.into_iter().map(Running::into_deployment));
+        if self.running.iter().all(|r| !r.is_judging()) {
+            self.versions.values_mut().for_each(|v| v.open.censor = None);
+        }
+    }
+
+    /// Versions seen long enough become known, durably.
+    fn know_versions(&mut self, commit: &mut Commit) {
+        let slot = self.next;
+        for (label, version) in &mut self.versions {
+            if !version.stored && is_version(label) && version.sighting(label, slot).is_known() {
+                version.stored = true;
+                commit
+                    .known_versions
+                    .push(VersionKey { service: (*self.key).clone(), version: label.to_string() });
+            }
+        }
+    }
+
+    pub(super) fn sightings(&self) -> Vec<Sighting> {
+        self.versions.iter().map(|(label, v)| v.sighting(label, self.next)).collect()
+    }
+
+    pub(super) fn exemplar(&mut self, label: &str, exemplar: &Exemplar) {
+        self.running.iter_mut().filter(|r| r.deployment().candidate == label).for_each(|r| r.exemplar(exemplar));
+    }
+
+    /// Ends the series of versions silent for longer than `ttl_s`. What a deployment is held against stays
+    /// in memory, off the board.
+    pub(super) fn end_versions(&mut self, now: UnixNanos, ttl_s: u64, retired: &mut Vec<VersionId>) {
+        let old = |v: &Version| now.since(v.last.max(v.touched)) > ttl_s * NANOS_PER_SECOND;
+        for version in self.versions.values_mut().filter(|v| !v.ended && old(v)) {
+            version.ended = true;
+            retired.extend(version.id.take());
+        }
+        let needed = |label: &Arc<str>| self.running.iter().any(|r| r.needs(label));
+        self.versions.retain(|label, v| !v.ended || needed(label));
+    }
+
+    /// Whether nothing is left of it.
+    pub(super) fn is_over(&self) -> bool {
+        self.versions.is_empty() && self.running.is_empty() && self.ended.is_empty()
+    }
+
+    pub(super) fn take_ended(&mut self) -> Vec<Arc<Deployment>> {
+        std::mem::take(&mut self.ended)
+    }
+
+    pub(super) fn is_judging(&self) -> bool {
+        self.running.iter().any(Running::is_judging)
+    }
+
+    pub(super) fn deployments(&self) -> impl Iterator<Item = &Arc<Deployment>> {
+        self.running.iter().map(Running::deployment)
+    }
+
+    pub(super) fn board(&self, now: UnixNanos) -> ServiceBoard {
+        let slo = self.policy.slo;
+        let live = self.versions.iter().filter(|(_, v)| !v.ended);
+        ServiceBoard {
+            key: (*self.key).clone(),
+            versions: live.map(|(label, v)| v.board(label, self.next, slo)).collect(),
+            lateness_seconds: self.lateness.wait_seconds(now.slot()),
+            completeness: self.completeness(now),
+            slo,
+        }
+    }
+}
+
+/// Warm requests of a slot, those that are only remembered included.
+fn seen(arm: &Arm, started_before: &Cells) -> Cells {
+    let mut seen = arm.warm.clone();
+    for (operation, cell) in started_before {
+        seen.entry(Arc::clone(operation)).or_default().merge(cell);
+    }
+    seen
+}
