@@ -5,4 +5,5 @@ pub mod deployment;
 pub mod histogram;
 pub mod model;
 pub mod pipeline;
+pub mod store;
 pub mod verdict;
