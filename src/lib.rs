@@ -5,5 +5,6 @@ pub mod deployment;
 pub mod histogram;
 pub mod model;
 pub mod pipeline;
+pub mod remedy;
 pub mod store;
 pub mod verdict;
