@@ -7,4 +7,6 @@ pub mod model;
 pub mod pipeline;
 pub mod receiver;
 pub mod stats;
+pub mod remedy;
+pub mod store;
 pub mod verdict;

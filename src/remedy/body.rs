@@ -1,0 +1,288 @@
+//! The message that asks for a rollback: everything a script needs to act and a person to believe it, in one
+//! JSON document below 20 kB. What does not fit is left out from the end of the lists, never from the facts.
+
+use serde::Serialize;
+
+use crate::deployment::Deployment;
+use crate::model::UnixNanos;
+use crate::verdict::{Evidence, SliEvidence};
+
+/// Kind of the outbox row, and the part of the type after `rollguard.`.
+pub const KIND_ROLLBACK: &str = "rollback";
+/// Upper bound of a body (Standard Webhooks 1.0 advises 20 kB).
+pub const BODY_BYTES: usize = 20_000;
+/// Lines of evidence to begin with.
+const EVIDENCE_LINES: usize = 40;
+const WORST_OPERATIONS: usize = 5;
+const EXEMPLARS: usize = 10;
+/// Longest text taken over, in characters.
+const TEXT_CHARS: usize = 1_000;
+
+/// Links from the configuration of the service.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Links {
+    /// What to do by hand.
+    pub runbook_url: Option<String>,
+    /// Where to look.
+    pub dashboard_url: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Message<'a> {
+    r#type: &'static str,
+    timestamp: String,
+    data: Data<'a>,
+}
+
+#[derive(Serialize)]
+struct Data<'a> {
+    deployment_id: &'a str,
+    service: Service<'a>,
+    baseline: Option<&'a str>,
+    candidate: &'a str,
+    verdict: &'static str,
+    score: f64,
+    explanation: String,
+    decided_at: Option<String>,
+    decided_after_seconds: Option<f64>,
+    requests: Pair,
+    errors: Pair,
+    flags: Vec<&'static str>,
+    evidence: Vec<Line<'a>>,
+    worst_operations: Vec<Line<'a>>,
+    exemplar_trace_ids: Vec<&'a str>,
+    runbook_url: Option<String>,
+    dashboard_url: Option<String>,
+    url: Option<String>,
+    commit: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Service<'a> {
+    namespace: &'a str,
+    name: &'a str,
+    environment: &'a str,
+}
+
+#[derive(Serialize)]
+struct Pair {
+    candidate: u64,
+    baseline: u64,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    sli: &'static str,
+    operation: Option<&'a str>,
+    ln_e: f64,
+    weight: f64,
+    requests: Pair,
+    bad: Pair,
+    ratio: Option<[f64; 3]>,
+    threshold_seconds: Option<f64>,
+    degraded: bool,
+}
+
+/// The body for a failed deployment.
+pub fn rollback_body(deployment: &Deployment, links: &Links) -> Vec<u8> {
+    let mut lines = EVIDENCE_LINES;
+    loop {
+        let body = render(deployment, links, lines);
+        if body.len() <= BODY_BYTES || lines == 0 {
+            return body;
+        }
+        lines /= 2;
+    }
+}
+
+fn render(d: &Deployment, links: &Links, lines: usize) -> Vec<u8> {
+    let evidence = &*d.evidence;
+    let cut = |text: &Option<String>| text.as_deref().map(shorten);
+    let message = Message {
+        r#type: "rollguard.rollback",
+        timestamp: rfc3339(d.decided_at.unwrap_or(d.started_at)),
+        data: Data {
+            deployment_id: &d.id.0,
+            service: Service {
+                namespace: &d.service.namespace,
+                name: &d.service.name,
+                environment: &d.service.environment,
+            },
+            baseline: d.baseline.as_deref(),
+            candidate: &d.candidate,
+            verdict: d.verdict.as_str(),
+            score: evidence.score,
+            explanation: shorten(&d.explanation),
+            decided_at: d.decided_at.map(rfc3339),
+            decided_after_seconds: d.decided_after_seconds,
+            requests: pair(evidence.requests),
+            errors: pair(evidence.errors),
+            flags: evidence.flags.iter().map(|f| f.as_str()).collect(),
+            evidence: evidence.slis.iter().take(lines).map(line).collect(),
+            worst_operations: worst_operations(evidence, lines.min(WORST_OPERATIONS)),
+            exemplar_trace_ids: evidence.exemplars.iter().take(EXEMPLARS).map(String::as_str).collect(),
+            runbook_url: cut(&links.runbook_url),
+            dashboard_url: cut(&links.dashboard_url),
+            url: cut(&d.url),
+            commit: cut(&d.commit),
+        },
+    };
+    // Strings, numbers and lists only: there is nothing in it that serialisation could refuse.
+    serde_json::to_vec(&message).unwrap_or_default()
+}
+
+/// The operations with most of the evidence, each by its strongest SLI.
+fn worst_operations(evidence: &Evidence, limit: usize) -> Vec<Line<'_>> {
+    let share = |e: &SliEvidence| e.weight.max(f64::MIN_POSITIVE).ln() + e.ln_e;
+    let mut operations: Vec<&SliEvidence> =
+        evidence.slis.iter().filter(|e| e.operation.is_some() && e.ln_e > 0.0).collect();
+    operations.sort_by(|a, b| share(b).total_cmp(&share(a)).then_with(|| a.operation.cmp(&b.operation)));
+    let mut seen = std::collections::HashSet::new();
+    operations.retain(|e| seen.insert(e.operation.as_deref()));
+    operations.into_iter().take(limit).map(line).collect()
+}
+
+fn line(e: &SliEvidence) -> Line<'_> {
+    Line {
+        sli: e.sli.as_str(),
+        operation: e.operation.as_deref(),
+        ln_e: e.ln_e,
+        weight: e.weight,
+        requests: pair(e.requests),
+        bad: pair(e.bad),
+        ratio: e.ratio,
+        threshold_seconds: e.threshold_seconds,
+        degraded: e.degraded,
+    }
+}
+
+const fn pair(counts: [u64; 2]) -> Pair {
+    Pair { candidate: counts[0], baseline: counts[1] }
+}
+
+fn shorten(text: &str) -> String {
+    text.chars().take(TEXT_CHARS).collect()
+}
+
+/// `2026-01-02T03:04:05.006Z`, to the millisecond.
+fn rfc3339(at: UnixNanos) -> String {
+    let millis = i64::try_from(at.0 / 1_000_000).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(millis).map_or_else(|_| String::new(), |t| t.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::deployment::{Beginning, Mode, Origin};
+    use crate::model::{DeploymentId, ServiceKey};
+    use crate::verdict::{Flag, Policy, Sli, Verdict};
+
+    fn sli(sli: Sli, operation: Option<String>, ln_e: f64) -> SliEvidence {
+        SliEvidence {
+            sli,
+            operation,
+            weight: 0.2,
+            ln_e,
+            ln_e_pass: None,
+            requests: [1240, 11_900],
+            bad: [29, 12],
+            ratio: Some([21.0, 14.0, 31.0]),
+            threshold_seconds: None,
+            degraded: ln_e > 1.0,
+        }
+    }
+
+    fn failed(slis: Vec<SliEvidence>) -> Deployment {
+        let beginning = Beginning {
+            id: DeploymentId("d1".into()),
+            service: ServiceKey {
+                namespace: "shop".into(),
+                name: "checkout".into(),
+                ..ServiceKey::default()
+            },
+            baseline: Some("v1".into()),
+            candidate: "v2".into(),
+            origin: Origin::Detected,
+            mode: Mode::Act,
+            policy: Policy::default(),
+            url: Some("https://ci/7".into()),
+            commit: None,
+        };
+        let mut deployment = beginning.begin(UnixNanos::from_secs(1_767_323_000));
+        deployment.verdict = Verdict::Fail;
+        deployment.decided_at = Some(UnixNanos(1_767_323_045_006_000_000));
+        deployment.explanation = "v2 fails.".into();
+        let exemplars = vec!["0af7651916cd43dd8448eb211c80319c".into(); 12];
+        deployment.evidence = Arc::new(Evidence {
+            slis,
+            flags: vec![Flag::SinglePod],
+            exemplars,
+            requests: [1240, 11_900],
+            errors: [29, 12],
+            ..Evidence::default()
+        });
+        deployment
+    }
+
+    fn json(deployment: &Deployment) -> serde_json::Value {
+        let links = Links { runbook_url: Some("https://runbook".into()), dashboard_url: None };
+        serde_json::from_slice(&rollback_body(deployment, &links)).unwrap()
+    }
+
+    #[test]
+    fn it_says_what_a_script_needs() {
+        let op = |name: &str| Some(name.to_owned());
+        let message = json(&failed(vec![
+            sli(Sli::ErrorRate, None, 9.0),
+            sli(Sli::ErrorRate, op("GET /"), 0.5),
+            sli(Sli::ErrorRate, op("POST /pay"), 8.0),
+            sli(Sli::LatencyP95, op("POST /pay"), 3.0),
+            sli(Sli::LatencyP95, op("GET /cart"), -2.0),
+        ]));
+        assert_eq!(message["type"], "rollguard.rollback");
+        assert_eq!(message["timestamp"], "2026-01-02T03:04:05.006Z");
+        let data = &message["data"];
+        for (field, value) in [
+            ("deployment_id", "d1"),
+            ("baseline", "v1"),
+            ("candidate", "v2"),
+            ("verdict", "fail"),
+            ("explanation", "v2 fails."),
+            ("runbook_url", "https://runbook"),
+            ("url", "https://ci/7"),
+            ("decided_at", "2026-01-02T03:04:05.006Z"),
+        ] {
+            assert_eq!(data[field], value, "{field}");
+        }
+        assert_eq!(
+            data["service"],
+            serde_json::json!({"namespace": "shop", "name": "checkout", "environment": ""})
+        );
+        assert_eq!(data["evidence"].as_array().unwrap().len(), 5);
+        let worst: Vec<_> =
+            data["worst_operations"].as_array().unwrap().iter().map(|o| &o["operation"]).collect();
+        assert_eq!(worst, ["POST /pay", "GET /"]);
+        assert_eq!(data["exemplar_trace_ids"].as_array().unwrap().len(), EXEMPLARS);
+        assert!(data["dashboard_url"].is_null() && data["commit"].is_null());
+    }
+
+    #[test]
+    fn it_stays_under_20_kb_and_keeps_the_facts() {
+        let long = |i: usize| Some(format!("{i} {}", "\u{1}é".repeat(120)));
+        let mut deployment = failed((0..400).map(|i| sli(Sli::ErrorRate, long(i), 1.0)).collect());
+        deployment.explanation = "x".repeat(100_000);
+        let body = rollback_body(&deployment, &Links::default());
+        assert!(body.len() <= BODY_BYTES, "{}", body.len());
+        let data = &json(&deployment)["data"];
+        assert_eq!(data["candidate"], "v2");
+        assert!(!data["evidence"].as_array().unwrap().is_empty());
+    }
+
+    #[test]
+    fn numbers_that_json_cannot_say_are_null() {
+        let data = &json(&failed(vec![sli(Sli::ErrorRate, None, f64::INFINITY)]))["data"];
+        assert!(data["evidence"][0]["ln_e"].is_null());
+    }
+}

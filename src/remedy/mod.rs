@@ -1,0 +1,21 @@
+//! What is done about a fail: a signed webhook to whoever can roll back. It is written to the durable outbox
+//! together with the decision and sent from there until it is answered, so a crash sends it later under the
+//! same id, never under two.
+//!
+//! `config.rs` what a user sets | `body.rs` the message | `sign.rs` Standard Webhooks signatures | `guard.rs`
+//! where we refuse to connect | `webhook.rs` one attempt and what its answer means | `worker.rs` the loop
+//! over the outbox.
+
+mod body;
+mod config;
+mod guard;
+mod sign;
+mod webhook;
+mod worker;
+
+pub use body::{BODY_BYTES, KIND_ROLLBACK, Links, rollback_body};
+pub use config::WebhookConfig;
+pub use guard::{AddressPolicy, Refused};
+pub use sign::{Secret, SecretError, TOLERANCE_SECONDS, VerifyError, sign, verify};
+pub use webhook::{AttemptResult, Webhook, WebhookError};
+pub use worker::{Endpoints, Worker};
