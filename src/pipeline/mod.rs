@@ -10,6 +10,8 @@ mod journal;
 pub mod recording;
 mod registry;
 mod shards;
+pub mod human;
+mod passage;
 
 pub use batch::Batch;
 pub use board::{Board, ServiceBoard, VersionBoard};
@@ -21,3 +23,5 @@ pub use registry::{
     UNKNOWN_SERVICE, VersionMeta,
 };
 pub use shards::{DEFAULT_SHARD_CAPACITY, Drained, IntakeCounters, Refused, Shards};
+pub use intake::{Batch, Intake, Refused};
+pub use passage::{Admission, AdmissionBatch, Downstream, Full, NoDownstream, Permit, Signal};

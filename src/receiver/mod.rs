@@ -1,11 +1,32 @@
-//! OTLP in.
+//! OTLP in, over gRPC and HTTP. The message of a request is never turned into structs: the walker reads what
+//! SLIs need from the bytes in place, and the same bytes are what is passed on.
+//!
+//! A request is decoded whole before anything of it counts. What a client is told follows the OTLP
+//! specification: final errors for what can never be accepted, `UNAVAILABLE` or 503 with a delay for what can
+//! be accepted later.
+
+mod codec;
+mod config;
+mod count;
+mod encoding;
+mod exchange;
+mod grpc;
+mod http;
 mod identity;
+mod json;
+mod metrics;
 mod semantics;
+mod server;
 mod settings;
+mod status;
 mod tracestate;
 mod value;
 mod walk;
 mod wire;
 
+pub use config::{EndpointConfig, ReceiverConfig};
+pub use exchange::ReceiverDeps;
+pub use json::{JsonError, traces_from_json};
+pub use server::Receivers;
 pub use settings::WalkSettings;
 pub use walk::{Counts, WalkError, walk_traces};

@@ -1,0 +1,87 @@
+//! What a receiver needs of the rest of the program, as traits: someone who takes spans, and someone who
+//! passes received bytes on. The receiver knows neither the shards nor the forwarder behind them.
+
+use bytes::Bytes;
+
+use super::{Batch, Intake, Refused};
+use crate::model::{SpanSink, UnixNanos};
+
+/// A kind of telemetry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Signal {
+    /// Spans.
+    Traces,
+    /// Data points.
+    Metrics,
+    /// Log records.
+    Logs,
+}
+
+impl Signal {
+    /// All signals.
+    pub const ALL: [Self; 3] = [Self::Traces, Self::Metrics, Self::Logs];
+
+    /// The word used in paths and metric labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Traces => "traces",
+            Self::Metrics => "metrics",
+            Self::Logs => "logs",
+        }
+    }
+}
+
+/// Takes the spans of requests.
+pub trait Admission: Clone + Send + Sync + 'static {
+    /// What the spans of one request are put into.
+    type Batch: AdmissionBatch;
+    /// Begins the batch of a request that arrived at `arrival`.
+    fn begin(&self, arrival: UnixNanos) -> Self::Batch;
+}
+
+/// The spans of one request. Nothing is counted until it is committed; dropped, it is forgotten.
+pub trait AdmissionBatch: SpanSink {
+    /// Hands everything over, or nothing.
+    fn commit(self) -> Result<(), Refused>;
+}
+
+impl Admission for Intake {
+    type Batch = Batch;
+
+    fn begin(&self, arrival: UnixNanos) -> Batch {
+        Self::begin(self, arrival)
+    }
+}
+
+impl AdmissionBatch for Batch {
+    fn commit(self) -> Result<(), Refused> {
+        Self::commit(self)
+    }
+}
+
+/// No room downstream now; later there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
+
+/// Passes received messages on unchanged.
+pub trait Downstream: Send + Sync {
+    /// Reserves room for a message, so that a request is either both counted and passed on or neither.
+    /// `None` where this signal goes nowhere.
+    fn reserve(&self, signal: Signal, message_bytes: usize) -> Result<Option<Box<dyn Permit>>, Full>;
+}
+
+/// Reserved room. Dropped unused, it is given back.
+pub trait Permit: Send {
+    /// Passes the message on.
+    fn send(self: Box<Self>, message: Bytes);
+}
+
+/// Nothing is passed on.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoDownstream;
+
+impl Downstream for NoDownstream {
+    fn reserve(&self, _: Signal, _: usize) -> Result<Option<Box<dyn Permit>>, Full> {
+        Ok(None)
+    }
+}

@@ -1,0 +1,126 @@
+//! What a user sets of the receivers.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::WalkSettings;
+use crate::pipeline::human;
+
+/// Where telemetry is received, and within which limits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReceiverConfig {
+    /// Address of OTLP/gRPC.
+    pub grpc: EndpointConfig,
+    /// Address of OTLP/HTTP.
+    pub http: EndpointConfig,
+    /// Largest message in bytes, on the wire and inflated.
+    pub max_request_bytes: usize,
+    /// Connections of both addresses together; further ones wait to be accepted.
+    pub max_connections: usize,
+    /// Requests in progress of both addresses together; further ones are pushed back.
+    pub max_concurrent_requests: usize,
+    /// How long the body of a request may take to arrive.
+    #[serde(with = "human")]
+    pub request_timeout: Duration,
+    /// How long the headers of a request may take to arrive, and how long a connection may be idle.
+    #[serde(with = "human")]
+    pub header_timeout: Duration,
+    /// How long requests in progress may take to end at shutdown.
+    #[serde(with = "human")]
+    pub drain_timeout: Duration,
+    /// Resource attributes that name the version; the first non-empty one counts.
+    pub version_attributes: Vec<String>,
+    /// Resource attributes that belong to a service's identity beside its name and environment.
+    pub identity_attributes: Vec<String>,
+    /// Routes that are health checks and never judged; `*` at the end matches any rest.
+    pub health_routes: Vec<String>,
+}
+
+/// An address to listen on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointConfig {
+    /// `host:port`; port 0 takes a free one.
+    pub endpoint: String,
+}
+
+impl EndpointConfig {
+    fn loopback(port: u16) -> Self {
+        Self { endpoint: format!("127.0.0.1:{port}") }
+    }
+}
+
+impl Default for ReceiverConfig {
+    fn default() -> Self {
+        let walk = WalkSettings::default();
+        Self {
+            grpc: EndpointConfig::loopback(4317),
+            http: EndpointConfig::loopback(4318),
+            max_request_bytes: 64 << 20,
+            max_connections: 4096,
+            max_concurrent_requests: 256,
+            request_timeout: Duration::from_secs(30),
+            header_timeout: Duration::from_secs(60),
+            drain_timeout: Duration::from_secs(10),
+            version_attributes: walk.version_attributes,
+            identity_attributes: walk.identity_attributes,
+            health_routes: walk.health_routes,
+        }
+    }
+}
+
+impl ReceiverConfig {
+    /// What the walker is told.
+    pub fn walk_settings(&self) -> WalkSettings {
+        WalkSettings {
+            version_attributes: self.version_attributes.clone(),
+            identity_attributes: self.identity_attributes.clone(),
+            health_routes: self.health_routes.clone(),
+        }
+    }
+
+    /// What cannot work, each with a way out.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let positive = [
+            ("max_request_bytes", self.max_request_bytes),
+            ("max_connections", self.max_connections),
+            ("max_concurrent_requests", self.max_concurrent_requests),
+        ];
+        for (name, value) in positive {
+            if value == 0 {
+                problems.push(format!("receiver.{name} is 0, so nothing could be received; leave it out"));
+            }
+        }
+        if self.max_request_bytes > u32::MAX as usize {
+            problems.push("receiver.max_request_bytes is beyond what a gRPC frame can hold (4 GiB)".into());
+        }
+        for (name, endpoint) in [("grpc", &self.grpc), ("http", &self.http)] {
+            let port = endpoint.endpoint.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+            if !matches!(port, Some(Ok(_))) {
+                problems.push(format!(
+                    "receiver.{name}.endpoint `{}` is not host:port, for example 0.0.0.0:4317",
+                    endpoint.endpoint
+                ));
+            }
+        }
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_keys_are_refused_and_problems_named() {
+        assert!(serde_json::from_str::<ReceiverConfig>(r#"{"grcp":{}}"#).is_err());
+        let config = r#"{"grpc":{"endpoint":"localhost"},"max_connections":0,"request_timeout":"5s"}"#;
+        let config: ReceiverConfig = serde_json::from_str(config).unwrap();
+        assert_eq!(config.request_timeout, Duration::from_secs(5));
+        assert_eq!(config.problems().len(), 2);
+        assert_eq!(ReceiverConfig::default().problems(), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,173 @@
+//! One request, whatever the protocol: decode it into a batch, reserve room downstream, commit, pass the
+//! bytes on. In this order a request is either counted and passed on, or neither, and what a client is told
+//! is true of both.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::count::records;
+use super::metrics::{ReceiverMetrics, RequestOutcome, Transport};
+use super::status::Refusal;
+use super::{WalkSettings, walk_traces};
+use crate::model::{Discard, ResourceView, SpanSink, SpanView};
+use crate::pipeline::clock::Clock;
+use crate::pipeline::{Admission, AdmissionBatch, Downstream, Refused, Signal};
+
+/// Waits before a full queue is tried again; after the last one (1 s in all) the request is pushed back. Some
+/// clients never send again, so a short wait saves their data.
+const ADMISSION_WAITS_MS: [u64; 4] = [50, 150, 300, 500];
+
+/// What the receivers work with.
+#[derive(Clone)]
+pub struct ReceiverDeps<A> {
+    /// Takes the spans.
+    pub admission: A,
+    /// Takes the bytes.
+    pub downstream: Arc<dyn Downstream>,
+    /// Tells when a request arrived.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Handles requests of both protocols.
+pub(super) struct Exchange<A> {
+    deps: ReceiverDeps<A>,
+    settings: WalkSettings,
+    slots: Arc<Semaphore>,
+    pub(super) max_request_bytes: usize,
+    pub(super) request_timeout: Duration,
+    pub(super) metrics: ReceiverMetrics,
+}
+
+impl<A: Admission> Exchange<A> {
+    pub(super) fn new(deps: ReceiverDeps<A>, config: &super::ReceiverConfig) -> Self {
+        Self {
+            deps,
+            settings: config.walk_settings(),
+            slots: Arc::new(Semaphore::new(config.max_concurrent_requests)),
+            max_request_bytes: config.max_request_bytes,
+            request_timeout: config.request_timeout,
+            metrics: ReceiverMetrics::new(),
+        }
+    }
+
+    /// A place among the requests in progress, taken before the body is read: bodies are what needs memory.
+    pub(super) fn enter(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        let slots = Arc::clone(&self.slots);
+        slots.try_acquire_owned().map_err(|_| Refusal::Busy("too many requests in progress"))
+    }
+
+    /// Accepts a message; returns how many of its records were rejected.
+    pub(super) async fn accept(
+        &self,
+        transport: Transport,
+        signal: Signal,
+        message: Bytes,
+    ) -> Result<u64, Refusal> {
+        let mut waits = ADMISSION_WAITS_MS.into_iter();
+        let arrival = self.deps.clock.now();
+        loop {
+            let attempt = match signal {
+                Signal::Traces => self.traces(transport, arrival, &message),
+                Signal::Metrics | Signal::Logs => self.others(transport, signal, &message),
+            };
+            let (records, why) = match attempt? {
+                Attempt::Accepted { rejected } => return Ok(rejected),
+                Attempt::Full { records, why, is_final: false } => match waits.next() {
+                    Some(wait) => {
+                        tokio::time::sleep(Duration::from_millis(wait)).await;
+                        continue;
+                    }
+                    None => (records, why),
+                },
+                Attempt::Full { records, why, .. } => (records, why),
+            };
+            self.metrics.refused(transport, signal, records);
+            return Err(Refusal::Busy(why));
+        }
+    }
+
+    fn traces(
+        &self,
+        transport: Transport,
+        arrival: crate::model::UnixNanos,
+        message: &Bytes,
+    ) -> Result<Attempt, Refusal> {
+        let mut tally =
+            Tally { batch: self.deps.admission.begin(arrival), discarded: [0; Discard::ALL.len()] };
+        let counts = walk_traces(message, &self.settings, &mut tally).map_err(malformed)?;
+        let Ok(permit) = self.deps.downstream.reserve(Signal::Traces, message.len()) else {
+            return Ok(Attempt::full(counts.spans, "forwarding queue full"));
+        };
+        match tally.batch.commit() {
+            Ok(()) => {}
+            Err(Refused::QueueFull) => return Ok(Attempt::full(counts.spans, "ingest queue full")),
+            Err(Refused::ShuttingDown) => {
+                return Ok(Attempt::Full { records: counts.spans, why: "shutting down", is_final: true });
+            }
+        }
+        if let Some(permit) = permit {
+            permit.send(message.clone());
+        }
+        self.metrics.accepted(transport, Signal::Traces, counts.spans - counts.bad_ids);
+        self.metrics.spans(&tally.discarded, counts.entries, counts.attributes_dropped);
+        Ok(Attempt::Accepted { rejected: counts.bad_ids })
+    }
+
+    /// Metrics and logs are counted and passed on.
+    fn others(&self, transport: Transport, signal: Signal, message: &Bytes) -> Result<Attempt, Refusal> {
+        let records = records(signal, message).map_err(malformed)?;
+        let Ok(permit) = self.deps.downstream.reserve(signal, message.len()) else {
+            return Ok(Attempt::full(records, "forwarding queue full"));
+        };
+        if let Some(permit) = permit {
+            permit.send(message.clone());
+        }
+        self.metrics.accepted(transport, signal, records);
+        Ok(Attempt::Accepted { rejected: 0 })
+    }
+
+    /// Counts how a request ended.
+    pub(super) fn count_request<T>(&self, transport: Transport, answer: &Result<T, Refusal>) {
+        let outcome = answer.as_ref().map_or_else(Refusal::outcome, |_| RequestOutcome::Success);
+        self.metrics.request(transport, outcome);
+    }
+}
+
+enum Attempt {
+    Accepted { rejected: u64 },
+    Full { records: u64, why: &'static str, is_final: bool },
+}
+
+impl Attempt {
+    const fn full(records: u64, why: &'static str) -> Self {
+        Self::Full { records, why, is_final: false }
+    }
+}
+
+fn malformed(error: super::WalkError) -> Refusal {
+    Refusal::Malformed(format!("cannot decode the request: {error}"))
+}
+
+/// Passes everything on and counts what is discarded.
+struct Tally<B> {
+    batch: B,
+    discarded: [u64; Discard::ALL.len()],
+}
+
+impl<B: SpanSink> SpanSink for Tally<B> {
+    fn resource(&mut self, resource: &ResourceView<'_>) {
+        self.batch.resource(resource);
+    }
+
+    fn span(&mut self, span: &SpanView<'_>) {
+        self.batch.span(span);
+    }
+
+    fn discard(&mut self, reason: Discard) {
+        self.discarded[reason as usize] += 1;
+        self.batch.discard(reason);
+    }
+}

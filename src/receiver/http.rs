@@ -1,0 +1,144 @@
+//! OTLP/HTTP: `POST /v1/{traces,metrics,logs}` with protobuf or JSON. The answer has the content type of the
+//! request, also when it is an error.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use tonic::body::Body;
+
+use super::encoding::Encoding;
+use super::exchange::Exchange;
+use super::json;
+use super::metrics::Transport;
+use super::status::{RETRY_AFTER_SECONDS, Refusal, success_json, success_protobuf};
+use crate::pipeline::{Admission, Signal};
+
+/// How messages are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Media {
+    Protobuf,
+    Json,
+}
+
+impl Media {
+    /// From a `Content-Type`, parameters aside.
+    fn named(header: Option<&HeaderValue>) -> Option<Self> {
+        let header = header?.to_str().ok()?;
+        match header.split(';').next()?.trim().to_ascii_lowercase().as_str() {
+            "application/x-protobuf" => Some(Self::Protobuf),
+            "application/json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Protobuf => "application/x-protobuf",
+            Self::Json => "application/json",
+        }
+    }
+}
+
+fn signal_of(path: &str) -> Option<Signal> {
+    match path {
+        "/v1/traces" => Some(Signal::Traces),
+        "/v1/metrics" => Some(Signal::Metrics),
+        "/v1/logs" => Some(Signal::Logs),
+        _ => None,
+    }
+}
+
+/// Answers one request.
+pub(super) async fn handle<A: Admission>(
+    exchange: &Exchange<A>,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let Some(signal) = signal_of(request.uri().path()) else {
+        return plain(
+            StatusCode::NOT_FOUND,
+            "no such path; OTLP/HTTP is at /v1/traces, /v1/metrics, /v1/logs\n",
+        );
+    };
+    if request.method() != Method::POST {
+        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only POST is allowed\n");
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+        return response;
+    }
+    let Some(media) = Media::named(request.headers().get(CONTENT_TYPE)) else {
+        return plain(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "Content-Type must be application/x-protobuf or application/json\n",
+        );
+    };
+    let answer = exchange_message(exchange, media, signal, request).await;
+    exchange.count_request(Transport::Http, &answer);
+    respond(media, answer)
+}
+
+async fn exchange_message<A: Admission>(
+    exchange: &Exchange<A>,
+    media: Media,
+    signal: Signal,
+    request: Request<Incoming>,
+) -> Result<u64, Refusal> {
+    let _slot = exchange.enter()?;
+    let receive = receive(exchange, media, signal, request);
+    let message = tokio::time::timeout(exchange.request_timeout, receive)
+        .await
+        .unwrap_or(Err(Refusal::Busy("the request took too long to arrive")))?;
+    exchange.accept(Transport::Http, signal, message).await
+}
+
+/// The message of a request as protobuf.
+async fn receive<A: Admission>(
+    exchange: &Exchange<A>,
+    media: Media,
+    signal: Signal,
+    request: Request<Incoming>,
+) -> Result<Bytes, Refusal> {
+    let limit = exchange.max_request_bytes;
+    let encoding = Encoding::named(request.headers().get(CONTENT_ENCODING).map(HeaderValue::as_bytes))?;
+    let announced = request.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > limit as u64) {
+        return Err(Refusal::TooLarge(limit));
+    }
+    let body = match Limited::new(request.into_body(), limit).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => return Err(Refusal::TooLarge(limit)),
+        Err(error) => return Err(Refusal::Malformed(format!("cannot read the body: {error}"))),
+    };
+    let body = encoding.inflate(body, limit)?;
+    match media {
+        Media::Protobuf => Ok(body),
+        Media::Json => json::to_protobuf(signal, &body)
+            .map(Bytes::from)
+            .map_err(|error| Refusal::Malformed(error.to_string())),
+    }
+}
+
+fn respond(media: Media, answer: Result<u64, Refusal>) -> Response<Body> {
+    let (status, body) = match (&answer, media) {
+        (Ok(rejected), Media::Protobuf) => (StatusCode::OK, success_protobuf(*rejected)),
+        (Ok(rejected), Media::Json) => (StatusCode::OK, success_json(*rejected)),
+        (Err(refusal), Media::Protobuf) => (refusal.http_status(), refusal.to_protobuf()),
+        (Err(refusal), Media::Json) => (refusal.http_status(), refusal.to_json()),
+    };
+    let mut response = with_body(status, media.as_str(), body.into());
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+    }
+    response
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
+    with_body(status, "text/plain; charset=utf-8", Bytes::from_static(text.as_bytes()))
+}
+
+fn with_body(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::new(Full::new(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}

@@ -1,0 +1,134 @@
+//! What the receivers count of themselves: every name is here. The first names are the Collector's, so that
+//! dashboards made for it show Rollguard too. Handles are made once; the macros are far too slow per request.
+
+use metrics::{Counter, counter, describe_counter};
+
+use crate::model::Discard;
+use crate::pipeline::Signal;
+
+const ACCEPTED: [&str; 3] = [
+    "otelcol_receiver_accepted_spans",
+    "otelcol_receiver_accepted_metric_points",
+    "otelcol_receiver_accepted_log_records",
+];
+const REFUSED: [&str; 3] = [
+    "otelcol_receiver_refused_spans",
+    "otelcol_receiver_refused_metric_points",
+    "otelcol_receiver_refused_log_records",
+];
+const FAILED: [&str; 3] = [
+    "otelcol_receiver_failed_spans",
+    "otelcol_receiver_failed_metric_points",
+    "otelcol_receiver_failed_log_records",
+];
+const REQUESTS: &str = "otelcol_receiver_requests";
+const SPANS: &str = "rollguard_receiver_spans_total";
+const ATTRIBUTES_DROPPED: &str = "rollguard_receiver_attributes_dropped_total";
+const CONNECTIONS: &str = "rollguard_receiver_connections_total";
+
+/// By which protocol a request came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Transport {
+    Grpc,
+    Http,
+}
+
+impl Transport {
+    const ALL: [Self; 2] = [Self::Grpc, Self::Http];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Grpc => "grpc",
+            Self::Http => "http",
+        }
+    }
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RequestOutcome {
+    Success,
+    /// Pushed back; the client sends it again.
+    Refused,
+    /// Cannot be read or is not allowed; the client must not send it again.
+    Malformed,
+}
+
+/// Counters of both transports.
+#[derive(Debug, Clone)]
+pub(super) struct ReceiverMetrics {
+    accepted: [[Counter; 3]; 2],
+    refused: [[Counter; 3]; 2],
+    requests: [[Counter; 3]; 2],
+    spans: [Counter; Discard::ALL.len() + 1],
+    attributes_dropped: Counter,
+    pub(super) connections: Counter,
+}
+
+impl ReceiverMetrics {
+    pub(super) fn new() -> Self {
+        describe();
+        let each = |names: [&'static str; 3]| {
+            Transport::ALL.map(|transport| {
+                names.map(|name| counter!(name, "receiver" => "otlp", "transport" => transport.as_str()))
+            })
+        };
+        // Nothing fails in here that is not the request's fault; the series are there for the dashboards.
+        drop(each(FAILED));
+        let requests = Transport::ALL.map(|transport| {
+            ["success", "refused", "failure"].map(|outcome| {
+                let transport = transport.as_str();
+                counter!(REQUESTS, "receiver" => "otlp", "transport" => transport, "outcome" => outcome)
+            })
+        });
+        let [a, b, c, d, e] = Discard::ALL.map(|reason| counter!(SPANS, "reason" => reason.as_str()));
+        Self {
+            accepted: each(ACCEPTED),
+            refused: each(REFUSED),
+            requests,
+            spans: [a, b, c, d, e, counter!(SPANS, "reason" => "entry")],
+            attributes_dropped: counter!(ATTRIBUTES_DROPPED),
+            connections: counter!(CONNECTIONS),
+        }
+    }
+
+    pub(super) fn accepted(&self, transport: Transport, signal: Signal, records: u64) {
+        self.accepted[transport as usize][signal as usize].increment(records);
+    }
+
+    pub(super) fn refused(&self, transport: Transport, signal: Signal, records: u64) {
+        self.refused[transport as usize][signal as usize].increment(records);
+    }
+
+    pub(super) fn request(&self, transport: Transport, outcome: RequestOutcome) {
+        self.requests[transport as usize][outcome as usize].increment(1);
+    }
+
+    /// Spans by what became of them; `discarded` in the order of [`Discard::ALL`].
+    pub(super) fn spans(&self, discarded: &[u64; Discard::ALL.len()], entries: u64, attributes_dropped: u64) {
+        let numbers = discarded.iter().chain(std::iter::once(&entries));
+        for (counter, number) in self.spans.iter().zip(numbers) {
+            if *number > 0 {
+                counter.increment(*number);
+            }
+        }
+        self.attributes_dropped.increment(attributes_dropped);
+    }
+}
+
+fn describe() {
+    for (names, text) in [
+        (ACCEPTED, "Records taken"),
+        (REFUSED, "Records pushed back; their sender sends them again"),
+        (FAILED, "Records lost by a fault of ours"),
+    ] {
+        names.into_iter().for_each(|name| describe_counter!(name, text));
+    }
+    describe_counter!(REQUESTS, "Export requests by how they ended");
+    describe_counter!(SPANS, "Spans received, by why they make no SLI; `entry` are those that do");
+    describe_counter!(
+        ATTRIBUTES_DROPPED,
+        "Entry spans that may be misjudged because attributes were dropped"
+    );
+    describe_counter!(CONNECTIONS, "Connections accepted");
+}

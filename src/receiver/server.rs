@@ -1,0 +1,205 @@
+//! Listening: sockets, connections, and an orderly end. Both ports speak HTTP/1.1 and HTTP/2 and serve both
+//! protocols, told apart by content type, so a client with the wrong port still delivers.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::header::CONTENT_TYPE;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+
+use super::exchange::{Exchange, ReceiverDeps};
+use super::{ReceiverConfig, grpc, http};
+use crate::pipeline::Admission;
+
+/// Calls that one HTTP/2 connection may have open; clients queue the rest.
+const STREAMS_PER_CONNECTION: u32 = 256;
+/// Receive windows: large enough that a batch arrives without waiting for us, small enough that what all
+/// open streams may have in flight stays bounded per connection.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// How long a dead peer may go unnoticed.
+const PING_INTERVAL: Duration = Duration::from_secs(60);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long to wait when a connection cannot be accepted, usually for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Bound sockets, ready to serve.
+pub struct Receivers<A> {
+    grpc: TcpListener,
+    http: TcpListener,
+    exchange: Arc<Exchange<A>>,
+    config: ReceiverConfig,
+}
+
+impl<A: Admission> Receivers<A> {
+    /// Binds both addresses.
+    ///
+    /// # Errors
+    /// When an address is not valid or taken; the message names it.
+    pub async fn bind(config: ReceiverConfig, deps: ReceiverDeps<A>) -> io::Result<Self> {
+        let grpc = listen(&config.grpc.endpoint).await?;
+        let http = listen(&config.http.endpoint).await?;
+        let exchange = Arc::new(Exchange::new(deps, &config));
+        let receivers = Self { grpc, http, exchange, config };
+        receivers.announce()?;
+        Ok(receivers)
+    }
+
+    /// Where OTLP/gRPC listens.
+    ///
+    /// # Errors
+    /// When the system cannot tell.
+    pub fn grpc_addr(&self) -> io::Result<SocketAddr> {
+        self.grpc.local_addr()
+    }
+
+    /// Where OTLP/HTTP listens.
+    ///
+    /// # Errors
+    /// When the system cannot tell.
+    pub fn http_addr(&self) -> io::Result<SocketAddr> {
+        self.http.local_addr()
+    }
+
+    /// One line, for the commonest report of all is "it does not receive anything".
+    fn announce(&self) -> io::Result<()> {
+        let (grpc, http) = (self.grpc_addr()?, self.http_addr()?);
+        if grpc.ip().is_loopback() || http.ip().is_loopback() {
+            tracing::warn!(
+                %grpc, %http,
+                "receiving OTLP on loopback only: other machines and containers cannot reach it; set \
+                 receiver.grpc.endpoint to 0.0.0.0:4317 and receiver.http.endpoint to 0.0.0.0:4318 to change that"
+            );
+        } else {
+            tracing::info!(%grpc, %http, "receiving OTLP");
+        }
+        Ok(())
+    }
+
+    /// Serves until `shutdown` is cancelled, then lets requests in progress end, up to the drain timeout.
+    pub async fn serve(self, shutdown: CancellationToken) {
+        let connections = Arc::new(Semaphore::new(self.config.max_connections));
+        let on = |listener| {
+            let server = Server {
+                exchange: Arc::clone(&self.exchange),
+                connections: Arc::clone(&connections),
+                header_timeout: self.config.header_timeout,
+            };
+            server.run(listener, shutdown.clone(), self.config.drain_timeout)
+        };
+        tokio::join!(on(self.grpc), on(self.http));
+    }
+}
+
+async fn listen(endpoint: &str) -> io::Result<TcpListener> {
+    TcpListener::bind(endpoint)
+        .await
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {endpoint}: {error}")))
+}
+
+struct Server<A> {
+    exchange: Arc<Exchange<A>>,
+    connections: Arc<Semaphore>,
+    header_timeout: Duration,
+}
+
+impl<A: Admission> Server<A> {
+    async fn run(self, listener: TcpListener, shutdown: CancellationToken, drain_timeout: Duration) {
+        let graceful = GracefulShutdown::new();
+        let mut tasks = JoinSet::new();
+        while let Some((stream, place)) = shutdown.run_until_cancelled(self.accept(&listener)).await {
+            self.exchange.metrics.connections.increment(1);
+            let serve = self.connection(stream, &graceful, shutdown.clone());
+            tasks.spawn(async move {
+                serve.await;
+                drop(place);
+            });
+            while tasks.try_join_next().is_some() {}
+        }
+        drop(listener);
+        let drained = async {
+            graceful.shutdown().await;
+            while tasks.join_next().await.is_some() {}
+        };
+        if tokio::time::timeout(drain_timeout, drained).await.is_err() {
+            tracing::warn!(?drain_timeout, "connections still busy at the drain deadline; closing them");
+        }
+    }
+
+    /// The next connection, once there is a place for it.
+    async fn accept(&self, listener: &TcpListener) -> (TcpStream, OwnedSemaphorePermit) {
+        loop {
+            let Ok(place) = Arc::clone(&self.connections).acquire_owned().await else {
+                // Nobody closes the semaphore.
+                std::future::pending().await
+            };
+            match listener.accept().await {
+                Ok((stream, _)) => return (stream, place),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn connection(
+        &self,
+        stream: TcpStream,
+        graceful: &GracefulShutdown,
+        shutdown: CancellationToken,
+    ) -> impl Future<Output = ()> + Send + use<A> {
+        let exchange = Arc::clone(&self.exchange);
+        let header_timeout = self.header_timeout;
+        let watcher = graceful.watcher();
+        async move {
+            let _ = stream.set_nodelay(true);
+            // A peer that connects and says nothing is not waited for.
+            let first_byte = tokio::time::timeout(header_timeout, stream.readable());
+            if !matches!(shutdown.run_until_cancelled(first_byte).await, Some(Ok(Ok(())))) {
+                return;
+            }
+            let service = service_fn(move |request| answer(Arc::clone(&exchange), request));
+            let builder = builder(header_timeout);
+            let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+            if let Err(error) = watcher.watch(connection).await {
+                tracing::debug!(%error, "connection ended");
+            }
+        }
+    }
+}
+
+fn builder(header_timeout: Duration) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(header_timeout);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT);
+    builder
+}
+
+async fn answer<A: Admission>(
+    exchange: Arc<Exchange<A>>,
+    request: ::http::Request<Incoming>,
+) -> Result<::http::Response<Body>, Infallible> {
+    let is_grpc =
+        request.headers().get(CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"));
+    Ok(if is_grpc { grpc::handle(&exchange, request).await } else { http::handle(&exchange, request).await })
+}
