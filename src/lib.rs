@@ -1,6 +1,8 @@
 //! Rollguard answers one question inside the telemetry path: is the new version of a service worse than the
 //! one before?
 
+pub mod api;
+pub mod config;
 pub mod deployment;
 pub mod histogram;
 pub mod model;

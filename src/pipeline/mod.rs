@@ -4,6 +4,8 @@
 mod board;
 pub mod clock;
 mod command;
+pub mod config;
+pub mod human;
 mod journal;
 
 pub use board::{Board, ServiceBoard, VersionBoard};
