@@ -4,6 +4,7 @@
 pub mod api;
 pub mod config;
 pub mod deployment;
+pub mod exporter;
 pub mod histogram;
 pub mod model;
 pub mod pipeline;
