@@ -1,7 +1,11 @@
 //! Rollguard answers one question inside the telemetry path: is the new version of a service worse than the
 //! one before?
 
+pub mod api;
+pub mod cli;
+pub mod config;
 pub mod deployment;
+pub mod exporter;
 pub mod histogram;
 pub mod model;
 pub mod pipeline;

@@ -6,6 +6,8 @@ mod board;
 pub mod clock;
 mod command;
 mod intake;
+pub mod config;
+pub mod human;
 mod journal;
 pub mod recording;
 mod registry;

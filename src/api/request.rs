@@ -1,0 +1,148 @@
+//! The body of `POST /api/v1/deployments`, checked field by field so that the answer names the field.
+
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::error::ApiError;
+use crate::deployment::Request;
+use crate::model::VersionKey;
+
+/// Longest name of a service, version or environment.
+const MAX_NAME_BYTES: usize = 256;
+/// Longest link.
+const MAX_URL_BYTES: usize = 2048;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body {
+    service: Option<Value>,
+    version: Option<Value>,
+    baseline: Option<Value>,
+    environment: Option<Value>,
+    url: Option<Value>,
+    commit: Option<Value>,
+}
+
+/// Reads and checks a body.
+pub(super) fn parse(body: &[u8]) -> Result<Request, ApiError> {
+    let body: Body = serde_json::from_slice(body).map_err(|e| refuse(&e))?;
+    let request = Request {
+        service: required("service", body.service)?,
+        version: required("version", body.version)?,
+        baseline: name("baseline", body.baseline)?,
+        environment: name("environment", body.environment)?,
+        url: link(body.url)?,
+        commit: name("commit", body.commit)?,
+    };
+    if [VersionKey::UNVERSIONED, VersionKey::OVERFLOW].contains(&request.version.as_str()) {
+        return Err(ApiError::field("version", "this stands for spans that cannot be versioned"));
+    }
+    if request.baseline.as_ref() == Some(&request.version) {
+        return Err(ApiError::field("baseline", "must differ from version"));
+    }
+    Ok(request)
+}
+
+fn refuse(error: &serde_json::Error) -> ApiError {
+    if !error.is_data() {
+        return ApiError::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_json",
+            format!("the body is not JSON: {error}"),
+        );
+    }
+    let message = error.to_string();
+    // serde names the field between the first backticks of these messages.
+    let named = ["unknown field", "duplicate field"].iter().any(|start| message.starts_with(start));
+    match message.split('`').nth(1).filter(|_| named) {
+        Some(field) => ApiError::field(field, message.clone()),
+        None => ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", message),
+    }
+}
+
+fn required(field: &str, value: Option<Value>) -> Result<String, ApiError> {
+    name(field, value)?.ok_or_else(|| ApiError::field(field, "is missing"))
+}
+
+fn name(field: &str, value: Option<Value>) -> Result<Option<String>, ApiError> {
+    text(field, value, MAX_NAME_BYTES)
+}
+
+/// `null` counts as absent, which is what pipelines send for an empty variable.
+fn text(field: &str, value: Option<Value>, longest: usize) -> Result<Option<String>, ApiError> {
+    let text = match value {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::String(text)) => text,
+        Some(_) => return Err(ApiError::field(field, "must be a string")),
+    };
+    if text.trim().is_empty() {
+        return Err(ApiError::field(field, "must not be empty; leave it out instead"));
+    }
+    if text.len() > longest {
+        return Err(ApiError::field(field, format!("must be at most {longest} bytes long")));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(ApiError::field(field, "must not contain control characters"));
+    }
+    Ok(Some(text))
+}
+
+fn link(value: Option<Value>) -> Result<Option<String>, ApiError> {
+    let url = text("url", value, MAX_URL_BYTES)?;
+    let is_web = |url: &String| url.starts_with("https://") || url.starts_with("http://");
+    if url.as_ref().is_some_and(|url| !is_web(url)) {
+        return Err(ApiError::field("url", "must begin with https:// or http://"));
+    }
+    Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_all_fields() {
+        let body = br#"{"service":"shop/checkout","version":"v2","baseline":"v1","environment":"prod",
+                       "url":"https://ci/1","commit":null}"#;
+        let expected = Request {
+            service: "shop/checkout".into(),
+            version: "v2".into(),
+            baseline: Some("v1".into()),
+            environment: Some("prod".into()),
+            url: Some("https://ci/1".into()),
+            commit: None,
+        };
+        assert_eq!(parse(body), Ok(expected));
+    }
+
+    #[test]
+    fn refuses_by_field() {
+        let long = format!(r#"{{"service":"{}","version":"v"}}"#, "s".repeat(257));
+        let rows = [
+            ("{", 400, None),
+            ("", 400, None),
+            ("[]", 422, None),
+            ("{}", 422, Some("service")),
+            (r#"{"service":"a"}"#, 422, Some("version")),
+            (r#"{"service":"a","version":"v","colour":1}"#, 422, Some("colour")),
+            (r#"{"service":"a","service":"b","version":"v"}"#, 422, Some("service")),
+            (r#"{"service":1,"version":"v"}"#, 422, Some("service")),
+            (r#"{"service":" ","version":"v"}"#, 422, Some("service")),
+            (r#"{"service":"a","version":"v\n"}"#, 422, Some("version")),
+            (r#"{"service":"a","version":"(unversioned)"}"#, 422, Some("version")),
+            (r#"{"service":"a","version":"v","baseline":"v"}"#, 422, Some("baseline")),
+            (r#"{"service":"a","version":"v","url":"javascript:x"}"#, 422, Some("url")),
+            (long.as_str(), 422, Some("service")),
+        ];
+        for (body, status, field) in rows {
+            let error = parse(body.as_bytes()).expect_err(body);
+            let expected = field.map(|f| ApiError::field(f, ""));
+            assert_eq!(error.status.as_u16(), status, "{body}");
+            assert_eq!(format!("{error:?}").contains("field: Some"), expected.is_some(), "{body}");
+            if let Some(field) = field {
+                assert!(format!("{error:?}").contains(&format!("field: Some(\"{field}\")")), "{error:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! The port as a client sees it, with a stand-in for the evaluator.
+
+use std::sync::Mutex;
+
+use arc_swap::ArcSwap;
+use axum::body::Body;
+use axum::http::Method;
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tower::ServiceExt;
+
+use super::super::{Readiness, WriteAccess};
+use super::*;
+use crate::deployment::{Deployment, Origin, Phase, Request as Start, Transition};
+use crate::model::{DeploymentId, ServiceKey, UnixNanos};
+use crate::pipeline::clock::Clock;
+use crate::pipeline::{Board, Command, CommandError, ServiceBoard, VersionBoard};
+use crate::verdict::{Evidence, Sli, SliEvidence, Verdict};
+
+struct FixedClock(Mutex<UnixNanos>);
+
+impl Clock for FixedClock {
+    fn now(&self) -> UnixNanos {
+        *self.0.lock().unwrap()
+    }
+}
+
+const NOW: UnixNanos = UnixNanos(1_764_031_401_000_000_000);
+
+fn deployment(id: &str, candidate: &str, origin: Origin) -> Deployment {
+    let sli = |operation: Option<&str>| SliEvidence {
+        sli: Sli::ErrorRate,
+        operation: operation.map(Into::into),
+        weight: 0.2,
+        ln_e: 5.0,
+        ln_e_pass: None,
+        requests: [10, 20],
+        bad: [3, 0],
+        ratio: Some([4.0, 2.0, f64::INFINITY]),
+        threshold_seconds: None,
+        degraded: true,
+    };
+    Deployment {
+        id: DeploymentId(id.into()),
+        service: ServiceKey { namespace: "shop".into(), name: "checkout".into(), ..Default::default() },
+        baseline: Some("v1".into()),
+        candidate: candidate.into(),
+        origin,
+        phase: Phase::Failed,
+        verdict: Verdict::Fail,
+        mode: Default::default(),
+        policy: Default::default(),
+        started_at: NOW,
+        candidate_first: Some(NOW),
+        decided_at: Some(NOW),
+        decided_after_seconds: Some(18.0),
+        rollback_ordered: false,
+        evidence: Arc::new(Evidence { slis: vec![sli(None), sli(Some("GET /"))], ..Default::default() }),
+        explanation: "v2 fails more".into(),
+        url: None,
+        commit: None,
+        history: vec![Transition { at: NOW, phase: Phase::Warming, reason: "first span".into() }],
+    }
+}
+
+/// Answers commands like the evaluator: `taken` merges, `ghost` is refused, anything else is new.
+async fn evaluator(mut commands: mpsc::Receiver<Command>) {
+    while let Some(command) = commands.recv().await {
+        match command {
+            Command::Start(Start { service, .. }, answer) if service == "ghost" => {
+                let _ = answer.send(Err(CommandError::Ambiguous("two services are called ghost".into())));
+            }
+            Command::Start(request, answer) => {
+                let origin = if request.version == "taken" { Origin::Detected } else { Origin::Requested };
+                let _ = answer.send(Ok(Arc::new(deployment("new", &request.version, origin))));
+            }
+            Command::Cancel(id, answer) if id.0 == "d1" => {
+                let _ = answer.send(Ok(Arc::new(deployment("d1", "v2", Origin::Detected))));
+            }
+            Command::Cancel(id, answer) => {
+                let _ = answer.send(Err(CommandError::NotFound(id)));
+            }
+        }
+    }
+}
+
+struct Port {
+    router: Router,
+    ready: Arc<Readiness>,
+    clock: Arc<FixedClock>,
+    board: Arc<ArcSwap<Board>>,
+}
+
+fn port(access: WriteAccess) -> Port {
+    let version =
+        |name: &str, requests_5m| VersionBoard { version: name.into(), requests_5m, ..Default::default() };
+    let board = Board {
+        at: NOW,
+        services: vec![ServiceBoard {
+            key: ServiceKey { name: "checkout".into(), ..Default::default() },
+            versions: vec![version("(unversioned)", 30), version("v1", 10)],
+            lateness_seconds: 7.0,
+            completeness: 1.0,
+            slo: 0.999,
+        }],
+        deployments: vec![Arc::new(deployment("d1", "v2", Origin::Detected))],
+    };
+    let board = Arc::new(ArcSwap::from_pointee(board));
+    let (commands, received) = mpsc::channel(8);
+    tokio::spawn(evaluator(received));
+    let ready = Arc::new(Readiness::default());
+    let clock = Arc::new(FixedClock(Mutex::new(NOW)));
+    let state = ApiState::new(board.clone(), commands, ready.clone(), clock.clone(), access);
+    let extra = Router::new().route("/metrics", get(|| async { "page" }));
+    Port { router: router(Arc::new(state), Duration::from_secs(5), extra), ready, clock, board }
+}
+
+impl Port {
+    async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, Value) {
+        let mut request =
+            axum::http::Request::builder().method(method).uri(path).header("host", "localhost:9464");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Body::from(body.to_owned())).unwrap();
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    async fn get(&self, path: &str) -> (u16, Value) {
+        self.send(Method::GET, path, &[], "").await
+    }
+
+    async fn post(&self, path: &str, body: &str) -> (u16, Value) {
+        self.send(Method::POST, path, &[("content-type", "application/json")], body).await
+    }
+}
+
+#[tokio::test]
+async fn one_deployment_in_full() {
+    let port = port(WriteAccess::Open);
+    let (status, body) = port.get("/api/v1/deployments/d1").await;
+    assert_eq!(status, 200);
+    let service = json!({"namespace": "shop", "name": "checkout", "environment": ""});
+    assert_eq!(body["service"], service);
+    for (key, expected) in [
+        ("id", json!("d1")),
+        ("baseline", json!("v1")),
+        ("candidate", json!("v2")),
+        ("phase", json!("failed")),
+        ("verdict", json!("fail")),
+        ("final", json!(true)),
+        ("explanation", json!("v2 fails more")),
+        ("mode", json!("observe")),
+        ("started_at", json!("2025-11-25T00:43:21Z")),
+        ("decided_after_seconds", json!(18.0)),
+    ] {
+        assert_eq!(body[key], expected, "{key}");
+    }
+    let slis = body["evidence"]["slis"].as_array().unwrap();
+    assert_eq!(slis.len(), 2);
+    assert_eq!(slis[1]["operation"], "GET /");
+    assert_eq!((&slis[0]["bad"]["candidate"], &slis[0]["ratio_high"]), (&json!(3), &Value::Null));
+    assert_eq!(body["history"][0]["reason"], "first span");
+    let (status, body) = port.get("/api/v1/deployments/d9").await;
+    assert_eq!((status, &body["error"]["code"]), (404, &json!("not_found")));
+}
+
+#[tokio::test]
+async fn lists_are_filtered_and_strict() {
+    let port = port(WriteAccess::Open);
+    let rows = [
+        ("", 200, 1),
+        ("?service=checkout&version=v2&environment=", 200, 1),
+        ("?service=shop/checkout", 200, 1),
+        ("?service=other", 200, 0),
+        ("?environment=prod", 200, 0),
+        ("?limit=0", 422, 0),
+        ("?limit=x", 400, 0),
+        ("?servce=checkout", 400, 0),
+    ];
+    for (query, expected, found) in rows {
+        let (status, body) = port.get(&format!("/api/v1/deployments{query}")).await;
+        let n = body["deployments"].as_array().map_or(0, Vec::len);
+        assert_eq!((status, n), (expected, found), "{query}: {body}");
+    }
+    let (_, body) = port.get("/api/v1/deployments").await;
+    assert_eq!(body["deployments"][0]["evidence"]["slis"].as_array().unwrap().len(), 1, "service level only");
+}
+
+#[tokio::test]
+async fn starting_and_cancelling() {
+    let port = port(WriteAccess::Open);
+    let rows = [
+        (r#"{"service":"checkout","version":"v3"}"#, 201, Value::Null),
+        (r#"{"service":"checkout","version":"taken"}"#, 200, Value::Null),
+        (r#"{"service":"ghost","version":"v3"}"#, 422, json!("service")),
+        (r#"{"service":"checkout"}"#, 422, json!("version")),
+        (r#"{"service":"checkout","version":"v3","x":1}"#, 422, json!("x")),
+        ("{", 400, Value::Null),
+    ];
+    for (body, expected, field) in rows {
+        let (status, answer) = port.post("/api/v1/deployments", body).await;
+        assert_eq!((status, &answer["error"]["field"]), (expected, &field), "{body}: {answer}");
+    }
+    let large = format!(r#"{{"service":"{}"}}"#, "x".repeat(70_000));
+    let (status, answer) = port.post("/api/v1/deployments", &large).await;
+    assert_eq!((status, &answer["error"]["code"]), (413, &json!("body_too_large")));
+    assert_eq!(port.post("/api/v1/deployments/d1/cancel", "").await.0, 200);
+    assert_eq!(port.post("/api/v1/deployments/d2/cancel", "").await.0, 404);
+}
+
+#[tokio::test]
+async fn repeats_with_a_key_get_the_same_deployment() {
+    let port = port(WriteAccess::Open);
+    let headers = [("content-type", "application/json"), ("idempotency-key", "run-1")];
+    let body = r#"{"service":"checkout","version":"v3"}"#;
+    let rows = [(body, 201), (body, 200), (r#"{"service":"checkout","version":"v4"}"#, 422)];
+    for (body, expected) in rows {
+        let (status, answer) = port.send(Method::POST, "/api/v1/deployments", &headers, body).await;
+        assert_eq!(status, expected, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn writes_are_guarded_and_reads_are_not() {
+    let body = r#"{"service":"checkout","version":"v3"}"#;
+    let token = WriteAccess::Token(b"0123456789abcdef".as_slice().into());
+    for (access, expected) in [(WriteAccess::Open, 201), (WriteAccess::Locked, 403), (token.clone(), 401)] {
+        let port = port(access);
+        assert_eq!(port.post("/api/v1/deployments", body).await.0, expected);
+        assert_eq!(port.get("/api/v1/deployments").await.0, 200);
+    }
+    let port = port(token);
+    let headers = [("content-type", "application/json"), ("authorization", "Bearer 0123456789abcdef")];
+    assert_eq!(port.send(Method::POST, "/api/v1/deployments", &headers, body).await.0, 201);
+    // With a token, a cancel needs no body and so no content type.
+    assert_eq!(port.send(Method::POST, "/api/v1/deployments/d1/cancel", &headers[1..], "").await.0, 200);
+}
+
+#[tokio::test]
+async fn ready_when_fresh_and_bound() {
+    let port = port(WriteAccess::Open);
+    assert_eq!(port.get("/healthz").await.0, 200);
+    let (status, body) = port.get("/readyz").await;
+    assert_eq!((status, &body["error"]["code"]), (503, &json!("not_ready")));
+    port.ready.receivers_bound();
+    assert_eq!(port.get("/readyz").await.0, 200);
+    *port.clock.0.lock().unwrap() = NOW.plus_nanos(11_000_000_000);
+    let (status, body) = port.get("/readyz").await;
+    assert!(status == 503 && body["error"]["message"].as_str().unwrap().contains("11 s old"), "{body}");
+    port.board.store(Arc::default());
+    assert_eq!(port.get("/readyz").await.0, 503);
+    assert_eq!(port.get("/healthz").await.0, 200);
+}
+
+#[tokio::test]
+async fn services_show_what_carries_no_version() {
+    let port = port(WriteAccess::Open);
+    let (_, body) = port.get("/api/v1/services").await;
+    assert_eq!(body["services"][0]["unversioned_share_5m"], 0.75);
+    assert_eq!(body["services"][0]["versions"][1]["version"], "v1");
+}
+
+#[tokio::test]
+async fn everything_else_is_a_json_error() {
+    let port = port(WriteAccess::Open);
+    assert_eq!(port.get("/metrics").await, (200, json!("page")));
+    assert_eq!(port.get("/nowhere").await.0, 404);
+    assert_eq!(port.get("/nowhere").await.1["error"]["code"], "not_found");
+    let (status, body) = port.send(Method::DELETE, "/healthz", &[], "").await;
+    assert_eq!((status, &body["error"]["code"]), (405, &json!("method_not_allowed")));
+}
+
+#[tokio::test]
+async fn a_stopped_evaluator_is_503() {
+    let (commands, received) = mpsc::channel(1);
+    drop(received);
+    let clock = Arc::new(FixedClock(Mutex::new(NOW)));
+    let state = ApiState::new(Arc::default(), commands, Arc::default(), clock, WriteAccess::Open);
+    let router = router(Arc::new(state), Duration::from_secs(5), Router::new());
+    let request = axum::http::Request::post("/api/v1/deployments/d1/cancel")
+        .header("host", "127.0.0.1")
+        .header("content-type", "application/json")
+        .body(Body::empty())
+        .unwrap();
+    let response = router.oneshot(request).await.unwrap();
+    assert_eq!((response.status().as_u16(), response.headers().contains_key("retry-after")), (503, true));
+}
+
+/// Scenario: the program stops while a client keeps a connection open. Guarantee: requests before are
+/// answered, and serving ends well before the deadline.
+#[tokio::test]
+async fn serves_and_drains() {
+    let port = port(WriteAccess::Open);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let serving = tokio::spawn(super::super::serve(listener, port.router.clone(), 4, stop.clone()));
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let mut answer = [0; 15];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200 OK");
+    stop.cancel();
+    tokio::time::timeout(Duration::from_secs(3), serving).await.expect("ends in time").unwrap();
+}

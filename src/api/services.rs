@@ -1,0 +1,107 @@
+//! `GET /api/v1/services`: which services and versions send telemetry, how much, and what cannot be versioned.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::state::ApiState;
+use super::view::{ServiceView, rfc3339};
+use crate::model::VersionKey;
+use crate::pipeline::{ServiceBoard, VersionBoard};
+
+#[derive(Serialize)]
+struct List<'a> {
+    evaluated_at: Option<String>,
+    services: Vec<View<'a>>,
+}
+
+#[derive(Serialize)]
+struct View<'a> {
+    service: ServiceView<'a>,
+    slo: f64,
+    lateness_seconds: f64,
+    completeness: f64,
+    /// Share of the requests of the last 5 minutes that carry no version and so cannot be judged.
+    unversioned_share_5m: f64,
+    versions: Vec<VersionView<'a>>,
+}
+
+#[derive(Serialize)]
+struct VersionView<'a> {
+    version: &'a str,
+    requests_total: u64,
+    errors_total: u64,
+    client_errors_total: u64,
+    weighted_requests_total: f64,
+    requests_5m: u64,
+    errors_5m: u64,
+    burn_5m: f64,
+    requests_per_second: f64,
+    latency_seconds: Option<Latency>,
+    instances: u64,
+    late_total: u64,
+    future_total: u64,
+    skewed_total: u64,
+    first_seen_at: Option<String>,
+    last_seen_at: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Latency {
+    p50: f64,
+    p95: f64,
+    p99: f64,
+}
+
+/// The whole list; its length is bounded by the caps of the pipeline.
+pub(super) async fn list(State(state): State<Arc<ApiState>>) -> Response {
+    let board = state.board.load_full();
+    let services = board.services.iter().map(View::new).collect();
+    Json(List { evaluated_at: rfc3339(board.at), services }).into_response()
+}
+
+impl<'a> View<'a> {
+    fn new(s: &'a ServiceBoard) -> Self {
+        Self {
+            service: ServiceView::new(&s.key),
+            slo: s.slo,
+            lateness_seconds: s.lateness_seconds,
+            completeness: s.completeness,
+            unversioned_share_5m: unversioned_share(&s.versions),
+            versions: s.versions.iter().map(VersionView::new).collect(),
+        }
+    }
+}
+
+impl<'a> VersionView<'a> {
+    fn new(v: &'a VersionBoard) -> Self {
+        Self {
+            version: &v.version,
+            requests_total: v.requests_total,
+            errors_total: v.errors_total,
+            client_errors_total: v.client_errors_total,
+            weighted_requests_total: v.weighted_requests_total,
+            requests_5m: v.requests_5m,
+            errors_5m: v.errors_5m,
+            burn_5m: v.burn_5m,
+            requests_per_second: v.rate,
+            latency_seconds: v.latency_seconds.map(|[p50, p95, p99]| Latency { p50, p95, p99 }),
+            instances: v.instances,
+            late_total: v.late_total,
+            future_total: v.future_total,
+            skewed_total: v.skewed_total,
+            first_seen_at: rfc3339(v.first_seen),
+            last_seen_at: rfc3339(v.last_seen),
+        }
+    }
+}
+
+fn unversioned_share(versions: &[VersionBoard]) -> f64 {
+    let all: u64 = versions.iter().map(|v| v.requests_5m).sum();
+    let without = versions.iter().filter(|v| v.version == VersionKey::UNVERSIONED);
+    let without: u64 = without.map(|v| v.requests_5m).sum();
+    if all == 0 { 0.0 } else { without as f64 / all as f64 }
+}

@@ -1,0 +1,256 @@
+//! A deployment as JSON. Times are RFC 3339 in UTC, durations are seconds, shares are 0 to 1; what is not
+//! known is null.
+
+use serde::Serialize;
+
+use crate::deployment::Deployment;
+use crate::model::{ServiceKey, UnixNanos};
+use crate::verdict::{Evidence, Policy, SliEvidence};
+
+/// One deployment.
+#[derive(Debug, Serialize)]
+pub(super) struct DeploymentView<'a> {
+    id: &'a str,
+    service: ServiceView<'a>,
+    baseline: Option<&'a str>,
+    candidate: &'a str,
+    phase: &'static str,
+    verdict: &'static str,
+    #[serde(rename = "final")]
+    is_final: bool,
+    score: f64,
+    explanation: &'a str,
+    mode: &'static str,
+    origin: &'static str,
+    rollback_ordered: bool,
+    started_at: Option<String>,
+    candidate_first_at: Option<String>,
+    decided_at: Option<String>,
+    decided_after_seconds: Option<f64>,
+    url: Option<&'a str>,
+    commit: Option<&'a str>,
+    evidence: EvidenceView<'a>,
+    policy: PolicyView,
+    history: Vec<TransitionView<'a>>,
+}
+
+/// Who is deployed.
+#[derive(Debug, Serialize)]
+pub(super) struct ServiceView<'a> {
+    namespace: &'a str,
+    name: &'a str,
+    environment: &'a str,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    identity: &'a [String],
+}
+
+#[derive(Debug, Serialize)]
+struct EvidenceView<'a> {
+    /// The last second of traffic that was judged.
+    judged_until: Option<String>,
+    nats: f64,
+    fail_threshold: f64,
+    pass_threshold: f64,
+    requests: Sides<u64>,
+    errors: Sides<u64>,
+    requests_needed: Option<u64>,
+    incident_size: f64,
+    flags: Vec<&'static str>,
+    slis: Vec<SliView<'a>>,
+    exemplar_trace_ids: &'a [String],
+}
+
+#[derive(Debug, Serialize)]
+struct SliView<'a> {
+    sli: &'static str,
+    operation: Option<&'a str>,
+    weight: f64,
+    nats: f64,
+    pass_nats: Option<f64>,
+    requests: Sides<u64>,
+    bad: Sides<u64>,
+    ratio: Option<f64>,
+    ratio_low: Option<f64>,
+    ratio_high: Option<f64>,
+    threshold_seconds: Option<f64>,
+    degraded: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Sides<T> {
+    candidate: T,
+    baseline: T,
+}
+
+#[derive(Debug, Serialize)]
+struct PolicyView {
+    slo: f64,
+    alpha: f64,
+    beta: f64,
+    horizon_seconds: i64,
+    warmup_seconds: i64,
+    min_pass_seconds: i64,
+    error_ratio: f64,
+    latency_ratio: f64,
+    pass_error_ratio: f64,
+    pass_latency_ratio: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct TransitionView<'a> {
+    at: Option<String>,
+    phase: &'static str,
+    reason: &'a str,
+}
+
+/// How much of the evidence is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Detail {
+    /// The SLIs of the service as a whole.
+    Service,
+    /// Those of single operations too.
+    Operations,
+}
+
+impl<'a> DeploymentView<'a> {
+    pub(super) fn new(d: &'a Deployment, detail: Detail) -> Self {
+        Self {
+            id: &d.id.0,
+            service: ServiceView::new(&d.service),
+            baseline: d.baseline.as_deref(),
+            candidate: &d.candidate,
+            phase: d.phase.as_str(),
+            verdict: d.verdict.as_str(),
+            is_final: d.is_final(),
+            score: d.evidence.score,
+            explanation: &d.explanation,
+            mode: d.mode.as_str(),
+            origin: d.origin.as_str(),
+            rollback_ordered: d.rollback_ordered,
+            started_at: rfc3339(d.started_at),
+            candidate_first_at: d.candidate_first.and_then(rfc3339),
+            decided_at: d.decided_at.and_then(rfc3339),
+            decided_after_seconds: d.decided_after_seconds,
+            url: d.url.as_deref(),
+            commit: d.commit.as_deref(),
+            evidence: EvidenceView::new(&d.evidence, detail),
+            policy: PolicyView::new(&d.policy),
+            history: d.history.iter().map(TransitionView::new).collect(),
+        }
+    }
+}
+
+impl<'a> ServiceView<'a> {
+    pub(super) fn new(key: &'a ServiceKey) -> Self {
+        Self {
+            namespace: &key.namespace,
+            name: &key.name,
+            environment: &key.environment,
+            identity: &key.extra,
+        }
+    }
+}
+
+impl<'a> EvidenceView<'a> {
+    fn new(e: &'a Evidence, detail: Detail) -> Self {
+        let judged_until = u64::try_from(e.slot).ok().filter(|s| *s > 0).map(|s| UnixNanos::from_secs(s + 1));
+        Self {
+            judged_until: judged_until.and_then(rfc3339),
+            nats: e.ln_e_bar,
+            fail_threshold: e.fail_threshold,
+            pass_threshold: e.pass_threshold,
+            requests: e.requests.into(),
+            errors: e.errors.into(),
+            requests_needed: e.requests_needed,
+            incident_size: e.incident_size,
+            flags: e.flags.iter().map(|f| f.as_str()).collect(),
+            slis: e
+                .slis
+                .iter()
+                .filter(|s| detail == Detail::Operations || s.operation.is_none())
+                .map(SliView::new)
+                .collect(),
+            exemplar_trace_ids: &e.exemplars,
+        }
+    }
+}
+
+impl<'a> SliView<'a> {
+    fn new(e: &'a SliEvidence) -> Self {
+        let [ratio, ratio_low, ratio_high] = e.ratio.map_or([None; 3], |r| r.map(Some));
+        Self {
+            sli: e.sli.as_str(),
+            operation: e.operation.as_deref(),
+            weight: e.weight,
+            nats: e.ln_e,
+            pass_nats: e.ln_e_pass,
+            requests: e.requests.into(),
+            bad: e.bad.into(),
+            ratio,
+            ratio_low,
+            ratio_high,
+            threshold_seconds: e.threshold_seconds,
+            degraded: e.degraded,
+        }
+    }
+}
+
+/// The core keeps candidate before baseline.
+impl<T> From<[T; 2]> for Sides<T> {
+    fn from([candidate, baseline]: [T; 2]) -> Self {
+        Self { candidate, baseline }
+    }
+}
+
+impl PolicyView {
+    fn new(p: &Policy) -> Self {
+        // Buckets are 1/32 octave wide.
+        let shift = |buckets: i32| (f64::from(buckets) / 32.0).exp2();
+        Self {
+            slo: p.slo,
+            alpha: p.alpha,
+            beta: p.beta,
+            horizon_seconds: p.horizon_s,
+            warmup_seconds: p.warmup_s,
+            min_pass_seconds: p.min_pass_s,
+            error_ratio: p.error_ratio,
+            latency_ratio: shift(p.latency_margin),
+            pass_error_ratio: p.pass_error_ratio,
+            pass_latency_ratio: shift(p.pass_latency_margin),
+        }
+    }
+}
+
+impl<'a> TransitionView<'a> {
+    fn new(t: &'a crate::deployment::Transition) -> Self {
+        Self { at: rfc3339(t.at), phase: t.phase.as_str(), reason: &t.reason }
+    }
+}
+
+/// A time for people and programs. `None` for the epoch (never) and for what lies beyond the year 9999.
+pub(super) fn rfc3339(at: UnixNanos) -> Option<String> {
+    if at.0 == 0 {
+        return None;
+    }
+    // Milliseconds: finer digits of an evaluation's time mean nothing.
+    let millis = i64::try_from(at.0 / 1_000_000).ok()?;
+    jiff::Timestamp::from_millisecond(millis).ok().map(|t| t.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        let rows = [
+            (0, None),
+            (1_764_031_401_250_000_000, Some("2025-11-25T00:43:21.25Z")),
+            (1_764_031_401_000_000_000, Some("2025-11-25T00:43:21Z")),
+            (u64::MAX, Some("2554-07-21T23:34:33.709Z")),
+        ];
+        for (nanos, expected) in rows {
+            assert_eq!(rfc3339(UnixNanos(nanos)).as_deref(), expected);
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Talking to the API of a running Rollguard, with errors that say what to do.
+
+use std::path::Path;
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
+use reqwest::{Method, Url};
+use serde_json::Value;
+
+use crate::api::access::{TokenError, read_token};
+
+/// Longer answers are not ours.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+
+/// Why the API gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClientError {
+    /// The command line.
+    #[error("{0}")]
+    Usage(String),
+    /// The token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// No TLS, bad proxy settings.
+    #[error("set up the HTTP client")]
+    Setup(#[source] reqwest::Error),
+    /// Nobody there.
+    #[error("cannot reach {url}; is rollguard running, and is this its API port (`api.endpoint`, 9464)?")]
+    Connect {
+        url: String,
+        #[source]
+        cause: reqwest::Error,
+    },
+    /// Somebody is there and said no.
+    #[error("{url} answered {status}: {message}")]
+    Refused { url: String, status: u16, message: String },
+    /// Somebody else is there.
+    #[error("{url} answered, but not like rollguard's API; is this its API port (`api.endpoint`, 9464)?")]
+    Foreign { url: String },
+}
+
+impl ClientError {
+    /// Whether the same request may succeed a little later.
+    pub(super) const fn is_passing(&self) -> bool {
+        match self {
+            Self::Connect { .. } => true,
+            Self::Refused { status, .. } => *status >= 500,
+            _ => false,
+        }
+    }
+}
+
+/// One Rollguard.
+#[derive(Debug)]
+pub(super) struct Client {
+    http: reqwest::Client,
+    base: Url,
+    token: Option<String>,
+}
+
+impl Client {
+    pub(super) fn new(url: &str, token_file: Option<&Path>, timeout: Duration) -> Result<Self, ClientError> {
+        let base = Url::parse(url).ok().filter(|u| matches!(u.scheme(), "http" | "https") && u.has_host());
+        let base = base.ok_or_else(|| {
+            ClientError::Usage(format!("--url {url}: not a link; write for example http://127.0.0.1:9464"))
+        })?;
+        let token = token_file.map(read_token).transpose()?;
+        let mut builder = reqwest::Client::builder()
+            .timeout(timeout)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("Rollguard/", env!("CARGO_PKG_VERSION")));
+        if base.host_str().is_some_and(is_this_machine) {
+            // A proxy cannot reach our own loopback.
+            builder = builder.no_proxy();
+        }
+        let http = builder.build().map_err(ClientError::Setup)?;
+        Ok(Self { http, base, token })
+    }
+
+    pub(super) async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, ClientError> {
+        let mut url = self.url(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        self.send(Method::GET, url, None).await
+    }
+
+    pub(super) async fn post(&self, path: &str, body: Option<Value>) -> Result<Value, ClientError> {
+        self.send(Method::POST, self.url(path), body).await
+    }
+
+    /// `--url` may carry a path, where a proxy puts us under one.
+    fn url(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        let prefix = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&format!("{prefix}{path}"));
+        url
+    }
+
+    async fn send(&self, method: Method, url: Url, body: Option<Value>) -> Result<Value, ClientError> {
+        let shown = url.to_string();
+        let connect = |cause| ClientError::Connect { url: shown.clone(), cause };
+        let mut request = self.http.request(method, url).header(CONTENT_TYPE, "application/json");
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        if let Some(body) = body {
+            request = request.body(body.to_string());
+        }
+        let response = request.send().await.map_err(connect)?;
+        let status = response.status();
+        if response.content_length().is_some_and(|n| n > MAX_ANSWER_BYTES as u64) {
+            return Err(ClientError::Foreign { url: shown });
+        }
+        let bytes = response.bytes().await.map_err(connect)?;
+        let answer: Option<Value> = serde_json::from_slice(&bytes).ok();
+        match answer {
+            Some(answer) if status.is_success() && answer.is_object() => Ok(answer),
+            Some(answer) if answer["error"]["message"].is_string() => {
+                let message = answer["error"]["message"].as_str().unwrap_or_default();
+                let message = match answer["error"]["field"].as_str() {
+                    Some(field) => format!("{field}: {message}"),
+                    None => message.to_owned(),
+                };
+                Err(ClientError::Refused { url: shown, status: status.as_u16(), message })
+            }
+            _ => Err(ClientError::Foreign { url: shown }),
+        }
+    }
+}
+
+fn is_this_machine(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Encodes an id for a path: what is not plainly safe becomes `%XX`.
+pub(super) fn encode(id: &str) -> String {
+    let mut out = String::with_capacity(id.len());
+    for byte in id.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}

@@ -1,0 +1,120 @@
+//! A deployment as lines for people, from the API's JSON.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+/// One line: who, from where to where, verdict, phase.
+pub(super) fn headline(d: &Value) -> String {
+    let score = d["score"].as_f64().unwrap_or(0.0);
+    format!(
+        "{}  {} -> {}  {}  (score {score:.0}, {})",
+        service(&d["service"]),
+        d["baseline"].as_str().unwrap_or("?"),
+        text(&d["candidate"]),
+        text(&d["verdict"]).to_uppercase(),
+        text(&d["phase"]),
+    )
+}
+
+/// One deployment with its reasons.
+pub(super) fn one(d: &Value) -> String {
+    let mut out = headline(d);
+    let _ = write!(out, "\n  id {}, {}, mode {}", text(&d["id"]), text(&d["origin"]), text(&d["mode"]));
+    let _ = write!(out, "\n  started {}", text(&d["started_at"]));
+    if let Some(seconds) = d["decided_after_seconds"].as_f64() {
+        let _ = write!(out, ", decided {seconds:.0} s after the first request");
+    }
+    for (name, key) in [("change", "url"), ("commit", "commit")] {
+        if let Some(value) = d[key].as_str() {
+            let _ = write!(out, "\n  {name} {value}");
+        }
+    }
+    if let Some(explanation) = d["explanation"].as_str().filter(|e| !e.is_empty()) {
+        let _ = write!(out, "\n  {explanation}");
+    }
+    let slis = d["evidence"]["slis"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for sli in slis.iter().filter(|s| s["operation"].is_null()) {
+        let _ = write!(out, "\n  {}", evidence(sli));
+    }
+    let flags: Vec<&str> =
+        d["evidence"]["flags"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if !flags.is_empty() {
+        let _ = write!(out, "\n  bear in mind: {}", flags.join(", "));
+    }
+    out.push('\n');
+    out
+}
+
+/// The latest deployments, one line each.
+pub(super) fn list(list: &Value) -> String {
+    let deployments = list["deployments"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if deployments.is_empty() {
+        return "no deployments\n".into();
+    }
+    deployments.iter().map(|d| format!("{}  {}\n", text(&d["id"]), headline(d))).collect()
+}
+
+fn evidence(sli: &Value) -> String {
+    let share = |side: &str| {
+        let requests = sli["requests"][side].as_f64().unwrap_or(0.0);
+        let bad = sli["bad"][side].as_f64().unwrap_or(0.0);
+        if requests > 0.0 { format!("{:.2} %", 100.0 * bad / requests) } else { "-".into() }
+    };
+    let nats = sli["nats"].as_f64().unwrap_or(0.0);
+    let (name, candidate, baseline) = (text(&sli["sli"]), share("candidate"), share("baseline"));
+    let mut out = format!("{name:<13} {candidate:>8} against {baseline:>8}  {nats:6.1} nats");
+    if let (Some(low), Some(high)) = (sli["ratio_low"].as_f64(), sli["ratio_high"].as_f64()) {
+        let _ = write!(out, "  {low:.2} to {high:.2} times as many");
+    }
+    out
+}
+
+fn service(service: &Value) -> String {
+    let mut out = String::new();
+    if let Some(namespace) = service["namespace"].as_str().filter(|n| !n.is_empty()) {
+        let _ = write!(out, "{namespace}/");
+    }
+    out.push_str(text(&service["name"]));
+    if let Some(environment) = service["environment"].as_str().filter(|n| !n.is_empty()) {
+        let _ = write!(out, " ({environment})");
+    }
+    out
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn reads_well() {
+        let d = json!({
+            "id": "d1", "service": {"namespace": "shop", "name": "checkout", "environment": "prod"},
+            "baseline": "v1", "candidate": "v2", "verdict": "fail", "phase": "failed", "score": 0.0,
+            "mode": "act", "origin": "detected", "started_at": "2025-11-25T00:43:21Z",
+            "decided_after_seconds": 18.0, "url": null, "commit": "abc", "explanation": "v2 fails more.",
+            "evidence": {"flags": ["single_pod"], "slis": [
+                {"sli": "err", "operation": null, "nats": 6.25, "requests": {"candidate": 1000, "baseline": 2000},
+                 "bad": {"candidate": 23, "baseline": 2}, "ratio": 23.0, "ratio_low": 14.0, "ratio_high": 31.0},
+                {"sli": "err", "operation": "GET /", "nats": 1.0}]},
+        });
+        let expected = "\
+shop/checkout (prod)  v1 -> v2  FAIL  (score 0, failed)
+  id d1, detected, mode act
+  started 2025-11-25T00:43:21Z, decided 18 s after the first request
+  commit abc
+  v2 fails more.
+  err             2.30 % against   0.10 %     6.2 nats  14.00 to 31.00 times as many
+  bear in mind: single_pod
+";
+        assert_eq!(one(&d), expected);
+        assert_eq!(list(&json!({"deployments": []})), "no deployments\n");
+        assert!(list(&json!({"deployments": [d]})).starts_with("d1  shop/checkout (prod)  v1 -> v2  FAIL"));
+    }
+}

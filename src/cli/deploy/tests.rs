@@ -1,0 +1,123 @@
+//! The client against a stand-in for the API on a real port.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use clap::Parser;
+use serde_json::json;
+
+use super::*;
+
+/// A port where the deployment `d1` reaches `verdict` at the third look.
+async fn port(verdict: &'static str) -> String {
+    let looks = Arc::new(AtomicUsize::new(0));
+    let one = move || async move {
+        let n = looks.fetch_add(1, Ordering::SeqCst);
+        match n {
+            0 => json!({"id": "d1", "verdict": "pending", "phase": "warming", "final": false}),
+            // A restart in between is waited out.
+            1 => {
+                return (
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    json!({"error": {"code": "x", "message": "y"}}).to_string(),
+                );
+            }
+            _ => json!({"id": "d1", "verdict": verdict, "phase": "closed", "final": verdict != "pending"}),
+        }
+        .to_string()
+        .pipe_ok()
+    };
+    let missing = || async {
+        (
+            StatusCode::NOT_FOUND,
+            json!({"error": {"code": "not_found", "message": "no deployment d2"}}).to_string(),
+        )
+    };
+    let router = Router::new()
+        .route("/api/v1/deployments/d1", get(one))
+        .route("/api/v1/deployments/d2", get(missing))
+        .route("/api/v1/deployments/d3", get(|| async { "<html>" }))
+        .route("/api/v1/deployments", post(|body: String| async move { body }))
+        .route("/api/v1/deployments", get(|| async { json!({"deployments": [{"id": "d1"}]}).to_string() }));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    format!("http://{address}")
+}
+
+trait PipeOk {
+    fn pipe_ok(self) -> (StatusCode, String);
+}
+
+impl PipeOk for String {
+    fn pipe_ok(self) -> (StatusCode, String) {
+        (StatusCode::OK, self)
+    }
+}
+
+fn args(line: &str) -> DeployArgs {
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        deploy: DeployArgs,
+    }
+    // The binary does this at its start.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Line::try_parse_from(std::iter::once("deploy").chain(line.split_whitespace())).expect(line).deploy
+}
+
+#[tokio::test]
+async fn wait_turns_verdicts_into_codes() {
+    let rows = [("pass", 0), ("fail", 1), ("inconclusive", 2)];
+    let checks = rows.map(|(verdict, expected)| async move {
+        let url = port(verdict).await;
+        let code = act(&args(&format!("wait d1 --url {url} --json"))).await;
+        assert_eq!(code.unwrap(), expected, "{verdict}");
+    });
+    futures_util::future::join_all(checks).await;
+}
+
+#[tokio::test]
+async fn wait_by_name_ends_at_the_time_limit() {
+    let url = port("pending").await;
+    let line = format!("wait --service a --version v --url {url} --timeout 300ms --json");
+    assert_eq!(act(&args(&line)).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn errors_say_what_to_do() {
+    let url = port("pass").await;
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let rows = [
+        (format!("status --url http://{nobody}"), "is rollguard running"),
+        (format!("wait d1 --url http://{nobody}"), "is rollguard running"),
+        (format!("wait d2 --url {url}"), "answered 404: no deployment d2"),
+        (format!("status d3 --url {url}"), "not like rollguard's API"),
+        (format!("wait --url {url}"), "--service and --version"),
+        ("status --url nonsense".to_owned(), "write for example http://127.0.0.1:9464"),
+        (format!("status --url {url} --token-file /does/not/exist"), "read the API token"),
+    ];
+    for (line, expected) in rows {
+        let error = act(&args(&line)).await.expect_err(&line);
+        assert!(error.to_string().contains(expected), "{line}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn start_sends_what_was_given() {
+    let url = port("pass").await;
+    let client = Client::new(&url, None, REQUEST_TIMEOUT);
+    let Action::Start(start) = args("start --service a --version v2 --change-url https://ci/1").action else {
+        panic!("start");
+    };
+    let echoed = client.unwrap().post("/api/v1/deployments", Some(body(&start))).await.unwrap();
+    assert_eq!(echoed, json!({"service": "a", "version": "v2", "url": "https://ci/1"}));
+}
+
+#[test]
+fn ids_are_encoded() {
+    assert_eq!(path("a/../b c"), "/api/v1/deployments/a%2F..%2Fb%20c");
+}

@@ -1,0 +1,24 @@
+//! `rollguard validate`: is this file a configuration, and if not, where and why.
+
+use std::process::ExitCode;
+
+use super::args::ValidateArgs;
+use super::{FAILED, output};
+use crate::config;
+
+pub(super) fn run(args: &ValidateArgs) -> ExitCode {
+    let Some(file) = &args.file else {
+        output::text(config::DEFAULT_FILE);
+        return ExitCode::SUCCESS;
+    };
+    match config::load(file) {
+        Ok(_) => {
+            output::line(&format!("{}: ok", file.display()));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            output::error(&format!("{} cannot be used\n{}", file.display(), output::chain(&error)));
+            ExitCode::from(FAILED)
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! From a file to a checked [`Config`]: read, substitute environment variables, parse strictly, check the
+//! values. Every error says where (line, column, snippet) and what to write instead.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde_saphyr::Options;
+
+use super::substitute::{SubstituteError, substitute};
+use super::validate::Problem;
+use super::{Config, locate, validate};
+
+/// A configuration is small; a larger file is a mistake.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file cannot be read.
+    #[error("read {path}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// The file is no configuration.
+    #[error("read {path}: larger than {MAX_FILE_BYTES} bytes, this is no configuration")]
+    TooLarge {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// An environment variable.
+    #[error(transparent)]
+    Substitute(#[from] SubstituteError),
+    /// Syntax, unknown or duplicate keys, wrong types. The message holds place, snippet and a way out.
+    #[error("{0}")]
+    Parse(String),
+    /// Values that cannot be right, all of them.
+    #[error("{}", Listed(.0))]
+    Invalid(Vec<Problem>),
+}
+
+struct Listed<'a>(&'a [Problem]);
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads and checks a file; environment variables come from this process.
+pub fn load(path: &Path) -> Result<Config, LoadError> {
+    let fail = |cause| LoadError::Read { path: path.to_owned(), cause };
+    if std::fs::metadata(path).map_err(fail)?.len() > MAX_FILE_BYTES {
+        return Err(LoadError::TooLarge { path: path.to_owned() });
+    }
+    let text = std::fs::read_to_string(path).map_err(fail)?;
+    parse(&text, |name| std::env::var(name).ok())
+}
+
+/// Checks a configuration given as text; environment variables come from `lookup`.
+pub fn parse(text: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<Config, LoadError> {
+    let text = substitute(text, lookup)?;
+    let config = if is_blank(&text) {
+        Config::default()
+    } else {
+        serde_saphyr::from_str_with_options(&text, options()).map_err(|e| LoadError::Parse(explain(&e)))?
+    };
+    let mut problems = validate::problems(&config);
+    if problems.is_empty() {
+        return Ok(config);
+    }
+    for problem in &mut problems {
+        problem.place = locate::locate(&text, &problem.path, options());
+    }
+    Err(LoadError::Invalid(problems))
+}
+
+/// Whether the file holds nothing but comments.
+fn is_blank(text: &str) -> bool {
+    text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#'))
+}
+
+/// Strict, and with small budgets: a configuration needs few nodes, an alias bomb many.
+fn options() -> Options {
+    serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_nodes: 20_000,
+            max_events: 60_000,
+            max_aliases: 100,
+            max_anchors: 100,
+            max_depth: 32,
+            max_documents: 1,
+        },
+    }
+}
+
+/// The parser's message with its snippet, and for an unknown key the known one that is nearest.
+fn explain(error: &serde_saphyr::Error) -> String {
+    let rendered = error.to_string();
+    match error.without_snippet() {
+        serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => {
+            format!("{rendered}\n{}", way_out(field, expected, "key"))
+        }
+        serde_saphyr::Error::SerdeUnknownVariant { variant, expected, .. } => {
+            format!("{rendered}\n{}", way_out(variant, expected, "value"))
+        }
+        _ => rendered,
+    }
+}
+
+fn way_out(wrong: &str, known: &[&'static str], what: &str) -> String {
+    let nearest = known.iter().map(|k| (distance(wrong, k), *k)).min();
+    match nearest {
+        Some((far, name)) if far <= 1 + name.len() / 3 => format!("did you mean `{name}`?"),
+        _ if known.is_empty() => format!("no {what} may stand here"),
+        _ => format!("the {what}s that may stand here: {}", known.join(", ")),
+    }
+}
+
+/// Edits (insert, remove, replace, swap of neighbours) between two words.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            rows[i][j] = if i == 0 || j == 0 {
+                i + j
+            } else {
+                let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+                let mut best = replaced.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
+                if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                    best = best.min(rows[i - 2][j - 2] + 1);
+                }
+                best
+            };
+        }
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error_of(text: &str) -> String {
+        parse(text, |_| None).expect_err("must not load").to_string()
+    }
+
+    #[test]
+    fn errors_say_where_and_what_to_do() {
+        let rows: [(&str, &[&str]); 13] = [
+            ("apo:\n  endpoint: x\n", &["line 1", "column 1", "unknown", "did you mean `api`?"]),
+            ("api:\n  endpiont: x:1\n", &["line 2", "column 3", "did you mean `endpoint`?"]),
+            ("api:\n  colour: blue\n", &["line 2", "the keys that may stand here: endpoint, token_file"]),
+            ("api: {}\napi: {}\n", &["line 2", "duplicate", "api"]),
+            ("policies:\n  defaults:\n    slo: high\n", &["line 3", "column 10"]),
+            ("policies:\n  defaults:\n    mode: acts\n", &["line 3", "did you mean `act`?"]),
+            ("policies:\n  defaults:\n    warmup: 60\n", &["line 3", "write it with its unit"]),
+            ("policies:\n\tdefaults: {}\n", &["line 2"]),
+            ("pipeline:\n  limits:\n    services: -1\n", &["line 3"]),
+            ("pipeline:\n  limits:\n    services: 99999999999999999999\n", &["line 3"]),
+            ("- api\n", &["line 1"]),
+            ("api:\n  endpoint: ${env:NOWHERE}\n", &["line 2, column 13: NOWHERE is not set"]),
+            (
+                "policies:\n  defaults: {slo: 2.0, alpha: 0.9}\n",
+                &["line 2, column 19: policies.defaults.slo", "line 2, column 31: policies.defaults.alpha"],
+            ),
+        ];
+        for (text, expected) in rows {
+            let message = error_of(text);
+            for part in expected {
+                assert!(message.contains(part), "{text}\nshould say {part:?}, says:\n{message}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_snippet_is_shown() {
+        let message = error_of("api:\n  endpiont: somewhere:1\n");
+        assert!(message.contains("endpiont: somewhere:1"), "{message}");
+    }
+
+    #[test]
+    fn empty_files_are_the_default() {
+        for text in ["", "\n\n", "# nothing\n", "{}\n"] {
+            assert_eq!(parse(text, |_| None).expect("loads"), Config::default(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn alias_bombs_are_refused_quickly() {
+        let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
+        for i in 1..12 {
+            let list = vec![format!("*a{}", i - 1); 9].join(", ");
+            text.push_str(&format!("a{i}: &a{i} [{list}]\n"));
+        }
+        assert!(parse(&text, |_| None).is_err());
+        let inside = text.replace("\na", "\n  a");
+        assert!(parse(&format!("policies:\n  {inside}"), |_| None).is_err());
+    }
+
+    #[test]
+    fn distances() {
+        for (a, b, expected) in
+            [("slo", "slo", 0), ("sol", "slo", 1), ("", "abc", 3), ("endpiont", "endpoint", 1)]
+        {
+            assert_eq!(distance(a, b), expected, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn a_missing_file_names_itself() {
+        let error = load(Path::new("does/not/exist.yaml")).unwrap_err();
+        assert_eq!(error.to_string(), "read does/not/exist.yaml");
+    }
+}

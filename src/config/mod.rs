@@ -1,0 +1,83 @@
+//! The configuration file. This module only composes: each component owns its struct, its defaults and what
+//! its keys mean; here a file is read ([`load`]), its values are checked together ([`validate`]), and two
+//! files are compared for a reload ([`diff`]). All of a file is used or none of it.
+//!
+//! To add a section: one field in [`Config`], one line in [`validate`] if its values have ranges, its keys in
+//! `config/rollguard.yaml`, and its name in [`diff`] if a reload may change it.
+
+pub mod diff;
+mod load;
+mod locate;
+mod substitute;
+pub mod validate;
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::ApiConfig;
+use crate::pipeline::config::{PipelineConfig, PoliciesConfig};
+
+pub use load::{LoadError, load, parse};
+pub use locate::Place;
+pub use substitute::SubstituteError;
+pub use validate::Problem;
+
+/// The file that documents every key at its default.
+pub const DEFAULT_FILE: &str = include_str!("../../config/rollguard.yaml");
+
+/// The whole configuration.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The HTTP port for people, pipelines and Prometheus.
+    pub api: ApiConfig,
+    /// Windows and caps.
+    pub pipeline: PipelineConfig,
+    /// What versions are held to.
+    pub policies: PoliciesConfig,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every key of the default configuration, as a path.
+    fn keys(value: &serde_json::Value, path: &str, all: &mut Vec<String>) {
+        if let Some(map) = value.as_object() {
+            for (key, value) in map {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                all.push(path.clone());
+                keys(value, &path, all);
+            }
+        }
+    }
+
+    #[test]
+    fn the_documented_file_is_the_default() {
+        let parsed = parse(DEFAULT_FILE, |_| None).expect("the documented file loads");
+        assert_eq!(parsed, Config::default());
+    }
+
+    #[test]
+    fn the_documented_file_names_every_key() {
+        let mut expected = Vec::new();
+        keys(&serde_json::to_value(Config::default()).unwrap(), "", &mut expected);
+        let written: serde_json::Value = serde_saphyr::from_str(DEFAULT_FILE).unwrap();
+        let mut found = Vec::new();
+        keys(&written, "", &mut found);
+        expected.sort();
+        found.sort();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn the_documented_exception_is_true() {
+        let start = DEFAULT_FILE.find("  #   - match:").expect("the example is there");
+        let example: String = DEFAULT_FILE[start..]
+            .lines()
+            .map_while(|line| line.strip_prefix("  # "))
+            .fold(String::new(), |text, line| text + "  " + line + "\n");
+        let config = parse(&format!("policies:\n  services:\n{example}"), |_| None)
+            .unwrap_or_else(|e| panic!("the example loads: {e}"));
+        assert_eq!(config.policies.services.len(), 1);
+    }
+}

@@ -1,0 +1,73 @@
+//! The HTTP side of `/metrics`: a route that the program mounts on its port.
+
+use std::io::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::extract::State;
+use axum::http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, VARY};
+use axum::http::{HeaderMap, HeaderName};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use super::families::{identity_labels, render};
+use super::negotiate;
+use super::tally::Tally;
+use super::text::Format;
+use crate::pipeline::Board;
+
+/// Answers scrapes from the published picture.
+#[derive(Debug)]
+pub struct Exporter {
+    board: Arc<ArcSwap<Board>>,
+    identity: Vec<String>,
+    tally: Mutex<Tally>,
+}
+
+impl Exporter {
+    /// Reads `board` at each scrape. `identity_attributes` are the configured attributes whose values are in
+    /// `ServiceKey::extra`, in the same order; they become labels.
+    pub fn new(board: Arc<ArcSwap<Board>>, identity_attributes: &[String]) -> Self {
+        Self { board, identity: identity_labels(identity_attributes), tally: Mutex::default() }
+    }
+
+    /// The page as of now.
+    pub fn render(&self, format: Format) -> String {
+        let board = self.board.load_full();
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        render(&board, &self.identity, tally.update(&board), format)
+    }
+
+    /// A router with the one route `/metrics`.
+    pub fn router(self) -> Router {
+        Router::new().route("/metrics", get(scrape)).with_state(Arc::new(self))
+    }
+}
+
+async fn scrape(State(exporter): State<Arc<Exporter>>, headers: HeaderMap) -> Response {
+    let format = negotiate::format(joined(&headers, &ACCEPT).as_deref());
+    let page = exporter.render(format);
+    let typed = [(CONTENT_TYPE, format.content_type()), (VARY, "Accept, Accept-Encoding")];
+    if negotiate::gzip(joined(&headers, &ACCEPT_ENCODING).as_deref())
+        && let Ok(small) = compressed(page.as_bytes())
+    {
+        return (typed, [(CONTENT_ENCODING, "gzip")], small).into_response();
+    }
+    (typed, page).into_response()
+}
+
+/// A list header that may come in several lines.
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let lines: Vec<&str> = headers.get_all(name).iter().filter_map(|v| v.to_str().ok()).collect();
+    (!lines.is_empty()).then(|| lines.join(","))
+}
+
+/// Fast compression: a page is text that repeats itself, the level hardly matters.
+fn compressed(page: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(page.len() / 8), Compression::fast());
+    encoder.write_all(page)?;
+    encoder.finish()
+}
