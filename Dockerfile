@@ -18,6 +18,7 @@ RUN apt-get update \
     && useradd --system --uid 10001 --no-create-home --home-dir /var/lib/rollguard rollguard \
     && install -d -o rollguard -g rollguard /var/lib/rollguard
 COPY --from=build /src/target/release/rollguard /usr/local/bin/rollguard
+COPY config/examples/container.yaml /etc/rollguard/rollguard.yaml
 USER 10001:10001
 # State (deployments, evidence, outbox); mount a volume here to keep it.
 WORKDIR /var/lib/rollguard

@@ -1,11 +1,13 @@
 """What an operator does: reload, stop, a wrong file, the port's doors."""
 
+import glob
+import os
 import signal
 import subprocess
 import tempfile
 import time
 
-from harness import BINARY, http, rollguard, test, wait_until
+from harness import BINARY, ROOT, http, rollguard, test, wait_until
 from traffic import Sender, request
 
 
@@ -83,6 +85,9 @@ def validate_names_the_line_of_a_mistake():
         assert done.returncode == 1, done
         said = done.stdout + done.stderr
         assert "warmupp" in said and "4" in said and "warmup" in said.replace("warmupp", ""), said
+    for path in glob.glob(os.path.join(ROOT, "config", "**", "*.yaml"), recursive=True):
+        done = subprocess.run([BINARY, "validate", path], capture_output=True, text=True)
+        assert done.returncode == 0, (path, done)
     printed = subprocess.run([BINARY, "validate", "--print-defaults"], capture_output=True, text=True)
     assert printed.returncode == 0, printed
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as f:

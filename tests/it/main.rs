@@ -1,6 +1,14 @@
 //! The one integration binary: everything through the front door, and the rules that the source itself keeps.
 
 mod golden;
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test may end by a panic and may say what it found"
+)]
+
 mod layering;
 mod source;
 mod tidy;
