@@ -5,25 +5,33 @@ mod batch;
 mod board;
 pub mod clock;
 mod command;
-mod intake;
 pub mod config;
+mod engine;
+mod evaluator;
 pub mod human;
+mod intake;
 mod journal;
+mod orders;
+mod passage;
 pub mod recording;
 mod registry;
+mod restore;
+mod running;
+mod service;
 mod shards;
-pub mod human;
-mod passage;
+mod slots;
+mod version;
 
 pub use batch::Batch;
 pub use board::{Board, ServiceBoard, VersionBoard};
 pub use command::{Command, CommandError};
+pub use engine::{Engine, EngineParts, Policies};
+pub use evaluator::{Evaluator, EvaluatorParts};
 pub use intake::Intake;
-pub use journal::{Commit, Journal, JournalError, NoJournal, Restored};
+pub use journal::{Commit, Journal, JournalError, NoJournal, Restored, ServiceSnapshot};
+pub use passage::{Admission, AdmissionBatch, Downstream, Full, NoDownstream, Permit, Signal};
 pub use registry::{
-    InstanceMeta, OVERFLOW_OPERATION, Registry, RegistryCounters, RegistryLimits, SeriesMeta,
-    UNKNOWN_SERVICE, VersionMeta,
+    InstanceMeta, OVERFLOW_OPERATION, Registry, RegistryCounters, RegistryLimits, SeriesMeta, UNKNOWN_SERVICE,
+    VersionMeta,
 };
 pub use shards::{DEFAULT_SHARD_CAPACITY, Drained, IntakeCounters, Refused, Shards};
-pub use intake::{Batch, Intake, Refused};
-pub use passage::{Admission, AdmissionBatch, Downstream, Full, NoDownstream, Permit, Signal};

@@ -52,6 +52,8 @@ pub(super) struct Version {
     pub(super) warmup_s: i64,
     /// Whether the store knows it from before.
     pub(super) stored: bool,
+    /// Whether it was asked already if it starts a deployment.
+    pub(super) looked_at: bool,
     /// Whether its board line has ended; it is kept while a deployment is held against it.
     pub(super) ended: bool,
     pub(super) sampling: Sampling,

@@ -1,0 +1,156 @@
+//! How deployments begin and end by other means than a verdict: a new version shows up, somebody starts or
+//! cancels one.
+
+use std::sync::Arc;
+
+use super::command::CommandError;
+use super::engine::{Engine, JUDGED_AT_ONCE};
+use super::journal::Commit;
+use super::running::Running;
+use crate::deployment::{
+    BaselineMerge, Beginning, Deployment, Event, Origin, Request, Resolution, check_request, choose_baseline,
+    is_version, merge_request, resolve_service, starts_deployment,
+};
+use crate::model::{DeploymentId, ServiceKey, UnixNanos};
+
+impl Engine {
+    /// Begins a deployment for every version that was first seen beside a known one.
+    pub(super) fn detect(&mut self, now: UnixNanos, commit: &mut Commit) {
+        let mut found: Vec<(Arc<ServiceKey>, String, Option<String>)> = Vec::new();
+        for (key, service) in &mut self.services {
+            let unseen: Vec<Arc<str>> = service
+                .versions
+                .iter()
+                .filter(|(label, v)| !v.looked_at && v.has_traffic() && is_version(label))
+                .map(|(label, _)| Arc::clone(label))
+                .collect();
+            if unseen.is_empty() {
+                continue;
+            }
+            let sightings = service.sightings();
+            for label in unseen {
+                if let Some(version) = service.versions.get_mut(&label) {
+                    version.looked_at = true;
+                }
+                let own = sightings.iter().find(|s| s.version == *label);
+                let announced = service.running.iter().any(|r| r.needs(&label));
+                if !announced && own.is_some_and(|s| starts_deployment(s, &sightings, self.fresh_start)) {
+                    let baseline = choose_baseline(&label, &sightings).map(str::to_owned);
+                    found.push((Arc::clone(key), label.to_string(), baseline));
+                }
+            }
+        }
+        for (key, candidate, baseline) in found {
+            let request = Request { version: candidate, baseline, ..Request::default() };
+            if self.judged() < JUDGED_AT_ONCE {
+                self.begin(&key, request, Origin::Detected, now, commit);
+            } else {
+                tracing::warn!(service = %key, version = request.version, limit = JUDGED_AT_ONCE,
+                    "too many deployments are being judged; this one is not");
+            }
+        }
+    }
+
+    fn judged(&self) -> usize {
+        self.services.values().map(|s| s.running.iter().filter(|r| r.is_judging()).count()).sum()
+    }
+
+    fn begin(
+        &mut self,
+        key: &Arc<ServiceKey>,
+        request: Request,
+        origin: Origin,
+        now: UnixNanos,
+        commit: &mut Commit,
+    ) -> Arc<Deployment> {
+        let (policy, mode) = self.parts.policies.resolve(key);
+        let id = (self.parts.ids)();
+        let beginning = Beginning {
+            id: id.clone(),
+            service: (**key).clone(),
+            baseline: request.baseline,
+            candidate: request.version,
+            origin,
+            mode,
+            policy,
+            url: request.url,
+            commit: request.commit,
+        };
+        let running = Running::new(beginning.begin(now));
+        let deployment = Arc::clone(running.deployment());
+        commit.deployments.push(Arc::clone(&deployment));
+        let service = self.service(key, now);
+        for other in &mut service.running {
+            other.apply(Event::SupersededBy(id.clone()), now, commit);
+        }
+        service.running.push(running);
+        deployment
+    }
+
+    /// Starts a deployment that somebody asks for, or merges the request with one that began by itself.
+    pub fn start(
+        &mut self,
+        request: &Request,
+        now: UnixNanos,
+        commit: &mut Commit,
+    ) -> Result<Arc<Deployment>, CommandError> {
+        check_request(request).map_err(|e| CommandError::Invalid(e.to_string()))?;
+        let key = self.named(request)?;
+        let service = self.service(&key, now);
+        let merging = |r: &&mut Running| r.is_judging() && r.deployment().candidate == request.version;
+        if let Some(running) = service.running.iter_mut().find(merging) {
+            let merged = merge_request(running.deployment(), request);
+            if merged.baseline == BaselineMerge::TooLate {
+                let held = running.deployment().baseline.clone().unwrap_or_default();
+                return Err(CommandError::Conflict(format!(
+                    "{} is held against {held} already; cancel the deployment first to compare it with another version",
+                    request.version
+                )));
+            }
+            if merged.changed {
+                running.replace(merged.deployment, merged.baseline == BaselineMerge::Replaced, commit);
+            }
+            return Ok(Arc::clone(running.deployment()));
+        }
+        if self.judged() >= JUDGED_AT_ONCE {
+            let text = format!("{JUDGED_AT_ONCE} deployments are being judged; try again when one has ended");
+            return Err(CommandError::Unavailable(text));
+        }
+        let mut request = request.clone();
+        if request.baseline.is_none() {
+            let sightings = self.service(&key, now).sightings();
+            request.baseline = choose_baseline(&request.version, &sightings).map(str::to_owned);
+        }
+        Ok(self.begin(&key, request, Origin::Requested, now, commit))
+    }
+
+    fn named(&self, request: &Request) -> Result<Arc<ServiceKey>, CommandError> {
+        let known = self.services.keys().map(Arc::as_ref);
+        match resolve_service(&request.service, request.environment.as_deref(), known) {
+            Resolution::Found(key) | Resolution::Unknown(key) => Ok(Arc::new(key)),
+            Resolution::Ambiguous(keys) => {
+                let names: Vec<String> = keys.iter().map(ToString::to_string).collect();
+                let text = format!("{:?} could be {}; say which environment or namespace", request.service, names.join(" or "));
+                Err(CommandError::Ambiguous(text))
+            }
+        }
+    }
+
+    /// Ends a deployment that somebody does not want any more.
+    pub fn cancel(
+        &mut self,
+        id: &DeploymentId,
+        now: UnixNanos,
+        commit: &mut Commit,
+    ) -> Result<Arc<Deployment>, CommandError> {
+        let mut all = self.services.values_mut().flat_map(|s| &mut s.running);
+        if let Some(running) = all.find(|r| r.deployment().id == *id) {
+            running.apply(Event::CancelledBy("by request".to_owned()), now, commit);
+            return Ok(Arc::clone(running.deployment()));
+        }
+        match self.ended.iter().find(|d| d.id == *id) {
+            Some(over) => Err(CommandError::Conflict(format!("deployment {id} is {} already", over.phase.as_str()))),
+            None => Err(CommandError::NotFound(id.clone())),
+        }
+    }
+}

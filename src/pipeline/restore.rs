@@ -1,0 +1,154 @@
+//! State of a service as bytes, and back. Snapshots hold everything that later evidence rests on; open slots
+//! are not among it: what was in them is skipped for both versions, never filled with zeros.
+
+use std::sync::Arc;
+
+use super::engine::Engine;
+use super::journal::{Restored, ServiceSnapshot};
+use super::running::Running;
+use super::service::Service;
+use super::version::{Totals, Version};
+use crate::deployment::Deployment;
+use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer};
+use crate::model::{DeploymentId, NANOS_PER_SECOND, ServiceKey, Slot, UnixNanos, VersionKey};
+use crate::verdict::{Judge, Memory};
+use crate::window::{DisplayRing, Lateness};
+
+/// After a restart of ours, instances that show up within this are taken for old ones.
+const RETURN_S: u64 = 60;
+
+impl Service {
+    pub(super) fn snapshot(&self, now: UnixNanos) -> ServiceSnapshot {
+        let mut out = Writer::with_header();
+        (self.versions.len() as u32).save(&mut out);
+        for (label, version) in &self.versions {
+            label.save(&mut out);
+            version.save(&mut out);
+        }
+        self.lateness.save(&mut out);
+        let judged: Vec<_> = self.running.iter().filter_map(|r| Some((r, r.judge()?))).collect();
+        (judged.len() as u32).save(&mut out);
+        for (running, judge) in judged {
+            running.deployment().id.save(&mut out);
+            running.judge_from().save(&mut out);
+            judge.save(&mut out);
+        }
+        ServiceSnapshot { service: (*self.key).clone(), at: now, bytes: out.into_bytes() }
+    }
+}
+
+impl Version {
+    fn save(&self, out: &mut Writer) {
+        self.memory.save(out);
+        self.ring.save(out);
+        self.totals.save(out);
+        self.first.save(out);
+        self.last.save(out);
+        self.first_start.save(out);
+        self.warmup_s.save(out);
+        self.stored.save(out);
+        self.ended.save(out);
+    }
+
+    fn load(from: &mut Reader<'_>, now: UnixNanos) -> Result<Self, Corrupt> {
+        Ok(Self {
+            memory: Memory::load(from)?,
+            ring: DisplayRing::load(from)?,
+            totals: Totals::load(from)?,
+            first: UnixNanos::load(from)?,
+            last: UnixNanos::load(from)?,
+            first_start: UnixNanos::load(from)?,
+            warmup_s: i64::load(from)?,
+            stored: bool::load(from)?,
+            ended: bool::load(from)?,
+            looked_at: true,
+            touched: now,
+            restored_until: now.plus_nanos(RETURN_S * NANOS_PER_SECOND),
+            ..Self::default()
+        })
+    }
+}
+
+/// A judge that goes on after a restart.
+struct Continued {
+    id: DeploymentId,
+    judge_from: Slot,
+    judge: Judge,
+}
+
+type State = (Vec<(Arc<str>, Version)>, Lateness, Vec<Continued>);
+
+fn read(bytes: &[u8], now: UnixNanos) -> Result<State, Corrupt> {
+    let mut from = Reader::header(bytes)?;
+    let versions = (0..u32::load(&mut from)?)
+        .map(|_| Ok((Arc::<str>::load(&mut from)?, Version::load(&mut from, now)?)))
+        .collect::<Result<_, Corrupt>>()?;
+    let lateness = Lateness::load(&mut from)?;
+    let judges = (0..u32::load(&mut from)?)
+        .map(|_| {
+            Ok(Continued {
+                id: DeploymentId::load(&mut from)?,
+                judge_from: Slot::load(&mut from)?,
+                judge: Judge::load(&mut from)?,
+            })
+        })
+        .collect::<Result<_, Corrupt>>()?;
+    if from.is_empty() { Ok((versions, lateness, judges)) } else { Err(Corrupt::Body) }
+}
+
+impl Engine {
+    /// Takes up what was kept: states of services, deployments that are not over, versions that are known.
+    pub(super) fn restore(&mut self, restored: Restored, now: UnixNanos) {
+        let mut judges: Vec<Continued> = Vec::new();
+        for snapshot in &restored.snapshots {
+            match read(&snapshot.bytes, now) {
+                Ok(state) => judges.extend(self.restore_service(&snapshot.service, state, now)),
+                Err(error) => {
+                    tracing::warn!(service = %snapshot.service, ?error,
+                        "the state snapshot of a service cannot be read; it is learned anew");
+                }
+            }
+        }
+        for known in restored.known_versions {
+            self.restore_known(known, now);
+        }
+        for deployment in restored.deployments {
+            self.restore_deployment(deployment, &mut judges, now);
+        }
+    }
+
+    fn restore_service(&mut self, key: &ServiceKey, state: State, now: UnixNanos) -> Vec<Continued> {
+        let (versions, lateness, judges) = state;
+        let service = self.service(&Arc::new(key.clone()), now);
+        service.versions = versions.into_iter().collect();
+        service.lateness.continue_from(lateness);
+        // Spans that came before the stop are lost for slots that were open then, for both versions.
+        service.next = now.slot() + 1;
+        service.gone_not_before = service.next + service.lateness.wait_seconds(service.next).ceil() as Slot;
+        judges
+    }
+
+    fn restore_known(&mut self, known: VersionKey, now: UnixNanos) {
+        let service = self.service(&Arc::new(known.service), now);
+        let label: Arc<str> = known.version.into();
+        let version = service
+            .versions
+            .entry(label)
+            .or_insert_with(|| Version { looked_at: true, touched: now, ended: true, ..Version::default() });
+        version.stored = true;
+    }
+
+    fn restore_deployment(&mut self, deployment: Arc<Deployment>, judges: &mut Vec<Continued>, now: UnixNanos) {
+        if deployment.phase.is_over() {
+            self.ended.push_back(deployment);
+            return;
+        }
+        let at = judges.iter().position(|j| j.id == deployment.id);
+        let (judge, from) = match at.map(|i| judges.swap_remove(i)) {
+            Some(c) => (Some(c.judge), c.judge_from.min(now.slot() + 1)),
+            None => (None, Slot::MAX),
+        };
+        let service = self.service(&Arc::new(deployment.service.clone()), now);
+        service.running.push(Running::restored(deployment, judge, from));
+    }
+}
