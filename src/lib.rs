@@ -5,4 +5,6 @@ pub mod deployment;
 pub mod histogram;
 pub mod model;
 pub mod pipeline;
+pub mod telemetry;
 pub mod verdict;
+pub mod window;
