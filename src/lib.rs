@@ -13,4 +13,6 @@ pub mod receiver;
 pub mod stats;
 pub mod remedy;
 pub mod store;
+pub mod telemetry;
 pub mod verdict;
+pub mod window;

@@ -65,6 +65,11 @@ impl SparseHistogram {
         self.counts.iter().copied()
     }
 
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.counts.capacity() * size_of::<(i16, u32)>()
+    }
+
     /// Whether nothing was counted.
     pub fn is_empty(&self) -> bool {
         self.counts.is_empty()

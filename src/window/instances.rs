@@ -1,0 +1,119 @@
+//! When each instance of a version was first and last seen. From it follow warm-up (an instance's first
+//! seconds are kept apart), the two groups that measure how clustered errors are, and the number of
+//! instances that serve now.
+
+use std::collections::HashMap;
+
+use super::open::Placement;
+use crate::model::{InstanceId, Observation, Slot};
+
+/// Instances of one version. Bounded by the registry's cap on instances.
+#[derive(Debug, Default)]
+pub struct Instances {
+    seen: HashMap<InstanceId, Seen>,
+    /// First slot of the version, whoever sent it.
+    first: Option<Slot>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    first: Slot,
+    last: Slot,
+    group: u8,
+}
+
+impl Instances {
+    /// No instance yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes note of a span. `ordinal` is the instance's place in its version's order of appearance.
+    pub fn note(&mut self, o: &Observation, ordinal: u32) {
+        let slot = o.end.slot();
+        self.first = Some(self.first.map_or(slot, |first| first.min(slot)));
+        if o.instance == InstanceId::UNKNOWN {
+            return;
+        }
+        let group = (ordinal & 1) as u8;
+        let seen = self.seen.entry(o.instance).or_insert(Seen { first: slot, last: slot, group });
+        seen.first = seen.first.min(slot);
+        seen.last = seen.last.max(slot);
+    }
+
+    /// The cell of a span: young within the first `warmup_s` seconds of its instance, or of the version
+    /// where no instance is named. Seconds are whole slots, so that all spans of a slot agree.
+    pub fn placement(&self, instance: InstanceId, slot: Slot, warmup_s: i64) -> Placement {
+        let seen = self.seen.get(&instance);
+        let first = seen.map(|seen| seen.first).or(self.first).unwrap_or(slot);
+        Placement { young: slot < first + warmup_s, group: seen.map_or(0, |seen| seen.group) }
+    }
+
+    /// First slot of the version.
+    pub fn first_slot(&self) -> Option<Slot> {
+        self.first
+    }
+
+    /// Says that the version was seen before, as known from before a restart: its warm-up does not begin
+    /// anew.
+    pub fn seen_since(&mut self, slot: Slot) {
+        self.first = Some(self.first.map_or(slot, |first| first.min(slot)));
+    }
+
+    /// Number of instances that were ever seen, as far as they are still known.
+    pub fn len(&self) -> usize {
+        self.seen.len()
+    }
+
+    /// Whether no instance was named so far.
+    pub fn is_empty(&self) -> bool {
+        self.seen.is_empty()
+    }
+
+    /// Number of instances with a span in `slot` or later.
+    pub fn active_since(&self, slot: Slot) -> usize {
+        self.seen.values().filter(|seen| seen.last >= slot).count()
+    }
+
+    /// Whether every instance with a span in `slot` or later is within its warm-up at `now`.
+    pub fn all_young(&self, slot: Slot, now: Slot, warmup_s: i64) -> bool {
+        let mut active = self.seen.values().filter(|seen| seen.last >= slot).peekable();
+        active.peek().is_some() && active.all(|seen| now < seen.first + warmup_s)
+    }
+
+    /// Forgets instances without a span since `slot`.
+    pub fn forget_before(&mut self, slot: Slot) {
+        self.seen.retain(|_, seen| seen.last >= slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::window::open::tests::observation;
+
+    #[test]
+    fn young_ends_with_the_warm_up_of_the_instance() {
+        let mut instances = Instances::new();
+        for (instance, second, ordinal) in [(7, 100, 0), (8, 130, 1), (7, 140, 0), (8, 128, 1)] {
+            instances.note(&observation(1, instance, second), ordinal);
+        }
+        for (instance, slot, young, group) in [
+            (7, 100, true, 0),
+            (7, 159, true, 0),
+            (7, 160, false, 0),
+            (8, 187, true, 1),
+            (8, 188, false, 1),
+            (u32::MAX, 159, true, 0),
+            (u32::MAX, 160, false, 0),
+        ] {
+            let got = instances.placement(InstanceId(instance), slot, 60);
+            assert_eq!(got, Placement { young, group }, "{instance} at {slot}");
+        }
+        assert!(!instances.placement(InstanceId(7), 100, 0).young);
+        assert_eq!((instances.active_since(131), instances.active_since(130)), (1, 2));
+        assert!(instances.all_young(130, 150, 60) && !instances.all_young(130, 170, 60));
+        instances.forget_before(135);
+        assert_eq!(instances.len(), 1);
+    }
+}
