@@ -83,7 +83,7 @@ def config(ports, folder, **policy):
     """The one place that knows the configuration's keys. Returns a dict that tests may change."""
     local = "127.0.0.1:{}".format
     return {
-        "receivers": {"grpc": {"endpoint": local(ports.grpc)}, "http": {"endpoint": local(ports.http)}},
+        "receiver": {"grpc": {"endpoint": local(ports.grpc)}, "http": {"endpoint": local(ports.http)}},
         "api": {"endpoint": local(ports.api)},
         "telemetry": {"metrics": local(ports.own)},
         "store": {"path": os.path.join(folder, "rollguard.db")},
@@ -163,6 +163,10 @@ class Rollguard:
         return json.loads(text)["id"]
 
     def deployment(self, name):
+        """As the API shows it; it may lag a tick behind the answer to the request that started it."""
+        return wait_until(f"deployment {name}", lambda: self.shown(name), 10)
+
+    def shown(self, name):
         status, _, text = http(self.url(f"/api/v1/deployments/{name}"))
         assert status == 200, (status, text)
         return json.loads(text)

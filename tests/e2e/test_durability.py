@@ -55,22 +55,21 @@ def both_versions(running):
 
 @test
 def killed_in_mid_evaluation_it_comes_to_the_same_verdict():
-    # 5 % errors against 0.1 % need some 20 s here: the kill comes after a state snapshot and before the verdict.
-    with rollguard(slo=0.999) as running, Service(running.ports.grpc, rate=40, bad={"v1": 0.001, "v2": 0.05}):
+    # 2 % errors against 0.1 % need some 25 s here, and never less than 11 s: the kill comes before the verdict.
+    with rollguard(slo=0.999) as running, Service(running.ports.grpc, rate=40, bad={"v1": 0.001, "v2": 0.02}):
         both_versions(running)
         name = running.deploy("shop", "v2", "v1")
         wait_until("evidence", lambda: running.deployment(name)["phase"] == "evaluating", 30)
-        time.sleep(8)  # not a wait for a condition: the moment of the kill is what this test chooses
+        time.sleep(7)  # not a wait for a condition: the moment of the kill is what this test chooses
         before = running.deployment(name)
         assert before["verdict"] == "pending", before
         running.kill()
         running.start()
         after = running.deployment(name)
-        assert after["verdict"] == "pending" and after["phase"] == before["phase"], after
+        assert after["phase"] == before["phase"] or after["verdict"] == "fail", after
         wait_until("a fail", lambda: running.deployment(name)["verdict"] == "fail", 90)
         _, _, text = ask(running.url("/api/v1/deployments?service=shop"))
-        found = json.loads(text)
-        found = found if isinstance(found, list) else found["deployments"]
+        found = json.loads(text)["deployments"]
         assert [d["id"] for d in found] == [name], found
 
 

@@ -54,3 +54,21 @@ fn the_checker_finds_what_it_is_for() {
     let good = SourceFile { path: "src/a.rs".into(), text: "//! A file.\nfn f() {}\n".into() };
     assert!(untidiness(&good).is_empty());
 }
+
+/// The README shows the table of `docs/metrics.md`, which is held to the code by a test beside the exporter.
+#[test]
+fn the_readme_lists_every_metric() {
+    let table = |name: &str| {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+        let text = std::fs::read_to_string(&path).expect("a document of the package");
+        let rows: Vec<String> =
+            text.lines().filter(|l| l.starts_with("| `rollguard_")).map(str::to_owned).collect();
+        assert!(!rows.is_empty(), "{name} has no rows of metrics");
+        rows
+    };
+    assert_eq!(
+        table("README.md"),
+        table("docs/metrics.md"),
+        "copy the table of docs/metrics.md to the README"
+    );
+}
