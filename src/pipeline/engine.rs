@@ -9,11 +9,10 @@ use super::journal::{Commit, Restored};
 use super::registry::{Registry, SeriesMeta};
 use super::service::Service;
 use super::shards::Drained;
-use super::slots::named;
 use crate::deployment::{Deployment, Mode};
 use crate::model::{DeploymentId, Exemplar, InstanceId, SeriesId, ServiceKey, UnixNanos, VersionId};
 use crate::verdict::Policy;
-use crate::window::LatenessSettings;
+use crate::window::LatenessConfig;
 
 /// Ended deployments kept for readers; older ones are in the store.
 const ENDED_KEPT: usize = 200;
@@ -42,7 +41,7 @@ pub struct EngineParts {
     /// Policies by service.
     pub policies: Arc<dyn Policies>,
     /// How long slots stay open.
-    pub lateness: LatenessSettings,
+    pub lateness: LatenessConfig,
     /// Seconds after its last span at which a version's series end.
     pub series_ttl_s: u64,
     /// Makes ids of deployments.
@@ -95,7 +94,7 @@ impl Engine {
     pub fn absorb(&mut self, drained: &Drained, now: UnixNanos) {
         for o in drained.observations() {
             let Some(place) = self.place(o.series) else { continue };
-            let ordinal = named(o.instance).and_then(|id| self.ordinal(id));
+            let ordinal = self.ordinal(o.instance);
             let service = self.service(&place.service, now);
             service.observe(&place.version, place.id, o, ordinal, now);
         }
@@ -128,13 +127,16 @@ impl Engine {
     pub(super) fn service(&mut self, key: &Arc<ServiceKey>, now: UnixNanos) -> &mut Service {
         if !self.services.contains_key(key) {
             let (policy, _) = self.parts.policies.resolve(key);
-            let service = Service::new(Arc::clone(key), policy, &self.parts.lateness, now);
+            let service = Service::new(Arc::clone(key), policy, self.parts.lateness, now);
             self.services.insert(Arc::clone(key), service);
         }
         self.services.entry(Arc::clone(key)).or_insert_with_key(|_| unreachable!("inserted above"))
     }
 
     fn ordinal(&mut self, id: InstanceId) -> Option<u32> {
+        if id == InstanceId::UNKNOWN {
+            return None;
+        }
         if let Some(ordinal) = self.instances.get(&id) {
             return Some(*ordinal);
         }

@@ -14,7 +14,6 @@ use super::command::{Command, CommandError};
 use super::engine::Engine;
 use super::journal::{Commit, Journal};
 use super::shards::{Drained, Shards};
-use crate::model::NANOS_PER_SECOND;
 
 /// What the thread works with.
 pub struct EvaluatorParts {
@@ -47,7 +46,9 @@ impl Evaluator {
     /// Starts the thread. It ends when the sender of the commands is dropped: it then takes in what is left,
     /// evaluates once more and keeps a full snapshot.
     pub fn spawn(parts: EvaluatorParts) -> std::io::Result<Self> {
-        let run = move || Loop { parts, drained: Drained::default(), waiting: Commit::default(), failures: 0 }.run();
+        let run = move || {
+            Loop { parts, drained: Drained::default(), waiting: Commit::default(), failures: 0 }.run()
+        };
         Ok(Self { thread: std::thread::Builder::new().name("evaluator".to_owned()).spawn(run)? })
     }
 
@@ -162,7 +163,9 @@ impl Loop {
         let all = self.parts.engine.snapshot_all(now);
         merge(&mut self.waiting, all);
         if self.commit().is_err() {
-            tracing::error!("the state at shutdown could not be kept; the next start goes on from an earlier one");
+            tracing::error!(
+                "the state at shutdown could not be kept; the next start goes on from an earlier one"
+            );
         }
     }
 }
@@ -180,9 +183,4 @@ fn merge(waiting: &mut Commit, newer: Commit) {
     }
     waiting.actions.extend(newer.actions);
     waiting.known_versions.extend(newer.known_versions);
-}
-
-/// Whether a board made at `at` is fresh at `now`: the evaluator has ticked within 10 seconds.
-pub fn is_fresh(at: crate::model::UnixNanos, now: crate::model::UnixNanos) -> bool {
-    now.since(at) < 10 * NANOS_PER_SECOND
 }

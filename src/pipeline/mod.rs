@@ -1,6 +1,7 @@
 //! Threads, shards and ticks: spans in at one end, an immutable [`Board`] and durable decisions out at the
 //! other. Knows no protocol.
 
+mod arms;
 mod batch;
 mod board;
 pub mod clock;
@@ -19,7 +20,6 @@ mod restore;
 mod running;
 mod service;
 mod shards;
-mod slots;
 mod version;
 
 pub use batch::Batch;
@@ -31,7 +31,7 @@ pub use intake::Intake;
 pub use journal::{Commit, Journal, JournalError, NoJournal, Restored, ServiceSnapshot};
 pub use passage::{Admission, AdmissionBatch, Downstream, Full, NoDownstream, Permit, Signal};
 pub use registry::{
-    InstanceMeta, OVERFLOW_OPERATION, Registry, RegistryCounters, RegistryLimits, SeriesMeta, UNKNOWN_SERVICE,
-    VersionMeta,
+    InstanceMeta, OVERFLOW_OPERATION, Registry, RegistryCounters, RegistryLimits, SeriesMeta,
+    UNKNOWN_SERVICE, VersionMeta,
 };
 pub use shards::{DEFAULT_SHARD_CAPACITY, Drained, IntakeCounters, Refused, Shards};

@@ -130,7 +130,11 @@ impl Engine {
             Resolution::Found(key) | Resolution::Unknown(key) => Ok(Arc::new(key)),
             Resolution::Ambiguous(keys) => {
                 let names: Vec<String> = keys.iter().map(ToString::to_string).collect();
-                let text = format!("{:?} could be {}; say which environment or namespace", request.service, names.join(" or "));
+                let text = format!(
+                    "{:?} could be {}; say which environment or namespace",
+                    request.service,
+                    names.join(" or ")
+                );
                 Err(CommandError::Ambiguous(text))
             }
         }
@@ -149,7 +153,9 @@ impl Engine {
             return Ok(Arc::clone(running.deployment()));
         }
         match self.ended.iter().find(|d| d.id == *id) {
-            Some(over) => Err(CommandError::Conflict(format!("deployment {id} is {} already", over.phase.as_str()))),
+            Some(over) => {
+                Err(CommandError::Conflict(format!("deployment {id} is {} already", over.phase.as_str())))
+            }
             None => Err(CommandError::NotFound(id.clone())),
         }
     }

@@ -10,12 +10,9 @@ use super::service::Service;
 use super::version::{Totals, Version};
 use crate::deployment::Deployment;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer};
-use crate::model::{DeploymentId, NANOS_PER_SECOND, ServiceKey, Slot, UnixNanos, VersionKey};
+use crate::model::{DeploymentId, ServiceKey, Slot, UnixNanos, VersionKey};
 use crate::verdict::{Judge, Memory};
-use crate::window::{DisplayRing, Lateness};
-
-/// After a restart of ours, instances that show up within this are taken for old ones.
-const RETURN_S: u64 = 60;
+use crate::window::{Counts, Fates, History, Lateness, LatenessConfig};
 
 impl Service {
     pub(super) fn snapshot(&self, now: UnixNanos) -> ServiceSnapshot {
@@ -25,7 +22,7 @@ impl Service {
             label.save(&mut out);
             version.save(&mut out);
         }
-        self.lateness.save(&mut out);
+        self.lateness.current_seconds().save(&mut out);
         let judged: Vec<_> = self.running.iter().filter_map(|r| Some((r, r.judge()?))).collect();
         (judged.len() as u32).save(&mut out);
         for (running, judge) in judged {
@@ -40,7 +37,9 @@ impl Service {
 impl Version {
     fn save(&self, out: &mut Writer) {
         self.memory.save(out);
-        self.ring.save(out);
+        self.history.save(out);
+        self.open.fates().save(out);
+        self.sampling.save(out);
         self.totals.save(out);
         self.first.save(out);
         self.last.save(out);
@@ -51,21 +50,21 @@ impl Version {
     }
 
     fn load(from: &mut Reader<'_>, now: UnixNanos) -> Result<Self, Corrupt> {
-        Ok(Self {
-            memory: Memory::load(from)?,
-            ring: DisplayRing::load(from)?,
-            totals: Totals::load(from)?,
-            first: UnixNanos::load(from)?,
-            last: UnixNanos::load(from)?,
-            first_start: UnixNanos::load(from)?,
-            warmup_s: i64::load(from)?,
-            stored: bool::load(from)?,
-            ended: bool::load(from)?,
-            looked_at: true,
-            touched: now,
-            restored_until: now.plus_nanos(RETURN_S * NANOS_PER_SECOND),
-            ..Self::default()
-        })
+        // Spans that came before the stop are lost for the slots that were open then, for all versions.
+        let mut version = Self::new(now.slot() + 1);
+        version.memory = Memory::load(from)?;
+        version.history = History::load(from)?;
+        version.open.restore_fates(Fates::load(from)?);
+        version.sampling = Counts::load(from)?;
+        version.totals = Totals::load(from)?;
+        version.first = UnixNanos::load(from)?;
+        version.last = UnixNanos::load(from)?;
+        version.first_start = UnixNanos::load(from)?;
+        version.warmup_s = i64::load(from)?;
+        version.stored = bool::load(from)?;
+        version.ended = bool::load(from)?;
+        version.continued(now);
+        Ok(version)
     }
 }
 
@@ -76,14 +75,14 @@ struct Continued {
     judge: Judge,
 }
 
-type State = (Vec<(Arc<str>, Version)>, Lateness, Vec<Continued>);
+type State = (Vec<(Arc<str>, Version)>, f64, Vec<Continued>);
 
 fn read(bytes: &[u8], now: UnixNanos) -> Result<State, Corrupt> {
     let mut from = Reader::header(bytes)?;
     let versions = (0..u32::load(&mut from)?)
         .map(|_| Ok((Arc::<str>::load(&mut from)?, Version::load(&mut from, now)?)))
         .collect::<Result<_, Corrupt>>()?;
-    let lateness = Lateness::load(&mut from)?;
+    let lateness_s = f64::load(&mut from)?;
     let judges = (0..u32::load(&mut from)?)
         .map(|_| {
             Ok(Continued {
@@ -93,7 +92,7 @@ fn read(bytes: &[u8], now: UnixNanos) -> Result<State, Corrupt> {
             })
         })
         .collect::<Result<_, Corrupt>>()?;
-    if from.is_empty() { Ok((versions, lateness, judges)) } else { Err(Corrupt::Body) }
+    if from.is_empty() { Ok((versions, lateness_s, judges)) } else { Err(Corrupt::Body) }
 }
 
 impl Engine {
@@ -118,27 +117,33 @@ impl Engine {
     }
 
     fn restore_service(&mut self, key: &ServiceKey, state: State, now: UnixNanos) -> Vec<Continued> {
-        let (versions, lateness, judges) = state;
+        let (versions, lateness_s, judges) = state;
+        let lateness = Lateness::new(LatenessConfig { initial: lateness_s, ..self.parts.lateness });
         let service = self.service(&Arc::new(key.clone()), now);
         service.versions = versions.into_iter().collect();
-        service.lateness.continue_from(lateness);
-        // Spans that came before the stop are lost for slots that were open then, for both versions.
+        service.lateness = lateness;
         service.next = now.slot() + 1;
-        service.gone_not_before = service.next + service.lateness.wait_seconds(service.next).ceil() as Slot;
+        service.gone_not_before = service.next + service.lateness.current_seconds().ceil() as Slot;
         judges
     }
 
     fn restore_known(&mut self, known: VersionKey, now: UnixNanos) {
         let service = self.service(&Arc::new(known.service), now);
-        let label: Arc<str> = known.version.into();
-        let version = service
-            .versions
-            .entry(label)
-            .or_insert_with(|| Version { looked_at: true, touched: now, ended: true, ..Version::default() });
+        let next = service.next;
+        let version = service.versions.entry(known.version.into()).or_insert_with(|| {
+            let mut version = Version::new(next);
+            (version.looked_at, version.ended, version.touched) = (true, true, now);
+            version
+        });
         version.stored = true;
     }
 
-    fn restore_deployment(&mut self, deployment: Arc<Deployment>, judges: &mut Vec<Continued>, now: UnixNanos) {
+    fn restore_deployment(
+        &mut self,
+        deployment: Arc<Deployment>,
+        judges: &mut Vec<Continued>,
+        now: UnixNanos,
+    ) {
         if deployment.phase.is_over() {
             self.ended.push_back(deployment);
             return;

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::arms::Closed;
 use super::journal::Commit;
-use super::slots::{Closed, Sampling};
 use super::version::Version;
-use crate::deployment::{
-    Deployment, Event, Phase, Sighting, choose_baseline, recovery_deadline, transition,
-};
+use crate::deployment::{Deployment, Event, Phase, Sighting, choose_baseline, recovery_deadline, transition};
 use crate::model::{Exemplar, NANOS_PER_SECOND, Slot, UnixNanos};
-use crate::verdict::{Context, ExplainInput, Judge, SlotInput, Verdict, Waiting, explain};
+use crate::verdict::{Context, Evidence, ExplainInput, Judge, Memory, SlotInput, Verdict, Waiting, explain};
+use crate::window::Counts;
 
 /// Trace ids kept with the evidence.
 const EXEMPLARS: usize = 5;
@@ -76,7 +75,8 @@ impl Running {
 
     /// Whether a version must be kept for it.
     pub(super) fn needs(&self, label: &str) -> bool {
-        !self.is_over() && (self.deployment.candidate == label || self.deployment.baseline.as_deref() == Some(label))
+        !self.is_over()
+            && (self.deployment.candidate == label || self.deployment.baseline.as_deref() == Some(label))
     }
 
     pub(super) fn exemplar(&mut self, exemplar: &Exemplar) {
@@ -115,7 +115,9 @@ impl Running {
         now: UnixNanos,
         commit: &mut Commit,
     ) {
-        let Some(baseline) = self.deployment.baseline.as_deref().and_then(|b| versions.get(b)) else { return };
+        let Some(baseline) = self.deployment.baseline.as_deref().and_then(|b| versions.get(b)) else {
+            return;
+        };
         let Some(judge) = self.judge.as_mut().filter(|_| slot >= self.judge_from) else { return };
         let candidate = versions.get(self.deployment.candidate.as_str());
         judge.set_context(Context {
@@ -137,14 +139,7 @@ impl Running {
         }
     }
 
-    fn decide(
-        &mut self,
-        verdict: Verdict,
-        slot: Slot,
-        memory: &crate::verdict::Memory,
-        now: UnixNanos,
-        commit: &mut Commit,
-    ) {
+    fn decide(&mut self, verdict: Verdict, slot: Slot, memory: &Memory, now: UnixNanos, commit: &mut Commit) {
         let first = self.deployment.candidate_first;
         let decided_after_seconds = first.map(|first| (slot + 1) as f64 - first.as_secs_f64());
         let event = self.judged(verdict, decided_after_seconds, memory);
@@ -156,14 +151,14 @@ impl Running {
     }
 
     /// The event that carries the judge's present evidence.
-    fn judged(&self, verdict: Verdict, decided_after_seconds: Option<f64>, memory: &crate::verdict::Memory) -> Event {
+    fn judged(&self, verdict: Verdict, decided_after_seconds: Option<f64>, memory: &Memory) -> Event {
         let mut evidence = self.judge.as_ref().map(|j| j.evidence(memory)).unwrap_or_default();
         evidence.exemplars.clone_from(&self.exemplars);
         let explanation = self.explain(verdict, &evidence, Waiting::Evidence);
         Event::Judged { verdict, evidence: Arc::new(evidence), explanation, decided_after_seconds }
     }
 
-    fn explain(&self, verdict: Verdict, evidence: &crate::verdict::Evidence, waiting: Waiting) -> String {
+    fn explain(&self, verdict: Verdict, evidence: &Evidence, waiting: Waiting) -> String {
         explain(&ExplainInput {
             candidate: &self.deployment.candidate,
             baseline: self.deployment.baseline.as_deref(),
@@ -206,7 +201,8 @@ impl Running {
         {
             self.apply(Event::BaselineChosen(baseline.to_owned()), now, commit);
         }
-        let Some(candidate) = versions.get(self.deployment.candidate.as_str()).filter(|v| v.has_traffic()) else {
+        let Some(candidate) = versions.get(self.deployment.candidate.as_str()).filter(|v| v.has_traffic())
+        else {
             return;
         };
         let is_new = candidate.first_start.plus_nanos(60 * NANOS_PER_SECOND) >= self.deployment.started_at;
@@ -221,7 +217,7 @@ impl Running {
         }
         let censor = self.deployment.candidate_first.filter(|_| is_new);
         if let Some(baseline) = self.deployment.baseline.as_deref().and_then(|b| versions.get_mut(b)) {
-            baseline.open.censor = censor;
+            baseline.open.set_censor(censor);
         }
     }
 
@@ -229,12 +225,14 @@ impl Running {
     fn show_progress(&mut self, versions: &BTreeMap<Arc<str>, Version>, now: UnixNanos, commit: &mut Commit) {
         let baseline = self.deployment.baseline.as_deref().and_then(|b| versions.get(b));
         let (Some(judge), Some(baseline)) = (&self.judge, baseline) else {
-            let waiting = if self.deployment.candidate_first.is_none() { Waiting::Traffic } else { Waiting::Baseline };
+            let waiting =
+                if self.deployment.candidate_first.is_none() { Waiting::Traffic } else { Waiting::Baseline };
             let explanation = self.explain(Verdict::Pending, &self.deployment.evidence, waiting);
             self.pending(explanation, Arc::clone(&self.deployment.evidence), now, commit);
             return;
         };
-        let warm = judge.first_slot().map(|first| first + self.deployment.policy.warmup_s - judge.last_slot());
+        let warm =
+            judge.first_slot().map(|first| first + self.deployment.policy.warmup_s - judge.last_slot());
         if self.deployment.verdict != Verdict::Pending {
             if judge.degraded() {
                 let Event::Judged { evidence, explanation, .. } =
@@ -260,19 +258,18 @@ impl Running {
         }
     }
 
-    fn pending(
-        &mut self,
-        explanation: String,
-        evidence: Arc<crate::verdict::Evidence>,
-        now: UnixNanos,
-        commit: &mut Commit,
-    ) {
+    fn pending(&mut self, explanation: String, evidence: Arc<Evidence>, now: UnixNanos, commit: &mut Commit) {
         let event =
             Event::Judged { verdict: Verdict::Pending, evidence, explanation, decided_after_seconds: None };
         self.apply(event, now, commit);
     }
 
-    fn end_without_traffic(&mut self, versions: &BTreeMap<Arc<str>, Version>, now: UnixNanos, commit: &mut Commit) {
+    fn end_without_traffic(
+        &mut self,
+        versions: &BTreeMap<Arc<str>, Version>,
+        now: UnixNanos,
+        commit: &mut Commit,
+    ) {
         let candidate = versions.get(self.deployment.candidate.as_str());
         let ended = candidate.is_some_and(|v| v.ended);
         let never = self.deployment.candidate_first.is_none()
@@ -283,7 +280,12 @@ impl Running {
     }
 
     /// Well again: the failed version serves nothing and what serves instead looks as it did before.
-    fn look_for_recovery(&mut self, versions: &BTreeMap<Arc<str>, Version>, now: UnixNanos, commit: &mut Commit) {
+    fn look_for_recovery(
+        &mut self,
+        versions: &BTreeMap<Arc<str>, Version>,
+        now: UnixNanos,
+        commit: &mut Commit,
+    ) {
         let budget = self.deployment.policy.error_budget();
         let candidate = versions.get(self.deployment.candidate.as_str());
         let silent = candidate.is_none_or(|v| v.last_slots(RECOVERY_SLOTS)[0] == 0);
@@ -300,18 +302,16 @@ impl Running {
 
 /// Whether sampling depends on the outcome or differs in kind between the versions: then shares of errors
 /// are not comparable (`docs/statistics.md`, "Sampling").
-fn is_biased(candidate: &Sampling, baseline: &Sampling) -> bool {
+fn is_biased(candidate: &Counts, baseline: &Counts) -> bool {
     const MIN: u64 = 20;
-    let by_outcome = |s: &Sampling| {
-        let mean = |i: usize| s.known_sum[i] / s.known[i].max(1) as f64;
-        s.known[0] >= MIN && s.known[1] >= MIN && (mean(0) / mean(1)).ln().abs() > 1.5f64.ln()
+    let by_outcome = |c: &Counts| {
+        let unweighted = (c.n - c.weighted) as f64;
+        let known = c.weight - unweighted - c.weight_bad;
+        let good = c.weighted - c.weighted_bad;
+        let ratio = (known / good.max(1) as f64) / (c.weight_bad / c.weighted_bad.max(1) as f64);
+        good >= MIN && c.weighted_bad >= MIN && ratio.ln().abs() > 1.5f64.ln()
     };
-    let known_share = |s: &Sampling| {
-        let known = (s.known[0] + s.known[1]) as f64;
-        let all = known + (s.unknown[0] + s.unknown[1]) as f64;
-        (all >= MIN as f64).then_some(known / all)
-    };
-    let differs =
-        known_share(candidate).zip(known_share(baseline)).is_some_and(|(a, b)| (a - b).abs() > 0.2);
+    let known_share = |c: &Counts| (c.n >= MIN).then(|| c.weighted as f64 / c.n as f64);
+    let differs = known_share(candidate).zip(known_share(baseline)).is_some_and(|(a, b)| (a - b).abs() > 0.2);
     by_outcome(candidate) || by_outcome(baseline) || differs
 }

@@ -5,18 +5,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::arms::Closed;
 use super::board::ServiceBoard;
 use super::journal::Commit;
 use super::registry::VersionMeta;
 use super::running::Running;
-use super::slots::{Closed, Placed};
 use super::version::Version;
 use crate::deployment::{Deployment, Sighting, is_version};
 use crate::model::{
     Exemplar, NANOS_PER_SECOND, Observation, SeriesId, ServiceKey, Slot, UnixNanos, VersionId, VersionKey,
 };
 use crate::verdict::{Arm, Cells, Policy};
-use crate::window::{DisplayRing, Lateness, LatenessSettings};
+use crate::window::{History, Lateness, LatenessConfig, Placed};
 
 /// Slots that may be closed in one tick; after a longer stop of the clock the rest is skipped, for all
 /// versions alike.
@@ -34,16 +34,21 @@ pub(super) struct Service {
     pub(super) running: Vec<Running>,
     ended: Vec<Arc<Deployment>>,
     /// Spans kept and spans late or from the future, by 10 s: completeness.
-    arrivals: DisplayRing,
+    arrivals: History,
     /// Before this slot nothing is concluded from silence: we were not there.
     pub(super) gone_not_before: Slot,
 }
 
 impl Service {
-    pub(super) fn new(key: Arc<ServiceKey>, policy: Policy, lateness: &LatenessSettings, now: UnixNanos) -> Self {
-        let lateness = Lateness::new(lateness.clone());
+    pub(super) fn new(
+        key: Arc<ServiceKey>,
+        policy: Policy,
+        lateness: LatenessConfig,
+        now: UnixNanos,
+    ) -> Self {
+        let mut lateness = Lateness::new(lateness);
         // Spans of the seconds before may be on their way: they belong to the first slots.
-        let next = now.slot() - lateness.wait_seconds(now.slot()).ceil() as Slot;
+        let next = lateness.open_from(now);
         Self {
             key,
             policy,
@@ -52,7 +57,7 @@ impl Service {
             next,
             running: Vec::new(),
             ended: Vec::new(),
-            arrivals: DisplayRing::default(),
+            arrivals: History::default(),
             gone_not_before: Slot::MIN,
         }
     }
@@ -62,9 +67,16 @@ impl Service {
         if version.is_function { 0 } else { self.policy.warmup_s }
     }
 
-    pub(super) fn name_series(&mut self, label: &Arc<str>, meta: &VersionMeta, id: SeriesId, operation: &Arc<str>) {
+    pub(super) fn name_series(
+        &mut self,
+        label: &Arc<str>,
+        meta: &VersionMeta,
+        id: SeriesId,
+        operation: &Arc<str>,
+    ) {
         let warmup_s = self.warmup_s(meta);
-        let version = self.versions.entry(Arc::clone(label)).or_default();
+        let next = self.next;
+        let version = self.versions.entry(Arc::clone(label)).or_insert_with(|| Version::new(next));
         version.id = Some(meta.id);
         version.ended = false;
         version.warmup_s = warmup_s;
@@ -80,19 +92,17 @@ impl Service {
         now: UnixNanos,
     ) {
         let Some(version) = self.versions.get_mut(label) else { return };
-        self.lateness.observe(id, o.instance, o.end, o.arrival);
-        let placed = version.observe(o, ordinal, self.next);
-        self.arrivals.record(now.slot(), 1, u64::from(placed != Placed::Kept));
+        self.lateness.record(id, o.instance, o.end, o.arrival);
+        let placed = version.observe(o, ordinal);
+        self.arrivals.add(now.slot(), 1, u64::from(placed != Placed::Counted));
     }
 
     /// Closes and judges the slots whose time has come, and moves the deployments on.
     pub(super) fn tick(&mut self, now: UnixNanos, commit: &mut Commit) {
-        self.lateness.tick(now.slot());
-        let behind = now.slot() - self.next;
-        if behind > CATCH_UP_SLOTS {
-            self.next = now.slot() - CATCH_UP_SLOTS;
-        }
-        while self.closes_at(self.next) <= now {
+        self.lateness.renew(now);
+        let open_from = self.lateness.open_from(now);
+        self.next = self.next.max(open_from - CATCH_UP_SLOTS);
+        while self.next < open_from {
             self.close(self.next, now, commit);
             self.next += 1;
         }
@@ -100,17 +110,15 @@ impl Service {
         self.know_versions(commit);
     }
 
-    fn closes_at(&self, slot: Slot) -> UnixNanos {
-        let end = UnixNanos((slot + 1).max(0) as u64 * NANOS_PER_SECOND);
-        end.plus_secs_f64(self.lateness.wait_seconds(slot))
-    }
-
     fn close(&mut self, slot: Slot, now: UnixNanos, commit: &mut Commit) {
-        let closed: BTreeMap<Arc<str>, Closed> =
-            self.versions.iter_mut().map(|(label, version)| (Arc::clone(label), version.close(slot))).collect();
+        let closed: BTreeMap<Arc<str>, Closed> = self
+            .versions
+            .iter_mut()
+            .map(|(label, version)| (Arc::clone(label), version.close(slot)))
+            .collect();
         for (label, version) in &mut self.versions {
             let one = &closed[label];
-            version.memory.begin(slot, !one.arm.is_silent() || !one.started_before.is_empty());
+            version.memory.begin(slot, one.is_present());
         }
         let context = self.context(now);
         for running in &mut self.running {
@@ -133,7 +141,7 @@ impl Service {
 
     /// Share of the spans of the last 5 minutes that came in time.
     fn completeness(&self, now: UnixNanos) -> f64 {
-        let [all, missed] = self.arrivals.sum_last(300, now.slot());
+        let (all, missed) = self.arrivals.sum_last(300, now.slot());
         if all == 0 { 1.0 } else { 1.0 - missed as f64 / all as f64 }
     }
 
@@ -147,7 +155,7 @@ impl Service {
         self.running = running;
         self.ended.extend(over.into_iter().map(Running::into_deployment));
         if self.running.iter().all(|r| !r.is_judging()) {
-            self.versions.values_mut().for_each(|v| v.open.censor = None);
+            self.versions.values_mut().for_each(|v| v.open.set_censor(None));
         }
     }
 
@@ -169,7 +177,10 @@ impl Service {
     }
 
     pub(super) fn exemplar(&mut self, label: &str, exemplar: &Exemplar) {
-        self.running.iter_mut().filter(|r| r.deployment().candidate == label).for_each(|r| r.exemplar(exemplar));
+        self.running
+            .iter_mut()
+            .filter(|r| r.deployment().candidate == label)
+            .for_each(|r| r.exemplar(exemplar));
     }
 
     /// Ends the series of versions silent for longer than `ttl_s`. What a deployment is held against stays
@@ -178,7 +189,10 @@ impl Service {
         let old = |v: &Version| now.since(v.last.max(v.touched)) > ttl_s * NANOS_PER_SECOND;
         for version in self.versions.values_mut().filter(|v| !v.ended && old(v)) {
             version.ended = true;
-            retired.extend(version.id.take());
+            if let Some(id) = version.id.take() {
+                self.lateness.forget(id);
+                retired.push(id);
+            }
         }
         let needed = |label: &Arc<str>| self.running.iter().any(|r| r.needs(label));
         self.versions.retain(|label, v| !v.ended || needed(label));
@@ -207,7 +221,7 @@ impl Service {
         ServiceBoard {
             key: (*self.key).clone(),
             versions: live.map(|(label, v)| v.board(label, self.next, slo)).collect(),
-            lateness_seconds: self.lateness.wait_seconds(now.slot()),
+            lateness_seconds: self.lateness.current_seconds(),
             completeness: self.completeness(now),
             slo,
         }

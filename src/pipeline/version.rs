@@ -4,14 +4,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use super::arms::Closed;
 use super::board::VersionBoard;
-use super::slots::{Closed, Instances, OpenSlots, Placed, Sampling, Sender};
 use crate::deployment::Sighting;
-use crate::histogram::layout;
 use crate::model::snapshot::snapshot_fields;
-use crate::model::{Observation, SeriesId, Slot, UnixNanos, VersionId};
-use crate::verdict::{Arm, Cells, Memory};
-use crate::window::DisplayRing;
+use crate::model::{InstanceId, Observation, SeriesId, Slot, UnixNanos, VersionId};
+use crate::verdict::Memory;
+use crate::window::{Counts, History, Instances, OpenSlots, Placed};
 
 /// Closed slots whose totals are kept one by one: rates, recovery.
 const RECENT_SLOTS: usize = 60;
@@ -25,22 +24,20 @@ pub(super) struct Totals {
     pub(super) errors: u64,
     pub(super) client_errors: u64,
     pub(super) weighted: f64,
-    pub(super) late: u64,
-    pub(super) future: u64,
-    pub(super) skewed: u64,
 }
 
-snapshot_fields!(Totals { requests, errors, client_errors, weighted, late, future, skewed });
+snapshot_fields!(Totals { requests, errors, client_errors, weighted });
 
 /// A version.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Version {
     /// Its id while telemetry flows; a version that went away and came back gets a new one.
     pub(super) id: Option<VersionId>,
     pub(super) memory: Memory,
     pub(super) open: OpenSlots,
-    pub(super) ring: DisplayRing,
+    pub(super) history: History,
     pub(super) totals: Totals,
+    /// First and last end.
     pub(super) first: UnixNanos,
     pub(super) last: UnixNanos,
     /// Start of the first request: the earliest among those that end in the first slot.
@@ -54,37 +51,69 @@ pub(super) struct Version {
     pub(super) stored: bool,
     /// Whether it was asked already if it starts a deployment.
     pub(super) looked_at: bool,
-    /// Whether its board line has ended; it is kept while a deployment is held against it.
+    /// Whether its series have ended; it is kept while a deployment is held against it.
     pub(super) ended: bool,
-    pub(super) sampling: Sampling,
-    pub(super) instances: Instances,
+    /// All counts so far: sampling.
+    pub(super) sampling: Counts,
+    instances: Instances,
     /// Until then instances that appear are taken for old ones: we were restarted, not they.
     pub(super) restored_until: UnixNanos,
     operations: BTreeMap<SeriesId, Arc<str>>,
+    ordinals: BTreeMap<InstanceId, u32>,
     recent: VecDeque<[u64; 2]>,
 }
 
 impl Version {
-    /// Takes in one span; `next` is the oldest open slot.
-    pub(super) fn observe(&mut self, o: &Observation, ordinal: Option<u32>, next: Slot) -> Placed {
-        self.touched = self.touched.max(o.arrival);
-        if self.first == UnixNanos::default() || o.end < self.first {
-            self.first = o.end;
+    /// A version of which nothing was seen; slots before `open_from` are closed.
+    pub(super) fn new(open_from: Slot) -> Self {
+        Self {
+            id: None,
+            memory: Memory::default(),
+            open: OpenSlots::new(open_from),
+            history: History::default(),
+            totals: Totals::default(),
+            first: UnixNanos::default(),
+            last: UnixNanos::default(),
+            first_start: UnixNanos::default(),
+            first_slot: None,
+            touched: UnixNanos::default(),
+            warmup_s: 0,
+            stored: false,
+            looked_at: false,
+            ended: false,
+            sampling: Counts::default(),
+            instances: Instances::new(),
+            restored_until: UnixNanos::default(),
+            operations: BTreeMap::new(),
+            ordinals: BTreeMap::new(),
+            recent: VecDeque::new(),
         }
-        let known_before = o.arrival < self.restored_until;
-        let asked = if known_before { None } else { ordinal };
-        let young = self.instances.is_young(asked, o, self.first, self.warmup_s);
-        let placed = self.open.place(o, Sender { ordinal, young }, next);
-        match placed {
-            Placed::Kept => self.see(o),
-            Placed::Late => self.totals.late += 1,
-            Placed::Future => self.totals.future += 1,
+    }
+
+    /// Takes in one span.
+    pub(super) fn observe(&mut self, o: &Observation, ordinal: Option<u32>) -> Placed {
+        self.touched = self.touched.max(o.arrival);
+        self.instances.note(o, ordinal.unwrap_or(0));
+        if let Some(ordinal) = ordinal {
+            self.ordinals.insert(o.instance, ordinal);
+        }
+        let slot = o.end.slot();
+        let mut placement = self.instances.placement(o.instance, slot, self.warmup_s);
+        if o.arrival < self.restored_until {
+            placement.young = self.instances.placement(InstanceId::UNKNOWN, slot, self.warmup_s).young;
+        }
+        let placed = self.open.record(o, placement);
+        if placed == Placed::Counted {
+            self.see(o);
         }
         placed
     }
 
     fn see(&mut self, o: &Observation) {
         self.last = self.last.max(o.end);
+        if self.first == UnixNanos::default() || o.end < self.first {
+            self.first = o.end;
+        }
         let slot = o.end.slot();
         if self.first_slot.is_none_or(|first| slot < first) {
             (self.first_slot, self.first_start) = (Some(slot), o.start);
@@ -93,9 +122,19 @@ impl Version {
         }
     }
 
+    /// Goes on from before a restart at `now`: its warm-up, and that of its instances, does not begin anew.
+    pub(super) fn continued(&mut self, now: UnixNanos) {
+        const RETURN_S: i64 = 60;
+        self.first_slot = Some(self.first.slot());
+        self.instances.seen_since(self.first.slot());
+        self.looked_at = true;
+        self.touched = now;
+        self.restored_until = now.plus_secs_f64((self.warmup_s + RETURN_S) as f64);
+    }
+
     /// Whether any span of it was kept.
     pub(super) fn has_traffic(&self) -> bool {
-        self.first_slot.is_some() || self.totals.requests > 0
+        self.first_slot.is_some()
     }
 
     /// Names a series of this version.
@@ -105,27 +144,24 @@ impl Version {
 
     /// Closes a slot: what is judged and remembered of it.
     pub(super) fn close(&mut self, slot: Slot) -> Closed {
-        let operations = &self.operations;
-        let closed = self.open.close(slot, |id| operations.get(&id).cloned());
-        self.count(slot, &closed);
+        let closed = Closed::new(&self.open.close(slot), &self.operations, &self.ordinals);
+        self.count(slot, &closed.total);
         closed
     }
 
-    fn count(&mut self, slot: Slot, closed: &Closed) {
-        let (requests, errors, refused) = totals(&closed.arm, &closed.started_before);
-        self.totals.requests += requests;
-        self.totals.errors += errors;
-        self.totals.client_errors += refused;
-        self.totals.weighted += closed.sampling.sum;
-        self.totals.skewed += closed.skewed;
-        self.sampling.merge(&closed.sampling);
-        if requests > 0 {
-            self.ring.record(slot, requests, errors);
+    fn count(&mut self, slot: Slot, total: &Counts) {
+        self.totals.requests += total.n;
+        self.totals.errors += total.bad;
+        self.totals.client_errors += total.client;
+        self.totals.weighted += total.weight;
+        self.sampling.add(total);
+        if total.n > 0 {
+            self.history.add(slot, total.n, total.bad);
         }
         if self.recent.len() >= RECENT_SLOTS {
             self.recent.pop_front();
         }
-        self.recent.push_back([requests, errors]);
+        self.recent.push_back([total.n, total.bad]);
     }
 
     /// Requests and failed ones of the last `slots` closed slots.
@@ -135,31 +171,30 @@ impl Version {
 
     /// What the choice of deployments and baselines needs to know.
     pub(super) fn sighting(&self, version: &str, now: Slot) -> Sighting {
-        let [requests_30m, _] = self.ring.sum_last(1800, now);
         Sighting {
             version: version.to_owned(),
             first: self.first,
             last: self.last,
             requests: self.totals.requests,
-            requests_30m,
+            requests_30m: self.history.sum_last(1800, now).0,
             stored: self.stored,
         }
     }
 
     /// The line on the board.
     pub(super) fn board(&self, version: &str, now: Slot, slo: f64) -> VersionBoard {
-        let [requests_5m, errors_5m] = self.ring.sum_last(300, now);
-        let burn_5m =
-            if requests_5m > 0 { errors_5m as f64 / requests_5m as f64 / (1.0 - slo) } else { 0.0 };
+        let (requests_5m, errors_5m) = self.history.sum_last(300, now);
+        let burn_5m = if requests_5m > 0 { errors_5m as f64 / requests_5m as f64 / (1.0 - slo) } else { 0.0 };
+        let fates = self.open.fates();
         VersionBoard {
             version: version.to_owned(),
             requests_total: self.totals.requests,
             errors_total: self.totals.errors,
             client_errors_total: self.totals.client_errors,
             weighted_requests_total: self.totals.weighted,
-            late_total: self.totals.late,
-            future_total: self.totals.future,
-            skewed_total: self.totals.skewed,
+            late_total: fates.late,
+            future_total: fates.future,
+            skewed_total: fates.skewed,
             requests_5m,
             errors_5m,
             burn_5m,
@@ -170,18 +205,4 @@ impl Version {
             last_seen: self.last,
         }
     }
-}
-
-fn totals(arm: &Arm, started_before: &Cells) -> (u64, u64, u64) {
-    arm.warm
-        .values()
-        .chain(started_before.values())
-        .flat_map(|cell| &cell.groups)
-        .chain([&arm.young])
-        .fold((0, 0, 0), |s, c| (s.0 + c.requests, s.1 + c.bad, s.2 + c.client_errors))
-}
-
-/// Latency of a bucket as people read it.
-pub(super) fn seconds(bucket: i16) -> f64 {
-    layout::midpoint_seconds(bucket)
 }

@@ -40,10 +40,14 @@ CREATE TABLE known_versions (
 CREATE INDEX known_versions_by_age ON known_versions (seen_at);
 
 CREATE TABLE snapshots (
-    id INTEGER PRIMARY KEY CHECK (id = 1),
+    namespace TEXT NOT NULL,
+    service TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    extra TEXT NOT NULL,
     at INTEGER NOT NULL,
     digest BLOB NOT NULL,
-    bytes BLOB NOT NULL
+    bytes BLOB NOT NULL,
+    PRIMARY KEY (namespace, service, environment, extra)
 ) STRICT;
 
 CREATE TABLE outbox (

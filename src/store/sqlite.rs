@@ -5,15 +5,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, Transaction, params};
 use sha2::{Digest, Sha256};
 
 use super::outbox::NewOutboxRow;
 use super::{StoreError, queue, schema};
 use crate::deployment::Deployment;
 use crate::model::snapshot::{Reader, Snapshot, Writer};
-use crate::model::{ServiceKey, UnixNanos, VersionKey};
-use crate::pipeline::{Commit, Restored};
+use crate::model::{NANOS_PER_SECOND, ServiceKey, UnixNanos, VersionKey};
+use crate::pipeline::{Commit, Restored, ServiceSnapshot};
 
 /// Ended deployments kept in the file.
 pub const KEEP_DEPLOYMENTS: u32 = 1_000;
@@ -23,6 +23,8 @@ pub const KEEP_OUTBOX: u32 = 1_000;
 pub const KEEP_KNOWN_VERSIONS: u32 = 100_000;
 /// Ended deployments that are read back at start.
 pub const RESTORE_ENDED: u32 = 200;
+/// State of services that were not seen for this long is forgotten.
+const KEEP_SNAPSHOTS: UnixNanos = UnixNanos(7 * 86_400 * NANOS_PER_SECOND);
 
 /// The durable memory.
 #[derive(Debug)]
@@ -62,20 +64,20 @@ impl Store {
             save_version(&transaction, version, commit.at)
                 .map_err(StoreError::sql("write a known version"))?;
         }
-        if let Some(bytes) = &commit.snapshot {
-            save_snapshot(&transaction, bytes, commit.at).map_err(StoreError::sql("write a snapshot"))?;
+        for snapshot in &commit.snapshots {
+            save_snapshot(&transaction, snapshot).map_err(StoreError::sql("write a snapshot"))?;
         }
         prune(&transaction, commit).map_err(StoreError::sql("prune"))?;
         transaction.commit().map_err(StoreError::sql("commit"))
     }
 
     /// Reads back what was kept: deployments that are not over and the latest ended ones, newest first, the
-    /// known versions and the snapshot. What cannot be read (another program version wrote it, or the file
+    /// known versions and the services' snapshots. What cannot be read (another program version wrote it, or the file
     /// was damaged) is left out and logged; the rest stands.
     pub fn restore(&self) -> Result<Restored, StoreError> {
         let connection = self.lock();
         Ok(Restored {
-            snapshot: load_snapshot(&connection).map_err(StoreError::sql("read the snapshot"))?,
+            snapshots: load_snapshots(&connection).map_err(StoreError::sql("read the snapshots"))?,
             deployments: load_deployments(&connection).map_err(StoreError::sql("read the deployments"))?,
             known_versions: load_versions(&connection).map_err(StoreError::sql("read the known versions"))?,
         })
@@ -122,7 +124,6 @@ fn save_deployment(transaction: &Transaction<'_>, d: &Deployment, at: UnixNanos)
 
 fn save_version(transaction: &Transaction<'_>, key: &VersionKey, at: UnixNanos) -> rusqlite::Result<()> {
     // Plain columns, not the codec of snapshots: what is known outlives an upgrade.
-    let extra = serde_json::Value::from(key.service.extra.clone()).to_string();
     let sql = "INSERT OR REPLACE INTO known_versions (namespace, service, environment, extra, version, seen_at) \
                VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     let service = &key.service;
@@ -130,17 +131,26 @@ fn save_version(transaction: &Transaction<'_>, key: &VersionKey, at: UnixNanos) 
         service.namespace,
         service.name,
         service.environment,
-        extra,
+        extra_to_sql(service),
         key.version,
         to_sql(at)
     ])?;
     Ok(())
 }
 
-fn save_snapshot(transaction: &Transaction<'_>, bytes: &[u8], at: UnixNanos) -> rusqlite::Result<()> {
-    transaction
-        .prepare_cached("INSERT OR REPLACE INTO snapshots (id, at, digest, bytes) VALUES (1, ?1, ?2, ?3)")?
-        .execute(params![to_sql(at), digest(bytes), bytes])?;
+fn save_snapshot(transaction: &Transaction<'_>, snapshot: &ServiceSnapshot) -> rusqlite::Result<()> {
+    let ServiceSnapshot { service, at, bytes } = snapshot;
+    let sql = "INSERT OR REPLACE INTO snapshots (namespace, service, environment, extra, at, digest, bytes) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    transaction.prepare_cached(sql)?.execute(params![
+        service.namespace,
+        service.name,
+        service.environment,
+        extra_to_sql(service),
+        to_sql(*at),
+        digest(bytes),
+        bytes
+    ])?;
     Ok(())
 }
 
@@ -155,6 +165,10 @@ fn prune(transaction: &Transaction<'_>, commit: &Commit) -> rusqlite::Result<()>
         let sql = "DELETE FROM known_versions WHERE seen_at < (SELECT seen_at FROM known_versions \
                    ORDER BY seen_at DESC LIMIT 1 OFFSET ?1)";
         transaction.prepare_cached(sql)?.execute([KEEP_KNOWN_VERSIONS - 1])?;
+    }
+    if !commit.snapshots.is_empty() {
+        let oldest = to_sql(commit.at).saturating_sub(to_sql(KEEP_SNAPSHOTS));
+        transaction.prepare_cached("DELETE FROM snapshots WHERE at < ?1")?.execute([oldest])?;
     }
     Ok(())
 }
@@ -184,32 +198,47 @@ fn load_versions(connection: &Connection) -> rusqlite::Result<Vec<VersionKey>> {
     let sql =
         "SELECT namespace, service, environment, extra, version FROM known_versions ORDER BY 1, 2, 3, 4, 5";
     let mut statement = connection.prepare(sql)?;
-    let rows = statement.query_map([], |row| {
-        let extra: String = row.get(3)?;
-        let service = ServiceKey {
-            namespace: row.get(0)?,
-            name: row.get(1)?,
-            environment: row.get(2)?,
-            extra: serde_json::from_str(&extra).unwrap_or_default(),
-        };
-        Ok(VersionKey { service, version: row.get(4)? })
-    })?;
+    let rows = statement
+        .query_map([], |row| Ok(VersionKey { service: service_from_sql(row)?, version: row.get(4)? }))?;
     rows.collect()
 }
 
-fn load_snapshot(connection: &Connection) -> rusqlite::Result<Option<(UnixNanos, Vec<u8>)>> {
-    let row: Option<(i64, Vec<u8>, Vec<u8>)> = connection
-        .query_row("SELECT at, digest, bytes FROM snapshots WHERE id = 1", [], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-        })
-        .optional()?;
-    Ok(row.and_then(|(at, expected, bytes)| {
+fn load_snapshots(connection: &Connection) -> rusqlite::Result<Vec<ServiceSnapshot>> {
+    let sql =
+        "SELECT namespace, service, environment, extra, at, digest, bytes FROM snapshots ORDER BY 1, 2, 3, 4";
+    let mut statement = connection.prepare(sql)?;
+    let rows = statement.query_map([], |row| {
+        let (at, expected, bytes): (i64, Vec<u8>, Vec<u8>) = (row.get(4)?, row.get(5)?, row.get(6)?);
         let usable = digest(&bytes) == expected && Reader::header(&bytes).is_ok();
-        if !usable {
-            tracing::warn!("the state snapshot in the database cannot be read; going on without it");
+        Ok((usable, ServiceSnapshot { service: service_from_sql(row)?, at: from_sql(at), bytes }))
+    })?;
+    let mut snapshots = Vec::new();
+    for row in rows {
+        let (usable, snapshot) = row?;
+        if usable {
+            snapshots.push(snapshot);
+        } else {
+            tracing::warn!(service = %snapshot.service,
+                "the state snapshot of a service in the database cannot be read; it is learned anew");
         }
-        usable.then(|| (from_sql(at), bytes))
-    }))
+    }
+    Ok(snapshots)
+}
+
+/// The identity attributes of a service as one column.
+fn extra_to_sql(service: &ServiceKey) -> String {
+    serde_json::Value::from(service.extra.clone()).to_string()
+}
+
+/// The service named by the first four columns.
+fn service_from_sql(row: &rusqlite::Row<'_>) -> rusqlite::Result<ServiceKey> {
+    let extra: String = row.get(3)?;
+    Ok(ServiceKey {
+        namespace: row.get(0)?,
+        name: row.get(1)?,
+        environment: row.get(2)?,
+        extra: serde_json::from_str(&extra).unwrap_or_default(),
+    })
 }
 
 fn digest(bytes: &[u8]) -> Vec<u8> {

@@ -47,10 +47,10 @@ fn row(deployment: &str) -> NewOutboxRow {
     }
 }
 
-fn snapshot(content: &str) -> Vec<u8> {
+fn snapshot(content: &str) -> ServiceSnapshot {
     let mut out = Writer::with_header();
     content.to_owned().save(&mut out);
-    out.into_bytes()
+    ServiceSnapshot { service: known("v1").service, at: at(10), bytes: out.into_bytes() }
 }
 
 fn known(version: &str) -> VersionKey {
@@ -62,7 +62,7 @@ fn known(version: &str) -> VersionKey {
 fn everything() -> (Commit, Vec<NewOutboxRow>) {
     let mut all = commit(10, vec![deployment("d1", 1), ended("d0", 0)]);
     all.known_versions = vec![known("v1"), known("v2")];
-    all.snapshot = Some(snapshot("state"));
+    all.snapshots = vec![snapshot("state")];
     (all, vec![row("d1")])
 }
 
@@ -76,7 +76,7 @@ fn what_was_committed_comes_back() {
     let restored = store.restore().unwrap();
     assert_eq!(restored.deployments, all.deployments, "newest first");
     assert_eq!(restored.known_versions, all.known_versions);
-    assert_eq!(restored.snapshot, Some((at(10), snapshot("state"))));
+    assert_eq!(restored.snapshots, [snapshot("state")]);
     assert_eq!(store.due(at(10), 9).unwrap().into_iter().map(|r| r.new).collect::<Vec<_>>(), rows);
 }
 
@@ -159,7 +159,7 @@ fn a_damaged_snapshot_is_left_out_and_the_rest_stands() {
     ] {
         store.lock().execute_batch(damage).unwrap();
         let restored = store.restore().unwrap();
-        assert_eq!((restored.snapshot, restored.deployments.len()), (None, 2), "{damage}");
+        assert_eq!((restored.snapshots.len(), restored.deployments.len()), (0, 2), "{damage}");
     }
     store.lock().execute_batch("UPDATE deployments SET state = x'ff' WHERE id = 'd0'").unwrap();
     assert_eq!(store.restore().unwrap().deployments.len(), 1);

@@ -11,9 +11,9 @@ use super::heterogeneity::Heterogeneity;
 use super::input::{Arm, Cells, pooled, totals};
 use super::stratum::{Dispersions, QUANTILES, Stratum, Thresholds, renew, slow};
 use crate::histogram::{SparseHistogram, layout};
-use crate::stats::upper_bound;
 use crate::model::Slot;
 use crate::model::snapshot::snapshot_fields;
+use crate::stats::upper_bound;
 
 /// Slots whose baseline counts may lift the null of the absolute check.
 const RECENT_SLOTS: i64 = 10;

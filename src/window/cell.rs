@@ -27,9 +27,23 @@ pub struct Counts {
     pub weight: f64,
     /// Sum of squared weights.
     pub weight_squared: f64,
+    /// Failed spans among `weighted`, and the sum of their weights: whether sampling depends on the outcome.
+    pub weighted_bad: u64,
+    /// See `weighted_bad`.
+    pub weight_bad: f64,
 }
 
-snapshot_fields!(Counts { n, bad, client, with_status, weighted, weight, weight_squared });
+snapshot_fields!(Counts {
+    n,
+    bad,
+    client,
+    with_status,
+    weighted,
+    weight,
+    weight_squared,
+    weighted_bad,
+    weight_bad
+});
 
 impl Counts {
     fn record(&mut self, o: &Observation) {
@@ -40,6 +54,10 @@ impl Counts {
         self.weighted += u64::from(o.weight_known);
         self.weight += f64::from(o.weight);
         self.weight_squared += f64::from(o.weight) * f64::from(o.weight);
+        if o.weight_known && o.outcome == Outcome::Bad {
+            self.weighted_bad += 1;
+            self.weight_bad += f64::from(o.weight);
+        }
     }
 
     /// Adds all of `other`.
@@ -51,6 +69,8 @@ impl Counts {
         self.weighted += other.weighted;
         self.weight += other.weight;
         self.weight_squared += other.weight_squared;
+        self.weighted_bad += other.weighted_bad;
+        self.weight_bad += other.weight_bad;
     }
 }
 

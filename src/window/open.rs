@@ -97,6 +97,16 @@ pub struct InstanceSlot {
     pub bad: u32,
     /// Young spans.
     pub young: u32,
+    /// Sum of the latency buckets of the warm spans, and of their squares: mean and spread of log latency.
+    pub bucket_sum: i64,
+    /// See `bucket_sum`.
+    pub bucket_squares: i64,
+}
+
+impl InstanceSlot {
+    fn new(instance: InstanceId) -> Self {
+        Self { instance, n: 0, bad: 0, young: 0, bucket_sum: 0, bucket_squares: 0 }
+    }
 }
 
 /// A second that will not change any more.
@@ -252,7 +262,7 @@ impl OpenSlot {
         let at = self.instances.binary_search_by_key(&o.instance, |seen| seen.instance);
         let at = at.unwrap_or_else(|at| {
             grow_by_one_while_small(&mut self.instances);
-            self.instances.insert(at, InstanceSlot { instance: o.instance, n: 0, bad: 0, young: 0 });
+            self.instances.insert(at, InstanceSlot::new(o.instance));
             at
         });
         let seen = &mut self.instances[at];
@@ -261,6 +271,8 @@ impl OpenSlot {
         } else {
             seen.n += 1;
             seen.bad += u32::from(o.outcome == Outcome::Bad);
+            seen.bucket_sum += i64::from(o.bucket);
+            seen.bucket_squares += i64::from(o.bucket).pow(2);
         }
     }
 
@@ -337,8 +349,8 @@ pub(super) mod tests {
         assert_eq!(
             slot.instances,
             [
-                InstanceSlot { instance: InstanceId(5), n: 2, bad: 2, young: 0 },
-                InstanceSlot { instance: InstanceId(6), n: 0, bad: 0, young: 1 }
+                InstanceSlot { n: 2, bad: 2, ..InstanceSlot::new(InstanceId(5)) },
+                InstanceSlot { young: 1, ..InstanceSlot::new(InstanceId(6)) }
             ]
         );
     }

@@ -1,6 +1,5 @@
 //! The one integration binary: everything through the front door, and the rules that the source itself keeps.
 
-mod golden;
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,6 +8,7 @@ mod golden;
     reason = "a test may end by a panic and may say what it found"
 )]
 
+mod golden;
 mod layering;
 mod source;
 mod tidy;
