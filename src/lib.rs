@@ -2,6 +2,7 @@
 //! one before?
 
 pub mod deployment;
+pub mod forward;
 pub mod histogram;
 pub mod model;
 pub mod pipeline;
