@@ -1,1 +1,3 @@
 //! The one integration binary: everything through the front door.
+
+mod receive;
