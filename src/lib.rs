@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 pub mod deployment;
 pub mod exporter;
+pub mod forward;
 pub mod histogram;
 pub mod model;
 pub mod pipeline;

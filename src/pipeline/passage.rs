@@ -72,8 +72,8 @@ pub trait Downstream: Send + Sync {
 
 /// Reserved room. Dropped unused, it is given back.
 pub trait Permit: Send {
-    /// Passes the message on.
-    fn send(self: Box<Self>, message: Bytes);
+    /// Passes the message on; `records` is how many spans, points or log records it holds.
+    fn send(self: Box<Self>, message: Bytes, records: u64);
 }
 
 /// Nothing is passed on.

@@ -109,7 +109,7 @@ impl<A: Admission> Exchange<A> {
             }
         }
         if let Some(permit) = permit {
-            permit.send(message.clone());
+            permit.send(message.clone(), counts.spans);
         }
         self.metrics.accepted(transport, Signal::Traces, counts.spans - counts.bad_ids);
         self.metrics.spans(&tally.discarded, counts.entries, counts.attributes_dropped);
@@ -123,7 +123,7 @@ impl<A: Admission> Exchange<A> {
             return Ok(Attempt::full(records, "forwarding queue full"));
         };
         if let Some(permit) = permit {
-            permit.send(message.clone());
+            permit.send(message.clone(), records);
         }
         self.metrics.accepted(transport, signal, records);
         Ok(Attempt::Accepted { rejected: 0 })

@@ -12,3 +12,5 @@ mod golden;
 mod layering;
 mod source;
 mod tidy;
+//! The one integration binary: everything through the front door.
+mod receive;

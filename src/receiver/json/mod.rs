@@ -33,6 +33,9 @@ pub fn traces_from_json(json: &[u8]) -> Result<Vec<u8>, JsonError> {
     if is_too_deep(json) {
         return Err(JsonError::Depth);
     }
+    if json.trim_ascii_start().first() != Some(&b'{') {
+        return Err(JsonError::Syntax(serde::de::Error::custom("expected an object")));
+    }
     let request: traces::Request = match std::str::from_utf8(json) {
         Ok(text) => serde_json::from_str(text)?,
         // Senders do write invalid UTF-8; it costs the characters, not the batch.

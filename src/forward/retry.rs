@@ -1,0 +1,135 @@
+//! When a message that was not taken is sent again: which answers allow it, and after how long.
+
+use std::time::Duration;
+
+use prost::Message;
+use tonic::{Code, Status};
+
+use super::RetryConfig;
+
+const RETRY_INFO_TYPE: &str = "type.googleapis.com/google.rpc.RetryInfo";
+/// Growth of the wait from one attempt to the next, as numerator and denominator.
+const GROWTH: (u32, u32) = (3, 2);
+
+/// What an answer means for the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Never: the downstream cannot take this message.
+    GiveUp,
+    /// Later, and not before the wait that the downstream asked for.
+    Retry(Option<Duration>),
+}
+
+/// Reads an error answer as the OTLP specification says.
+pub(super) fn next_of(status: &Status) -> Next {
+    let asked = retry_info(status.details());
+    match status.code() {
+        Code::Cancelled
+        | Code::DeadlineExceeded
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unavailable
+        | Code::DataLoss => Next::Retry(asked),
+        Code::ResourceExhausted if asked.is_some() => Next::Retry(asked),
+        // What a broken connection looks like from here.
+        Code::Unknown if status.metadata().is_empty() => Next::Retry(asked),
+        _ => Next::GiveUp,
+    }
+}
+
+/// The wait before attempt number `attempt` + 1 (1 after the first failure): exponential, with jitter of
+/// ±50 % drawn from `seed`, so that a fleet does not come back all at once.
+pub(super) fn wait(config: &RetryConfig, attempt: u32, seed: u64) -> Duration {
+    let mut wait = config.initial.min(config.max_interval);
+    for _ in 1..attempt {
+        if wait >= config.max_interval {
+            break;
+        }
+        wait = (wait * GROWTH.0 / GROWTH.1).min(config.max_interval);
+    }
+    let share = mix(seed.wrapping_add(u64::from(attempt))) as f64 / u64::MAX as f64;
+    wait.mul_f64(0.5 + share)
+}
+
+/// Spreads a number over all 64 bits (the finaliser of splitmix64).
+const fn mix(seed: u64) -> u64 {
+    let mut z = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RpcStatus {
+    #[prost(message, repeated, tag = "3")]
+    details: Vec<Any>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Any {
+    #[prost(string, tag = "1")]
+    type_url: String,
+    #[prost(bytes = "vec", tag = "2")]
+    value: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RetryInfo {
+    #[prost(message, optional, tag = "1")]
+    delay: Option<Delay>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Delay {
+    #[prost(int64, tag = "1")]
+    seconds: i64,
+    #[prost(int32, tag = "2")]
+    nanos: i32,
+}
+
+/// The delay in the `RetryInfo` of a `google.rpc.Status`.
+fn retry_info(details: &[u8]) -> Option<Duration> {
+    let status = RpcStatus::decode(details).ok()?;
+    let info = status.details.iter().find(|any| any.type_url == RETRY_INFO_TYPE)?;
+    let delay = RetryInfo::decode(info.value.as_slice()).ok()?.delay.unwrap_or_default();
+    Some(Duration::new(delay.seconds.try_into().unwrap_or(0), delay.nanos.try_into().unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_retry_info(code: Code, seconds: i64) -> Status {
+        let value = RetryInfo { delay: Some(Delay { seconds, nanos: 0 }) }.encode_to_vec();
+        let details = vec![Any { type_url: RETRY_INFO_TYPE.into(), value }];
+        Status::with_details(code, "", RpcStatus { details }.encode_to_vec().into())
+    }
+
+    #[test]
+    fn codes_decide_as_otlp_says() {
+        let retried =
+            [Code::Unavailable, Code::DeadlineExceeded, Code::Aborted, Code::Cancelled, Code::DataLoss];
+        for code in retried {
+            assert_eq!(next_of(&Status::new(code, "")), Next::Retry(None), "{code:?}");
+        }
+        let asked = Next::Retry(Some(Duration::from_secs(7)));
+        assert_eq!(next_of(&with_retry_info(Code::Unavailable, 7)), asked);
+        assert_eq!(next_of(&with_retry_info(Code::ResourceExhausted, 7)), asked);
+        for code in [Code::ResourceExhausted, Code::InvalidArgument, Code::Internal, Code::Unimplemented] {
+            assert_eq!(next_of(&Status::new(code, "")), Next::GiveUp, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn waits_grow_to_the_longest_and_are_spread() {
+        let config = RetryConfig::default();
+        for attempt in 1..40 {
+            let plain = (5.0 * 1.5_f64.powi(attempt as i32 - 1)).min(30.0);
+            for seed in 0..50 {
+                let wait = wait(&config, attempt, seed).as_secs_f64();
+                assert!(wait >= plain * 0.499 && wait <= plain * 1.501, "{attempt} {seed} {wait}");
+            }
+        }
+        assert_ne!(wait(&config, 1, 1), wait(&config, 1, 2));
+    }
+}

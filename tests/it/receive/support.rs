@@ -1,0 +1,249 @@
+//! Receivers on free ports with recorders behind them, and clients that send exactly what they are told.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use bytes::{Buf, BufMut, Bytes};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use prost::Message;
+use rollguard::model::{Discard, ResourceView, SpanSink, SpanView, UnixNanos};
+use rollguard::pipeline::clock::SystemClock;
+use rollguard::pipeline::{Admission, AdmissionBatch, Downstream, Full, Permit, Refused, Signal};
+use rollguard::receiver::{EndpointConfig, ReceiverConfig, ReceiverDeps, Receivers};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tonic::client::Grpc;
+use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::transport::{Channel, Endpoint};
+
+/// Keeps the operations of committed spans; refuses when told to.
+#[derive(Clone, Default)]
+pub(super) struct Recorder(Arc<Mutex<Recorded>>);
+
+#[derive(Default)]
+struct Recorded {
+    operations: Vec<Vec<u8>>,
+    refuse: Option<Refused>,
+    attempts: usize,
+}
+
+impl Recorder {
+    pub(super) fn operations(&self) -> Vec<Vec<u8>> {
+        self.0.lock().unwrap().operations.clone()
+    }
+
+    pub(super) fn refuse(&self, why: Option<Refused>) {
+        self.0.lock().unwrap().refuse = why;
+    }
+
+    pub(super) fn attempts(&self) -> usize {
+        self.0.lock().unwrap().attempts
+    }
+}
+
+pub(super) struct RecordedBatch(Recorder, Vec<Vec<u8>>);
+
+impl Admission for Recorder {
+    type Batch = RecordedBatch;
+
+    fn begin(&self, _: UnixNanos) -> RecordedBatch {
+        RecordedBatch(self.clone(), Vec::new())
+    }
+}
+
+impl SpanSink for RecordedBatch {
+    fn resource(&mut self, _: &ResourceView<'_>) {}
+
+    fn span(&mut self, span: &SpanView<'_>) {
+        self.1.push([span.operation_head, span.operation_joint, span.operation_tail].concat());
+    }
+
+    fn discard(&mut self, _: Discard) {}
+}
+
+impl AdmissionBatch for RecordedBatch {
+    fn commit(self) -> Result<(), Refused> {
+        let mut recorded = self.0.0.lock().unwrap();
+        recorded.attempts += 1;
+        match recorded.refuse {
+            Some(why) => Err(why),
+            None => {
+                recorded.operations.extend(self.1);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Keeps what is passed on; has no room when told so.
+#[derive(Clone, Default)]
+pub(super) struct Capture(Arc<Mutex<(Vec<(Signal, Bytes)>, bool)>>);
+
+impl Capture {
+    pub(super) fn messages(&self) -> Vec<(Signal, Bytes)> {
+        self.0.lock().unwrap().0.clone()
+    }
+
+    pub(super) fn fill(&self, is_full: bool) {
+        self.0.lock().unwrap().1 = is_full;
+    }
+}
+
+impl Downstream for Capture {
+    fn reserve(&self, signal: Signal, _: usize) -> Result<Option<Box<dyn Permit>>, Full> {
+        if self.0.lock().unwrap().1 {
+            return Err(Full);
+        }
+        Ok(Some(Box::new(CapturePermit(self.clone(), signal))))
+    }
+}
+
+struct CapturePermit(Capture, Signal);
+
+impl Permit for CapturePermit {
+    fn send(self: Box<Self>, message: Bytes, _: u64) {
+        self.0.0.lock().unwrap().0.push((self.1, message));
+    }
+}
+
+/// Running receivers.
+pub(super) struct Gateway {
+    pub(super) grpc: SocketAddr,
+    pub(super) http: SocketAddr,
+    pub(super) spans: Recorder,
+    pub(super) passed: Capture,
+    pub(super) shutdown: CancellationToken,
+    pub(super) served: JoinHandle<()>,
+}
+
+pub(super) const LIMIT: usize = 64 * 1024;
+
+pub(super) fn config() -> ReceiverConfig {
+    let any = || EndpointConfig { endpoint: "127.0.0.1:0".into() };
+    ReceiverConfig { grpc: any(), http: any(), max_request_bytes: LIMIT, ..Default::default() }
+}
+
+impl Gateway {
+    pub(super) async fn start() -> Self {
+        let passed = Capture::default();
+        Self::start_with(config(), passed.clone(), Arc::new(passed)).await
+    }
+
+    pub(super) async fn start_with(
+        config: ReceiverConfig,
+        passed: Capture,
+        downstream: Arc<dyn Downstream>,
+    ) -> Self {
+        let spans = Recorder::default();
+        let deps = ReceiverDeps { admission: spans.clone(), downstream, clock: Arc::new(SystemClock) };
+        let receivers = Receivers::bind(config, deps).await.unwrap();
+        let (grpc, http) = (receivers.grpc_addr().unwrap(), receivers.http_addr().unwrap());
+        let shutdown = CancellationToken::new();
+        let served = tokio::spawn(receivers.serve(shutdown.clone()));
+        Self { grpc, http, spans, passed, shutdown, served }
+    }
+
+    pub(super) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.http)
+    }
+
+    pub(super) async fn export(&self, message: impl Into<Bytes>) -> Result<Bytes, Status> {
+        export(self.grpc, "trace.v1.TraceService", message.into(), None).await
+    }
+}
+
+/// Calls `Export` of a service with these bytes.
+pub(super) async fn export(
+    to: SocketAddr,
+    service: &str,
+    message: Bytes,
+    compression: Option<CompressionEncoding>,
+) -> Result<Bytes, Status> {
+    let path = format!("/opentelemetry.proto.collector.{service}/Export");
+    let mut grpc = Grpc::new(channel(to).await);
+    if let Some(compression) = compression {
+        grpc = grpc.send_compressed(compression);
+    }
+    grpc.ready().await.map_err(|e| Status::unknown(e.to_string()))?;
+    let answer = grpc.unary(tonic::Request::new(message), path.parse().unwrap(), Raw).await?;
+    Ok(answer.into_inner())
+}
+
+async fn channel(to: SocketAddr) -> Channel {
+    Endpoint::from_shared(format!("http://{to}")).unwrap().connect().await.unwrap()
+}
+
+#[derive(Clone, Copy)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        to.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(from.copy_to_bytes(from.remaining())))
+    }
+}
+
+/// Entry spans of these names in one message.
+pub(super) fn traces(names: &[&str]) -> Vec<u8> {
+    let span = |name: &&str| Span {
+        name: (*name).into(),
+        kind: 2,
+        start_time_unix_nano: 1,
+        end_time_unix_nano: 2,
+        ..Default::default()
+    };
+    message(names.iter().map(span).collect())
+}
+
+pub(super) fn message(spans: Vec<Span>) -> Vec<u8> {
+    let scope_spans = vec![ScopeSpans { spans, ..Default::default() }];
+    let resource_spans = vec![ResourceSpans { scope_spans, ..Default::default() }];
+    ExportTraceServiceRequest { resource_spans }.encode_to_vec()
+}
+
+/// One good span and one whose trace id is too short.
+pub(super) fn with_bad_id() -> Vec<u8> {
+    let good = Span { name: "good".into(), kind: 2, end_time_unix_nano: 2, ..Default::default() };
+    message(vec![good.clone(), Span { trace_id: vec![1; 15], name: "bad".into(), ..good }])
+}
+
+pub(super) fn gzip(data: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(data).unwrap();
+    encoder.finish().unwrap()
+}
+
+pub(super) fn client() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
