@@ -171,7 +171,9 @@ pub(super) fn is_json(headers: &HeaderMap) -> bool {
 mod tests {
     use super::*;
 
-    fn status(access: &WriteAccess, host: &str, headers: &[(&'static str, &str)]) -> u16 {
+    type Headers<'a> = &'a [(&'a str, &'a str)];
+
+    fn status(access: &WriteAccess, host: &str, headers: Headers<'_>) -> u16 {
         let map: HeaderMap =
             headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
         check(access, &map, host.parse().ok().as_ref()).map_or_else(|e| e.status.as_u16(), |()| 200)
@@ -180,7 +182,7 @@ mod tests {
     #[test]
     fn open_only_to_this_machine() {
         let json = ("content-type", "application/json; charset=utf-8");
-        let rows: [(u16, &str, &[(&str, &str)]); 9] = [
+        let rows: [(u16, &str, Headers<'_>); 9] = [
             (200, "127.0.0.1:9464", &[json]),
             (200, "[::1]:9464", &[json]),
             (200, "LOCALHOST:9464", &[json, ("origin", "http://LOCALHOST:9464")]),

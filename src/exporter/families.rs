@@ -253,15 +253,13 @@ fn evidence(page: &Page<'_>, out: &mut Writer) {
 }
 
 fn versions(page: &Page<'_>, out: &mut Writer) {
-    let counts: [(&'static Definition, fn(&VersionBoard) -> u64); 3] = [
-        (&names::REQUESTS, |v| v.requests_total),
-        (&names::ERRORS, |v| v.errors_total),
-        (&names::CLIENT_ERRORS, |v| v.client_errors_total),
-    ];
-    for (definition, count) in counts {
+    let mut count = |definition: &'static Definition, of: fn(&VersionBoard) -> u64| {
         out.family(definition);
-        page.versions.iter().for_each(|(labels, v)| out.sample(labels, &[], count(v)));
-    }
+        page.versions.iter().for_each(|(labels, v)| out.sample(labels, &[], of(v)));
+    };
+    count(&names::REQUESTS, |v| v.requests_total);
+    count(&names::ERRORS, |v| v.errors_total);
+    count(&names::CLIENT_ERRORS, |v| v.client_errors_total);
     out.family(&names::BURN);
     for (labels, v) in &page.versions {
         out.sample(labels, &[("window", "5m")], v.burn_5m);
@@ -287,15 +285,13 @@ fn versions(page: &Page<'_>, out: &mut Writer) {
 }
 
 fn services(page: &Page<'_>, rollbacks: &BTreeMap<ServiceKey, u64>, identity: &[String], out: &mut Writer) {
-    let measures: [(&'static Definition, fn(&ServiceBoard) -> f64); 3] = [
-        (&names::SLO, |s| s.slo),
-        (&names::LATENESS, |s| s.lateness_seconds),
-        (&names::COMPLETENESS, |s| s.completeness),
-    ];
-    for (definition, measure) in measures {
+    let mut measure = |definition: &'static Definition, of: fn(&ServiceBoard) -> f64| {
         out.family(definition);
-        page.services.iter().for_each(|(labels, s)| out.sample(labels, &[], measure(s)));
-    }
+        page.services.iter().for_each(|(labels, s)| out.sample(labels, &[], of(s)));
+    };
+    measure(&names::SLO, |s| s.slo);
+    measure(&names::LATENESS, |s| s.lateness_seconds);
+    measure(&names::COMPLETENESS, |s| s.completeness);
     // A service without a rollback shows 0, so that the first one is seen as an increase; one that has
     // gone keeps its count.
     let mut counts: BTreeMap<String, u64> = page.services.iter().map(|(l, _)| (l.clone(), 0)).collect();

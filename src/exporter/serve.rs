@@ -71,3 +71,40 @@ fn compressed(page: &[u8]) -> std::io::Result<Vec<u8>> {
     encoder.write_all(page)?;
     encoder.finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use axum::body::Body;
+    use axum::http::Request;
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn get(accept: &str, encoding: &str) -> (HeaderMap, Vec<u8>) {
+        let exporter = Exporter::new(Arc::default(), &[]);
+        let request = Request::get("/metrics")
+            .header(ACCEPT, accept)
+            .header(ACCEPT_ENCODING, encoding)
+            .body(Body::empty())
+            .unwrap();
+        let response = exporter.router().oneshot(request).await.unwrap();
+        let headers = response.headers().clone();
+        (headers, response.into_body().collect().await.unwrap().to_bytes().to_vec())
+    }
+
+    #[tokio::test]
+    async fn answers_in_the_wanted_form() {
+        let (headers, plain) = get("*/*", "identity").await;
+        assert_eq!(headers[CONTENT_TYPE], "text/plain; version=0.0.4; charset=utf-8");
+        assert!(!headers.contains_key(CONTENT_ENCODING));
+        let (headers, small) = get("application/openmetrics-text", "gzip").await;
+        assert_eq!(headers[CONTENT_TYPE], "application/openmetrics-text; version=1.0.0; charset=utf-8");
+        assert_eq!(headers[CONTENT_ENCODING], "gzip");
+        let mut page = String::new();
+        flate2::read::GzDecoder::new(small.as_slice()).read_to_string(&mut page).unwrap();
+        assert_eq!(page, String::from_utf8(plain).unwrap() + "# EOF\n");
+    }
+}

@@ -24,6 +24,9 @@ pub(super) enum ClientError {
     /// No TLS, bad proxy settings.
     #[error("set up the HTTP client")]
     Setup(#[source] reqwest::Error),
+    /// The TLS library.
+    #[error("set up TLS")]
+    Tls(#[source] rustls::Error),
     /// Nobody there.
     #[error("cannot reach {url}; is rollguard running, and is this its API port (`api.endpoint`, 9464)?")]
     Connect {
@@ -72,6 +75,9 @@ impl Client {
         if base.host_str().is_some_and(is_this_machine) {
             // A proxy cannot reach our own loopback.
             builder = builder.no_proxy();
+        }
+        if base.scheme() == "http" {
+            builder = builder.tls_backend_preconfigured(without_roots()?);
         }
         let http = builder.build().map_err(ClientError::Setup)?;
         Ok(Self { http, base, token })
@@ -127,6 +133,17 @@ impl Client {
             _ => Err(ClientError::Foreign { url: shown }),
         }
     }
+}
+
+/// TLS settings for clients that use none: loading the system's certificates fails where there are none, as
+/// in a small container, and plain HTTP does not need them.
+fn without_roots() -> Result<rustls::ClientConfig, ClientError> {
+    let provider = rustls::crypto::ring::default_provider();
+    Ok(rustls::ClientConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .map_err(ClientError::Tls)?
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth())
 }
 
 fn is_this_machine(host: &str) -> bool {

@@ -15,27 +15,16 @@ use super::*;
 async fn port(verdict: &'static str) -> String {
     let looks = Arc::new(AtomicUsize::new(0));
     let one = move || async move {
-        let n = looks.fetch_add(1, Ordering::SeqCst);
-        match n {
+        let look = looks.fetch_add(1, Ordering::SeqCst);
+        let answer = match look {
             0 => json!({"id": "d1", "verdict": "pending", "phase": "warming", "final": false}),
             // A restart in between is waited out.
-            1 => {
-                return (
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    json!({"error": {"code": "x", "message": "y"}}).to_string(),
-                );
-            }
+            1 => return refused(StatusCode::SERVICE_UNAVAILABLE, "rollguard is stopping"),
             _ => json!({"id": "d1", "verdict": verdict, "phase": "closed", "final": verdict != "pending"}),
-        }
-        .to_string()
-        .pipe_ok()
+        };
+        (StatusCode::OK, answer.to_string())
     };
-    let missing = || async {
-        (
-            StatusCode::NOT_FOUND,
-            json!({"error": {"code": "not_found", "message": "no deployment d2"}}).to_string(),
-        )
-    };
+    let missing = || async { refused(StatusCode::NOT_FOUND, "no deployment d2") };
     let router = Router::new()
         .route("/api/v1/deployments/d1", get(one))
         .route("/api/v1/deployments/d2", get(missing))
@@ -48,14 +37,8 @@ async fn port(verdict: &'static str) -> String {
     format!("http://{address}")
 }
 
-trait PipeOk {
-    fn pipe_ok(self) -> (StatusCode, String);
-}
-
-impl PipeOk for String {
-    fn pipe_ok(self) -> (StatusCode, String) {
-        (StatusCode::OK, self)
-    }
+fn refused(status: StatusCode, message: &str) -> (StatusCode, String) {
+    (status, json!({"error": {"code": "refused", "message": message}}).to_string())
 }
 
 fn args(line: &str) -> DeployArgs {
@@ -64,8 +47,6 @@ fn args(line: &str) -> DeployArgs {
         #[command(flatten)]
         deploy: DeployArgs,
     }
-    // The binary does this at its start.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     Line::try_parse_from(std::iter::once("deploy").chain(line.split_whitespace())).expect(line).deploy
 }
 
