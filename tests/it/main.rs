@@ -10,7 +10,6 @@
 
 mod golden;
 mod layering;
+mod receive;
 mod source;
 mod tidy;
-//! The one integration binary: everything through the front door.
-mod receive;
