@@ -2,6 +2,7 @@
 //! one before?
 
 pub mod api;
+pub mod app;
 pub mod cli;
 pub mod config;
 pub mod deployment;

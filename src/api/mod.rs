@@ -15,7 +15,7 @@ mod services;
 mod state;
 mod view;
 
-pub use access::WriteAccess;
+pub use access::{TokenError, WriteAccess};
 pub use config::ApiConfig;
 pub use router::router;
 pub use serve::serve;

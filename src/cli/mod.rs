@@ -20,6 +20,10 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
+use crate::app::{self, replay::ReplayOptions};
+use crate::pipeline::recording::Selection;
+use crate::verdict::Verdict;
+
 pub use args::{DemoArgs, ReplayArgs, RunArgs, Scenario, ValidateArgs};
 pub use deploy::DeployArgs;
 
@@ -69,15 +73,53 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn dispatch(command: Command) -> ExitCode {
     match command {
-        Command::Run(_) | Command::Demo(_) | Command::Replay(_) => {
-            output::error("this build has no gateway");
-            ExitCode::from(FAILED)
-        }
+        Command::Run(args) => run(args),
+        Command::Demo(_) => ExitCode::from(FAILED),
+        Command::Replay(args) => replay(args),
         Command::Validate(args) => validate::run(&args),
         Command::Deploy(args) => deploy::run(&args),
         Command::Version => {
             output::line(&format!("rollguard {}", env!("CARGO_PKG_VERSION")));
             ExitCode::SUCCESS
+        }
+    }
+}
+
+fn run(args: RunArgs) -> ExitCode {
+    match app::run(args.config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(&output::chain(&error));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn replay(args: ReplayArgs) -> ExitCode {
+    let json = args.json;
+    let options = ReplayOptions {
+        files: args.files,
+        selection: Selection { service: args.service, baseline: args.baseline, candidate: args.candidate },
+        config: args.config,
+        warmup: args.warmup,
+        trace: args.trace,
+    };
+    match app::replay::replay(&options) {
+        Ok(replayed) => {
+            if json {
+                output::line(&replayed.json());
+            } else {
+                output::text(&replayed.report());
+            }
+            ExitCode::from(match replayed.verdict() {
+                Verdict::Pass => 0,
+                Verdict::Fail => 1,
+                Verdict::Inconclusive | Verdict::Pending => 2,
+            })
+        }
+        Err(error) => {
+            output::error(&error.to_string());
+            ExitCode::from(ERROR)
         }
     }
 }

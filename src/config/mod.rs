@@ -11,10 +11,17 @@ mod locate;
 mod substitute;
 pub mod validate;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::api::ApiConfig;
+use crate::forward::ForwardConfig;
 use crate::pipeline::config::{PipelineConfig, PoliciesConfig};
+use crate::receiver::ReceiverConfig;
+use crate::remedy::WebhookConfig;
+use crate::store::StoreConfig;
+use crate::telemetry::TelemetryConfig;
 
 pub use load::{LoadError, load, parse};
 pub use locate::Place;
@@ -28,12 +35,22 @@ pub const DEFAULT_FILE: &str = include_str!("../../config/rollguard.yaml");
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// Where telemetry is received.
+    pub receiver: ReceiverConfig,
+    /// Where telemetry goes on to.
+    pub forward: ForwardConfig,
     /// The HTTP port for people, pipelines and Prometheus.
     pub api: ApiConfig,
     /// Windows and caps.
     pub pipeline: PipelineConfig,
     /// What versions are held to.
     pub policies: PoliciesConfig,
+    /// Endpoints that carry out rollbacks, by name.
+    pub webhooks: BTreeMap<String, WebhookConfig>,
+    /// Durable state.
+    pub store: StoreConfig,
+    /// Rollguard's own metrics.
+    pub telemetry: TelemetryConfig,
 }
 
 #[cfg(test)]

@@ -79,7 +79,34 @@ pub fn problems(config: &Config) -> Vec<Problem> {
     api(&config.api, &mut checks);
     pipeline(&config.pipeline, &mut checks);
     policies(&config.policies, &mut checks);
+    webhooks(config, &mut checks);
+    let sections = [("receiver", config.receiver.problems()), ("forward", config.forward.problems())];
+    for (section, messages) in sections {
+        messages.iter().for_each(|message| described(section, message, &mut checks));
+    }
     checks.problems
+}
+
+/// A component's own words, which begin with the key path.
+fn described(section: &str, message: &str, checks: &mut Checks) {
+    let (path, rest) = message.split_once(' ').unwrap_or((section, message));
+    checks.require(false, path.trim_end_matches(':'), rest.trim_start());
+}
+
+fn webhooks(config: &Config, checks: &mut Checks) {
+    for (name, webhook) in &config.webhooks {
+        checks.link(&format!("webhooks.{name}.url"), Some(&webhook.url));
+        checks.positive(&format!("webhooks.{name}.timeout"), webhook.timeout);
+    }
+    let exceptions = config.policies.services.iter().enumerate();
+    let named = std::iter::once(("policies.defaults.webhook".to_owned(), &config.policies.defaults.webhook))
+        .chain(
+            exceptions.map(|(i, e)| (format!("policies.services[{i}].policy.webhook"), &e.policy.webhook)),
+        );
+    for (path, webhook) in named {
+        let known = webhook.as_ref().is_none_or(|name| config.webhooks.contains_key(name));
+        checks.require(known, &path, "names no entry of `webhooks`");
+    }
 }
 
 fn api(api: &ApiConfig, checks: &mut Checks) {

@@ -55,6 +55,24 @@ impl Default for LatenessConfig {
     }
 }
 
+impl From<&LatenessConfig> for crate::window::LatenessConfig {
+    fn from(c: &LatenessConfig) -> Self {
+        Self { min: c.min.as_secs_f64(), max: c.max.as_secs_f64(), initial: c.initial.as_secs_f64() }
+    }
+}
+
+impl From<&LimitsConfig> for super::RegistryLimits {
+    fn from(c: &LimitsConfig) -> Self {
+        Self {
+            services: c.services,
+            versions_per_service: c.versions_per_service,
+            operations_per_version: c.operations_per_version,
+            instances_per_version: c.instances_per_version,
+            label_bytes: c.label_bytes,
+        }
+    }
+}
+
 /// Caps on what is told apart. They bound memory and the number of metric series.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

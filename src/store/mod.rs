@@ -6,12 +6,14 @@
 //! outbox rows and known versions are pruned, so the file is bounded; the id of an outbox row follows from
 //! what caused it, so writing it again changes nothing.
 
+mod config;
 mod error;
 mod outbox;
 mod queue;
 mod schema;
 mod sqlite;
 
+pub use config::StoreConfig;
 pub use error::StoreError;
 pub use outbox::{
     AttemptOutcome, GAPS_SECONDS, LONGEST_RETRY_AFTER_SECONDS, NewOutboxRow, OutboxRow, OutboxState,

@@ -1,0 +1,69 @@
+//! Decisions, made durable together with what must be sent because of them: the glue between the
+//! evaluator's journal, the store and the webhook's body.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+
+use crate::config::Config;
+use crate::deployment::{Action, Deployment};
+use crate::pipeline::{Commit, Journal, JournalError};
+use crate::remedy::{KIND_ROLLBACK, Links, rollback_body};
+use crate::store::{NewOutboxRow, Store, outbox_id};
+
+/// Writes to the store; a rollback becomes an outbox row in the same transaction.
+pub(super) struct DurableJournal {
+    pub(super) store: Arc<Store>,
+    pub(super) config: Arc<ArcSwap<Config>>,
+    pub(super) wake: Arc<Notify>,
+}
+
+impl Journal for DurableJournal {
+    fn commit(&mut self, commit: &Commit) -> Result<(), JournalError> {
+        let rows: Vec<NewOutboxRow> = commit.actions.iter().filter_map(|action| self.row(action)).collect();
+        self.store.commit(commit, &rows).map_err(|e| JournalError(chain(&e)))?;
+        if !rows.is_empty() {
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
+}
+
+impl DurableJournal {
+    fn row(&self, action: &Action) -> Option<NewOutboxRow> {
+        let Action::Rollback(deployment) = action;
+        let resolved = self.config.load().policies.resolve(&deployment.service);
+        let Some(endpoint) = resolved.webhook else {
+            warn_without_webhook(deployment);
+            return None;
+        };
+        let links =
+            Links { runbook_url: resolved.links.runbook_url, dashboard_url: resolved.links.dashboard_url };
+        Some(NewOutboxRow {
+            id: outbox_id(&deployment.id, KIND_ROLLBACK, &endpoint),
+            deployment_id: deployment.id.clone(),
+            kind: KIND_ROLLBACK.to_owned(),
+            endpoint,
+            body: rollback_body(deployment, &links),
+        })
+    }
+}
+
+fn warn_without_webhook(deployment: &Deployment) {
+    metrics::counter!("rollguard_rollback_without_webhook_total").increment(1);
+    tracing::error!(deployment = %deployment.id, service = %deployment.service,
+        "a rollback was ordered but the policy names no webhook; set policies.defaults.webhook");
+}
+
+/// An error and its causes as one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text.push_str(": ");
+        text.push_str(&next.to_string());
+        cause = next.source();
+    }
+    text
+}
