@@ -92,5 +92,5 @@ fn describe() {
     describe_counter!(DROPPED, "Records given up, by reason");
     describe_counter!(REJECTED, "Records that the downstream rejected in a message it took");
     describe_counter!(RETRIES, "Attempts after the first");
-    describe_counter!(REFUSED, "Messages pushed back because the queue was full");
+    describe_counter!(REFUSED, "Times that a message found the queue full and was pushed back or waited");
 }

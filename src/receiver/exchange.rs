@@ -16,8 +16,10 @@ use crate::model::{Discard, ResourceView, SpanSink, SpanView};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::{Admission, AdmissionBatch, Downstream, Refused, Signal};
 
-/// Waits before a full queue is tried again; after the last one (1 s in all) the request is pushed back. Some
-/// clients never send again, so a short wait saves their data.
+/// How long a request waits for room before it is pushed back. Some clients never send again, so a short wait
+/// saves their data; a long one would run into the timeouts of the others.
+const ADMISSION_WAIT: Duration = Duration::from_secs(1);
+/// Waits before a full queue is tried again, 1 s in all.
 const ADMISSION_WAITS_MS: [u64; 4] = [50, 150, 300, 500];
 
 /// What the receivers work with.
@@ -54,9 +56,12 @@ impl<A: Admission> Exchange<A> {
     }
 
     /// A place among the requests in progress, taken before the body is read: bodies are what needs memory.
-    pub(super) fn enter(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        let slots = Arc::clone(&self.slots);
-        slots.try_acquire_owned().map_err(|_| Refusal::Busy("too many requests in progress"))
+    pub(super) async fn enter(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        let place = tokio::time::timeout(ADMISSION_WAIT, Arc::clone(&self.slots).acquire_owned());
+        match place.await {
+            Ok(Ok(place)) => Ok(place),
+            _ => Err(Refusal::Busy("too many requests in progress")),
+        }
     }
 
     /// Accepts a message; returns how many of its records were rejected.

@@ -38,7 +38,7 @@ pub(super) async fn handle<A: Admission>(
     let Some(signal) = signal_of(request.uri().path()) else {
         return Status::unimplemented(format!("no method {}", request.uri().path())).into_http();
     };
-    let _slot = match exchange.enter() {
+    let _slot = match exchange.enter().await {
         Ok(slot) => slot,
         Err(refusal) => {
             exchange.metrics.request(Transport::Grpc, refusal.outcome());

@@ -83,7 +83,7 @@ async fn exchange_message<A: Admission>(
     signal: Signal,
     request: Request<Incoming>,
 ) -> Result<u64, Refusal> {
-    let _slot = exchange.enter()?;
+    let _slot = exchange.enter().await?;
     let receive = receive(exchange, media, signal, request);
     let message = tokio::time::timeout(exchange.request_timeout, receive)
         .await

@@ -136,3 +136,66 @@ fn template_hash<'a>(replicaset: &'a [u8], deployment: &[u8]) -> &'a [u8] {
 fn digest(reference: &[u8]) -> &[u8] {
     reference.rsplit(|&b| b == b'@').next().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, any_value::Value as Any};
+    use opentelemetry_proto::tonic::resource::v1::Resource;
+    use prost::Message;
+
+    use super::*;
+
+    /// A Resource from `name=text` and `name=[text,text]`, and what `read` sees of it.
+    fn check(attributes: &[&str], read: impl Fn(&ResourceView<'_>) -> Vec<u8>, expected: &str) {
+        let text = |text: &str| AnyValue { value: Some(Any::StringValue(text.into())) };
+        let attribute = |pair: &&str| {
+            let (key, value) = pair.split_once('=').unwrap();
+            let value = match value.strip_prefix('[').and_then(|v| v.strip_suffix(']')) {
+                Some(list) => {
+                    let values = list.split(',').map(text).collect();
+                    AnyValue { value: Some(Any::ArrayValue(ArrayValue { values })) }
+                }
+                None => text(value),
+            };
+            KeyValue { key: key.into(), value: Some(value), key_strindex: 0 }
+        };
+        let attributes_of = attributes.iter().map(attribute).collect();
+        let bytes = Resource { attributes: attributes_of, ..Default::default() }.encode_to_vec();
+        let settings =
+            WalkSettings { identity_attributes: vec!["k8s.cluster.name".into()], ..Default::default() };
+        let mut identity = Identity::new(&settings);
+        identity.merge(&bytes).unwrap();
+        let seen = read(&identity.view());
+        assert_eq!(String::from_utf8_lossy(&seen), expected, "{attributes:?}");
+    }
+
+    #[test]
+    fn r2_the_first_version_that_is_named_counts() {
+        let version = |r: &ResourceView<'_>| r.version.to_vec();
+        check(&[], version, "");
+        check(&["container.image.tag=old", "service.version=1.2"], version, "1.2");
+        check(&["service.version=", "container.image.tags=[7.1,latest]"], version, "7.1");
+        check(&["container.image.repo_digests=[shop@sha256:1f2e]"], version, "sha256:1f2e");
+        check(&["k8s.pod.label.app.kubernetes.io/version=3"], version, "3");
+        check(&["k8s.pod.labels.pod-template-hash=7d4b"], version, "7d4b");
+        check(&["k8s.replicaset.name=shop-7d4b", "k8s.deployment.name=shop"], version, "7d4b");
+        check(&["k8s.replicaset.name=shop-7d4b"], version, "");
+        check(&["deployment.id=42", "vcs.ref.head.revision=abc"], version, "abc");
+        check(&["service.version=1", "service.version=2"], version, "2");
+    }
+
+    #[test]
+    fn r1_r4_service_environment_and_instance() {
+        let names = |r: &ResourceView<'_>| [r.namespace, r.service, r.environment].join(&b'|');
+        check(&["service.name=cart", "service.namespace=shop"], names, "shop|cart|");
+        check(&["deployment.environment=old"], names, "||old");
+        check(&["deployment.environment=old", "deployment.environment.name=new"], names, "||new");
+        let instance = |r: &ResourceView<'_>| r.instance.to_vec();
+        check(&["host.name=h", "container.id=c"], instance, "c");
+        check(&["host.name=h", "k8s.pod.uid=p", "service.instance.id="], instance, "p");
+        check(&["service.instance.id=i", "k8s.pod.uid=p"], instance, "i");
+        check(&["process.pid=17", "host.name=h"], |r| r.process_id.to_string().into_bytes(), "17");
+        check(&["k8s.cluster.name=eu"], |r| r.extra.concat(), "eu");
+        check(&["faas.instance=x"], |r| r.is_function.to_string().into_bytes(), "true");
+    }
+}

@@ -189,6 +189,11 @@ fn matches(pattern: &[u8], operation: Operation<'_>) -> bool {
         Some(prefix) => (prefix, true),
         None => (pattern, false),
     };
+    // Nearly always the length decides.
+    let length = operation.head.len() + operation.joint.len() + operation.tail.len();
+    if length < rest.len() || !open && length != rest.len() {
+        return false;
+    }
     for piece in [operation.head, operation.joint, operation.tail] {
         if let Some(left) = rest.strip_prefix(piece) {
             rest = left;

@@ -1,5 +1,7 @@
 //! Two gateways in a row: what the first one receives reaches the second one unchanged.
 
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! OTLP/HTTP.
 
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 use std::time::Duration;
 
 use bytes::Bytes;

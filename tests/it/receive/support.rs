@@ -1,5 +1,7 @@
 //! Receivers on free ports with recorders behind them, and clients that send exactly what they are told.
 
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -79,21 +81,27 @@ impl AdmissionBatch for RecordedBatch {
 
 /// Keeps what is passed on; has no room when told so.
 #[derive(Clone, Default)]
-pub(super) struct Capture(Arc<Mutex<(Vec<(Signal, Bytes)>, bool)>>);
+pub(super) struct Capture(Arc<Mutex<Captured>>);
+
+#[derive(Default)]
+struct Captured {
+    messages: Vec<(Signal, Bytes)>,
+    is_full: bool,
+}
 
 impl Capture {
     pub(super) fn messages(&self) -> Vec<(Signal, Bytes)> {
-        self.0.lock().unwrap().0.clone()
+        self.0.lock().unwrap().messages.clone()
     }
 
     pub(super) fn fill(&self, is_full: bool) {
-        self.0.lock().unwrap().1 = is_full;
+        self.0.lock().unwrap().is_full = is_full;
     }
 }
 
 impl Downstream for Capture {
     fn reserve(&self, signal: Signal, _: usize) -> Result<Option<Box<dyn Permit>>, Full> {
-        if self.0.lock().unwrap().1 {
+        if self.0.lock().unwrap().is_full {
             return Err(Full);
         }
         Ok(Some(Box::new(CapturePermit(self.clone(), signal))))
@@ -104,7 +112,7 @@ struct CapturePermit(Capture, Signal);
 
 impl Permit for CapturePermit {
     fn send(self: Box<Self>, message: Bytes, _: u64) {
-        self.0.0.lock().unwrap().0.push((self.1, message));
+        self.0.0.lock().unwrap().messages.push((self.1, message));
     }
 }
 
