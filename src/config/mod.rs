@@ -93,7 +93,8 @@ mod tests {
             .lines()
             .map_while(|line| line.strip_prefix("  # "))
             .fold(String::new(), |text, line| text + "  " + line + "\n");
-        let config = parse(&format!("policies:\n  services:\n{example}"), |_| None)
+        let webhook = "webhooks:\n  deployer: {url: https://deployer.example, secret_file: s}\n";
+        let config = parse(&format!("{webhook}policies:\n  services:\n{example}"), |_| None)
             .unwrap_or_else(|e| panic!("the example loads: {e}"));
         assert_eq!(config.policies.services.len(), 1);
     }
