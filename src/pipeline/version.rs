@@ -28,6 +28,9 @@ pub(super) struct Totals {
 
 snapshot_fields!(Totals { requests, errors, client_errors, weighted });
 
+/// Versions of a service by label. Boxed: a node of the tree has room for eleven, most services have one or two.
+pub(super) type Versions = BTreeMap<Arc<str>, Box<Version>>;
+
 /// A version.
 #[derive(Debug)]
 pub(super) struct Version {
