@@ -14,7 +14,7 @@ use crate::window::Counts;
 /// Trace ids kept with the evidence.
 const EXEMPLARS: usize = 5;
 /// Closed slots without a request of the failed version, and with usual ones of the other, that make it well.
-const RECOVERY_SLOTS: usize = 10;
+const RECOVERY_SLOTS: usize = super::version::RECENT_SLOTS;
 /// Seconds an announced version may stay without any request.
 const ANNOUNCED_S: u64 = 3600;
 /// Below this share of spans in time the verdict says so.

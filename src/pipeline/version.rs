@@ -13,9 +13,9 @@ use crate::verdict::Memory;
 use crate::window::{Counts, History, Instances, OpenSlots, Placed};
 
 /// Closed slots whose totals are kept one by one: rates, recovery.
-const RECENT_SLOTS: usize = 60;
+pub(super) const RECENT_SLOTS: usize = 10;
 /// Slots of the rate on the board.
-const RATE_SLOTS: usize = 10;
+const RATE_SLOTS: usize = RECENT_SLOTS;
 
 /// Counters that never fall while the version lives.
 #[derive(Debug, Clone, PartialEq, Default)]
