@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::journal::DurableJournal;
+use super::unversioned::Unversioned;
 use crate::api::{self, ApiState, Readiness, TokenError, WriteAccess};
 use crate::config::Config;
 use crate::exporter::Exporter;
@@ -196,7 +197,7 @@ impl Gateway {
         let mut sending = Stage::new();
         sending.spawn(forwarder.run(sending.stop.clone(), config.receiver.drain_timeout));
         sending.spawn(worker.run(sending.stop.clone()));
-        sending.spawn(show(registry, shards, sending.stop.clone()));
+        sending.spawn(show(registry, shards, Arc::clone(&board), sending.stop.clone()));
         ready.receivers_bound();
         Ok(Self {
             config: shared,
@@ -287,17 +288,34 @@ fn policies(config: &Arc<ArcSwap<Config>>) -> Arc<dyn crate::pipeline::Policies>
     })
 }
 
-/// Shows the totals of the intake and the registry among our own metrics.
-async fn show(registry: Arc<Registry>, shards: Arc<Shards>, stop: CancellationToken) {
-    let refused = |reason: &'static str| metrics::counter!("rollguard_intake_refused_batches_total", "reason" => reason);
+/// Shows the totals of the intake and the registry among our own metrics, and says what carries no version.
+async fn show(
+    registry: Arc<Registry>,
+    shards: Arc<Shards>,
+    board: Arc<ArcSwap<Board>>,
+    stop: CancellationToken,
+) {
+    let mut unversioned = Unversioned::default();
+    const REFUSED: &str = "rollguard_intake_refused_batches_total";
+    const INCONSISTENT: &str = "rollguard_sampling_inconsistent_total";
+    const WAITING: &str = "rollguard_intake_waiting_spans";
+    const OVERFLOW: &str = "rollguard_overflow_total";
+    metrics::describe_counter!(REFUSED, "Batches pushed back because the evaluator did not keep up");
+    metrics::describe_counter!(INCONSISTENT, "Spans whose sampling threshold contradicts their trace id");
+    metrics::describe_gauge!(WAITING, "Spans waiting for the evaluator");
+    metrics::describe_counter!(
+        OVERFLOW,
+        "Names beyond a cap of pipeline.limits, counted in an overflow series"
+    );
+    let refused = |reason: &'static str| metrics::counter!(REFUSED, "reason" => reason);
     let (full, stopping) = (refused("queue_full"), refused("shutting_down"));
-    let inconsistent = metrics::counter!("rollguard_sampling_inconsistent_total");
-    let waiting = metrics::gauge!("rollguard_intake_waiting_spans");
+    let inconsistent = metrics::counter!(INCONSISTENT);
+    let waiting = metrics::gauge!(WAITING);
     let overflow: Vec<_> = registry
         .counters()
         .all()
         .into_iter()
-        .map(|(what, _)| metrics::counter!("rollguard_overflow_total", "what" => what))
+        .map(|(what, _)| metrics::counter!(OVERFLOW, "what" => what))
         .collect();
     let mut tick = tokio::time::interval(SHOW_EVERY);
     loop {
@@ -311,6 +329,7 @@ async fn show(registry: Arc<Registry>, shards: Arc<Shards>, stop: CancellationTo
         stopping.absolute(read(&counters.refused_shutdown));
         inconsistent.absolute(read(&counters.sampling_inconsistent));
         waiting.set(shards.waiting() as f64);
+        unversioned.tell(&board.load());
         overflow.iter().zip(registry.counters().all()).for_each(|(counter, (_, n))| counter.absolute(n));
     }
 }
