@@ -16,6 +16,7 @@ use super::policy::Policy;
 use super::processes::{Key, Logged, Processes, Shape, Watches};
 use super::settling::Settling;
 use super::stratum::{Dispersions, Thresholds};
+use super::terms;
 use super::weights::Weights;
 use crate::model::Slot;
 use crate::model::snapshot::snapshot_fields;
@@ -28,8 +29,6 @@ const COVER_MIN: u64 = 20;
 const REMEMBERED_FAIL_S: i64 = 300;
 /// The guard: ten times the errors and five points.
 const GUARD: (f64, f64) = (10.0, 0.05);
-/// Client errors: half as many again and two points.
-const CLIENT_ERRORS: (f64, f64) = (1.5, 0.02);
 /// The candidate's rate may be off by this factor from a level that is only remembered or just seen.
 const ERROR_FACTOR: f64 = 2.0;
 /// Predicted share above the median: decay per group, its start, and its bounds.
@@ -271,7 +270,7 @@ impl Judge {
         let fixed = self.fixed(&memory.dispersions, &memory.dispersions, None, memory);
         let (candidate, baseline) = (count(input.candidate.totals()), count(input.baseline.totals()));
         if let Some(group) = self.guard.add(t, candidate, baseline, fixed) {
-            let term = ratio_term(
+            let term = terms::ratio(
                 &group,
                 [group.candidate.bad, group.baseline.bad],
                 GUARD,
@@ -380,66 +379,34 @@ impl Judge {
         begin: Slot,
         name: Option<&Arc<str>>,
         group: &Group,
-        mut sums: Option<&mut ServiceTerms>,
+        sums: Option<&mut ServiceTerms>,
     ) {
-        let own_start = name.and_then(|operation| self.weights.start(operation, begin)).filter(|s| t >= *s);
-        let budget = self.policy.error_budget();
         let latency_from = self.settling.from.filter(|from| group.since >= *from);
-        let (service, own) = (group.fixed.service_sizes(), group.fixed.own_sizes());
-        let bad = [group.candidate.bad, group.baseline.bad];
-        let tolerated = (self.policy.error_ratio * group.fixed.error_factor, 0.1 * budget);
-        if let Some(sums) = sums.as_deref_mut() {
-            sums.each[0].push(ratio_term(group, bad, tolerated, service[0]));
-            sums.pass[0].push(ratio_term(group, bad, (self.policy.pass_error_ratio, budget), service[0]));
-            sums.candidate_requests += group.candidate.requests;
-            let refused = [group.candidate.client_errors, group.baseline.client_errors];
-            sums.client_errors.push(ratio_term(
-                group,
-                refused,
-                CLIENT_ERRORS,
-                super::dispersion::incident_size(group.fixed.client_errors),
-            ));
-            self.requests[0] += group.candidate.requests;
-            self.requests[1] += group.baseline.requests;
-            self.errors[0] += group.candidate.bad;
-            self.errors[1] += group.baseline.bad;
-        }
-        if let (Some(start), Some(operation)) = (own_start, name) {
-            let term = ratio_term(group, bad, tolerated, own[0]);
-            self.put(Key::operation(operation, Sli::ErrorRate), &[term], t, start, true);
-        }
         let share = self.state(name).map_or(0.5, |state| {
             state.compared[0] += group.candidate.requests;
             state.compared[1] += group.baseline.requests;
             state.predicted()
         });
-        let (Some(thresholds), Some(from)) = (group.fixed.thresholds, latency_from) else { return };
-        let margin = self.policy.latency_margin + group.fixed.latency_extra;
-        for (i, (sli, q)) in
-            [(Sli::LatencyP50, 0), (Sli::LatencyP95, 2), (Sli::LatencyP99, 3)].into_iter().enumerate()
+        let found = terms::of_group(&self.policy, group, share, latency_from.is_some());
+        if let (Some(above), Some(state)) = (found.above_median, self.state(name)) {
+            state.share[0] = SHARE_DECAY * state.share[0] + above as f64;
+            state.share[1] = SHARE_DECAY * state.share[1] + group.baseline.requests as f64;
+        }
+        if let Some(operation) = name
+            && let Some(start) = self.weights.start(operation, begin).filter(|start| t >= *start)
         {
-            let at = i32::from(thresholds[q]);
-            let above = |shift| group.candidate.latency.count_above(at + shift);
-            let slow = [above(margin), group.baseline.latency.count_above(at)];
-            let make = |phi: f64, size: f64| match sli {
-                Sli::LatencyP50 => bernoulli_term(group, slow, share, phi.max(1.0)),
-                _ => ratio_term(group, slow, (1.0, 0.0), size),
-            };
-            if let Some(sums) = sums.as_deref_mut() {
-                sums.each[i + 1].push(make(group.fixed.service[i + 1], service[i + 1]));
-                let slow = [above(self.policy.pass_latency_margin), slow[1]];
-                sums.pass[i + 1].push(ratio_term(group, slow, (1.0, 0.0), service[i + 1]));
+            let latency_start = start.max(latency_from.unwrap_or(start));
+            for (i, (sli, term)) in Passing::SLIS.into_iter().zip(&found.own).enumerate() {
+                let start = if i == 0 { start } else { latency_start };
+                self.put(Key::operation(operation, sli), term.as_slice(), t, start, true);
             }
-            if let (Some(start), Some(operation)) = (own_start, name) {
-                let term = make(group.fixed.own[i + 1], own[i + 1]);
-                self.put(Key::operation(operation, sli), &[term], t, start.max(from), true);
-            }
-            if sli == Sli::LatencyP50
-                && let Some(state) = self.state(name)
-            {
-                state.share[0] = SHARE_DECAY * state.share[0] + slow[1] as f64;
-                state.share[1] = SHARE_DECAY * state.share[1] + group.baseline.requests as f64;
-            }
+        }
+        if let Some(sums) = sums {
+            self.requests[0] += group.candidate.requests;
+            self.requests[1] += group.baseline.requests;
+            self.errors[0] += group.candidate.bad;
+            self.errors[1] += group.baseline.bad;
+            sums.add(found, group.candidate.requests);
         }
     }
 
@@ -600,14 +567,11 @@ struct ServiceTerms {
     candidate_requests: u64,
 }
 
-fn ratio_term(group: &Group, bad: [u64; 2], (r0, delta): (f64, f64), c: f64) -> Term {
-    let [n_c, x_c, n_b, x_b] =
-        [group.candidate.requests, bad[0], group.baseline.requests, bad[1]].map(|v| v as f64);
-    Term::RateRatio { n_c, x_c, n_b, x_b, r0, delta, c }
-}
-
-fn bernoulli_term(group: &Group, bad: [u64; 2], p: f64, phi: f64) -> Term {
-    let [n_c, x_c, n_b, x_b] =
-        [group.candidate.requests, bad[0], group.baseline.requests, bad[1]].map(|v| v as f64);
-    Term::Bernoulli { n_c, x_c, n_b, x_b, p, phi }
+impl ServiceTerms {
+    fn add(&mut self, found: terms::GroupTerms, candidate_requests: u64) {
+        self.each.iter_mut().zip(found.service).for_each(|(sum, term)| sum.extend(term));
+        self.pass.iter_mut().zip(found.pass).for_each(|(sum, term)| sum.extend(term));
+        self.client_errors.extend(found.client_errors);
+        self.candidate_requests += candidate_requests;
+    }
 }

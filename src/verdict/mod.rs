@@ -18,6 +18,7 @@ mod remembered;
 mod settling;
 mod stratum;
 mod summary;
+mod terms;
 mod weights;
 
 pub use evidence::{Evidence, Flag, Sli, SliEvidence, Verdict};
