@@ -74,7 +74,8 @@ fn scenarios_end_as_they_should_or_not() {
         (Healthy, "up pending pass", Some(true)),
         (Healthy, "up pending fail", Some(false)),
         (Healthy, "up pending hook", Some(false)),
-        (Late, "up pending fail", Some(false)),
+        (Late, "up fail", Some(false)),
+        (Late, "up pending fail hook recovered", Some(true)),
         (Late, "up pending pass fail hook recovered", Some(true)),
         (Replace, "up pending fail hook recovered", Some(true)),
     ] {
@@ -100,9 +101,9 @@ fn a_late_version_turns_bad_once() {
     let mut director = Director::new(Script::of(Scenario::Late));
     director.step(6.0, None);
     let pending = deployment(Verdict::Pending, Phase::Evaluating);
-    assert_eq!(director.step(30.0, Some(&pending)), []);
-    assert!(matches!(director.step(31.0, Some(&pending))[..], [Order::Traffic(_)]));
-    assert_eq!(director.step(32.0, Some(&pending)), []);
+    assert_eq!(director.step(17.0, Some(&pending)), []);
+    assert!(matches!(director.step(18.0, Some(&pending))[..], [Order::Traffic(_)]));
+    assert_eq!(director.step(19.0, Some(&pending)), []);
 }
 
 #[test]
