@@ -285,7 +285,7 @@ fn sli_line(e: &Evidence, sli: Sli, name: &str) -> Option<Line> {
     let times = s.ratio.filter(|r| r[1].is_finite() && r[2].is_finite() && r[2] < 1000.0);
     let times = times.map_or_else(String::new, |r| format!("{} to {} times", short(r[1]), short(r[2])));
     Some(vec![
-        (Style::Dim, format!("  {name:<14}")),
+        (Style::Dim, format!("  {name:<15}")),
         (if worse { Style::Bad } else { Style::Plain }, format!("v2{:>8}", share(0))),
         (Style::Plain, format!("   v1{:>8}   {times:<22}", share(1))),
         (Style::Dim, format!("{:>6.1} nats", s.ln_e.max(0.0))),
