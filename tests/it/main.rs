@@ -9,6 +9,7 @@
 )]
 
 mod demo;
+mod engine;
 mod golden;
 mod layering;
 mod receive;
