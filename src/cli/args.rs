@@ -40,6 +40,19 @@ pub enum Scenario {
     Replace,
 }
 
+impl From<Scenario> for crate::app::demo::Scenario {
+    fn from(scenario: Scenario) -> Self {
+        match scenario {
+            Scenario::Errors => Self::Errors,
+            Scenario::Latency => Self::Latency,
+            Scenario::Healthy => Self::Healthy,
+            Scenario::Late => Self::Late,
+            Scenario::Outage => Self::Outage,
+            Scenario::Replace => Self::Replace,
+        }
+    }
+}
+
 /// Flags of `replay`.
 #[derive(Debug, Clone, Args)]
 pub struct ReplayArgs {

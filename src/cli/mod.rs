@@ -4,6 +4,7 @@
 //! | command | 0 | 1 | 2 | 3 |
 //! |---|---|---|---|---|
 //! | `run` | stopped as asked | failed | | |
+//! | `demo` | ended as it should | did not, or failed | | |
 //! | `validate` | sound | not sound | | |
 //! | `deploy wait` | pass | fail | inconclusive, or timeout | usage or connection |
 //! | `deploy` otherwise | done | | | usage or connection |
@@ -74,7 +75,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn dispatch(command: Command) -> ExitCode {
     match command {
         Command::Run(args) => run(args),
-        Command::Demo(_) => ExitCode::from(FAILED),
+        Command::Demo(args) => demo(&args),
         Command::Replay(args) => replay(args),
         Command::Validate(args) => validate::run(&args),
         Command::Deploy(args) => deploy::run(&args),
@@ -88,6 +89,17 @@ fn dispatch(command: Command) -> ExitCode {
 fn run(args: RunArgs) -> ExitCode {
     match app::run(args.config) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(&output::chain(&error));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn demo(args: &DemoArgs) -> ExitCode {
+    match app::demo::demo(args.scenario.into()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(FAILED),
         Err(error) => {
             output::error(&output::chain(&error));
             ExitCode::from(FAILED)

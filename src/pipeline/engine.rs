@@ -10,7 +10,9 @@ use super::registry::{Registry, SeriesMeta};
 use super::service::Service;
 use super::shards::Drained;
 use crate::deployment::{Deployment, Mode};
-use crate::model::{DeploymentId, Exemplar, InstanceId, SeriesId, ServiceKey, UnixNanos, VersionId};
+use crate::model::{
+    DeploymentId, Exemplar, InstanceId, Observation, SeriesId, ServiceKey, UnixNanos, VersionId,
+};
 use crate::verdict::Policy;
 use crate::window::LatenessConfig;
 
@@ -56,12 +58,27 @@ pub(super) struct Place {
     id: VersionId,
 }
 
+type Ordinals = HashMap<InstanceId, u32, foldhash::fast::RandomState>;
+
+/// The number of an instance; looked up once.
+fn ordinal(known: &mut Ordinals, registry: &Registry, id: InstanceId) -> Option<u32> {
+    if id == InstanceId::UNKNOWN {
+        return None;
+    }
+    if let Some(ordinal) = known.get(&id) {
+        return Some(*ordinal);
+    }
+    let ordinal = registry.instance(id)?.ordinal;
+    known.insert(id, ordinal);
+    Some(ordinal)
+}
+
 /// The evaluator.
 pub struct Engine {
     pub(super) parts: EngineParts,
     pub(super) services: BTreeMap<Arc<ServiceKey>, Service>,
     places: HashMap<SeriesId, Option<Place>, foldhash::fast::RandomState>,
-    instances: HashMap<InstanceId, u32, foldhash::fast::RandomState>,
+    instances: Ordinals,
     pub(super) ended: VecDeque<Arc<Deployment>>,
     /// When we began without any memory; `None` once there is some.
     pub(super) fresh_start: Option<UnixNanos>,
@@ -90,13 +107,28 @@ impl Engine {
         engine
     }
 
-    /// Takes in what arrived.
+    /// Takes in what arrived. Spans come in runs of one version: what a run shares is looked up once.
     pub fn absorb(&mut self, drained: &Drained, now: UnixNanos) {
-        for o in drained.observations() {
-            let Some(place) = self.place(o.series) else { continue };
-            let ordinal = self.ordinal(o.instance);
-            let service = self.service(&place.service, now);
-            service.observe(&place.version, place.id, o, ordinal, now);
+        let mut observations = drained.observations().peekable();
+        while let Some(first) = observations.peek() {
+            let Some(place) = self.place(first.series) else {
+                observations.next();
+                continue;
+            };
+            let Self { services, places, instances, parts, .. } = self;
+            let Some(mut run) =
+                services.get_mut(&place.service).and_then(|s| s.run(&place.version, place.id))
+            else {
+                observations.next();
+                continue;
+            };
+            let same = |o: &&Observation| {
+                places.get(&o.series).and_then(Option::as_ref).is_some_and(|p| p.id == place.id)
+            };
+            while let Some(o) = observations.next_if(same) {
+                run.observe(o, ordinal(instances, &parts.registry, o.instance));
+            }
+            run.end(now);
         }
         self.exemplars.extend_from_slice(&drained.exemplars);
     }
@@ -131,18 +163,6 @@ impl Engine {
             self.services.insert(Arc::clone(key), service);
         }
         self.services.entry(Arc::clone(key)).or_insert_with_key(|_| unreachable!("inserted above"))
-    }
-
-    fn ordinal(&mut self, id: InstanceId) -> Option<u32> {
-        if id == InstanceId::UNKNOWN {
-            return None;
-        }
-        if let Some(ordinal) = self.instances.get(&id) {
-            return Some(*ordinal);
-        }
-        let ordinal = self.parts.registry.instance(id)?.ordinal;
-        self.instances.insert(id, ordinal);
-        Some(ordinal)
     }
 
     /// Closes and judges every slot whose time has come, moves deployments on, and answers what must be made

@@ -83,18 +83,11 @@ impl Service {
         version.name_series(id, Arc::clone(operation));
     }
 
-    pub(super) fn observe(
-        &mut self,
-        label: &Arc<str>,
-        id: VersionId,
-        o: &Observation,
-        ordinal: Option<u32>,
-        now: UnixNanos,
-    ) {
-        let Some(version) = self.versions.get_mut(label) else { return };
-        self.lateness.record(id, o.instance, o.end, o.arrival);
-        let placed = version.observe(o, ordinal);
-        self.arrivals.add(now.slot(), 1, u64::from(placed != Placed::Counted));
+    /// The door for a run of spans of one version.
+    pub(super) fn run(&mut self, label: &Arc<str>, id: VersionId) -> Option<Run<'_>> {
+        let version = self.versions.get_mut(label)?;
+        let (lateness, arrivals) = (&mut self.lateness, &mut self.arrivals);
+        Some(Run { id, version, lateness, arrivals, spans: 0, missed: 0 })
     }
 
     /// Closes and judges the slots whose time has come, and moves the deployments on.
@@ -225,6 +218,29 @@ impl Service {
             completeness: self.completeness(now),
             slo,
         }
+    }
+}
+
+/// Spans of one version that arrived one after the other.
+pub(super) struct Run<'a> {
+    id: VersionId,
+    version: &'a mut Version,
+    lateness: &'a mut Lateness,
+    arrivals: &'a mut History,
+    spans: u64,
+    missed: u64,
+}
+
+impl Run<'_> {
+    pub(super) fn observe(&mut self, o: &Observation, ordinal: Option<u32>) {
+        self.lateness.record(self.id, o.instance, o.end, o.arrival);
+        self.spans += 1;
+        self.missed += u64::from(self.version.observe(o, ordinal) != Placed::Counted);
+    }
+
+    /// Counts the run for the service's completeness.
+    pub(super) fn end(self, now: UnixNanos) {
+        self.arrivals.add(now.slot(), self.spans, self.missed);
     }
 }
 

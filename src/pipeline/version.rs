@@ -93,8 +93,9 @@ impl Version {
     /// Takes in one span.
     pub(super) fn observe(&mut self, o: &Observation, ordinal: Option<u32>) -> Placed {
         self.touched = self.touched.max(o.arrival);
-        self.instances.note(o, ordinal.unwrap_or(0));
-        if let Some(ordinal) = ordinal {
+        if self.instances.note(o, ordinal.unwrap_or(0))
+            && let Some(ordinal) = ordinal
+        {
             self.ordinals.insert(o.instance, ordinal);
         }
         let slot = o.end.slot();

@@ -4,13 +4,16 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::FixedState;
+
 use super::open::Placement;
 use crate::model::{InstanceId, Observation, Slot};
 
 /// Instances of one version. Bounded by the registry's cap on instances.
 #[derive(Debug, Default)]
 pub struct Instances {
-    seen: HashMap<InstanceId, Seen>,
+    /// The ids are ours, so a fixed seed is safe.
+    seen: HashMap<InstanceId, Seen, FixedState>,
     /// First slot of the version, whoever sent it.
     first: Option<Slot>,
 }
@@ -28,17 +31,20 @@ impl Instances {
         Self::default()
     }
 
-    /// Takes note of a span. `ordinal` is the instance's place in its version's order of appearance.
-    pub fn note(&mut self, o: &Observation, ordinal: u32) {
+    /// Takes note of a span; answers whether its instance is new. `ordinal` is the instance's place in its
+    /// version's order of appearance.
+    pub fn note(&mut self, o: &Observation, ordinal: u32) -> bool {
         let slot = o.end.slot();
         self.first = Some(self.first.map_or(slot, |first| first.min(slot)));
         if o.instance == InstanceId::UNKNOWN {
-            return;
+            return false;
         }
         let group = (ordinal & 1) as u8;
+        let known = self.seen.len();
         let seen = self.seen.entry(o.instance).or_insert(Seen { first: slot, last: slot, group });
         seen.first = seen.first.min(slot);
         seen.last = seen.last.max(slot);
+        self.seen.len() > known
     }
 
     /// The cell of a span: young within the first `warmup_s` seconds of its instance, or of the version

@@ -9,6 +9,8 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use foldhash::fast::FixedState;
+
 use crate::histogram::SparseHistogram;
 use crate::model::{InstanceId, NANOS_PER_SECOND, Slot, UnixNanos, VersionId};
 
@@ -63,7 +65,8 @@ pub struct Lateness {
     renewed_at: Option<Slot>,
     open_from: Slot,
     delays: BTreeMap<VersionId, VersionDelays>,
-    instances: HashMap<InstanceId, InstanceDelays>,
+    /// The ids are ours, so a fixed seed is safe.
+    instances: HashMap<InstanceId, InstanceDelays, FixedState>,
     median_s: Option<f64>,
 }
 
@@ -95,7 +98,7 @@ impl Lateness {
             renewed_at: None,
             open_from: Slot::MIN,
             delays: BTreeMap::new(),
-            instances: HashMap::new(),
+            instances: HashMap::default(),
             median_s: None,
         }
     }

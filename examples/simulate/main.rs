@@ -1,0 +1,65 @@
+//! Simulates many deployments and prints how the judge does: false fails, what it finds and after how long, and
+//! how often a healthy version passes. `docs/simulation.md` holds a run with its reading.
+//!
+//! ```text
+//! cargo run --release --example simulate -- --runs 2000 --seed 1
+//! cargo run --release --example simulate -- --only "cold start" --runs 500
+//! ```
+//!
+//! `--runs` is for each healthy situation, `--worse-runs` for each worse one. The same seed gives the same table.
+
+#![allow(clippy::print_stdout, reason = "the table is what this program is for")]
+
+#[allow(dead_code, reason = "the bounds are for tests/sim")]
+mod cells;
+#[allow(dead_code, reason = "one figure is for tests/sim")]
+mod run;
+mod samplers;
+mod scenario;
+mod traffic;
+
+use clap::Parser;
+
+use cells::{Expect, cells};
+use run::{Length, Row, run};
+
+#[derive(Debug, Parser)]
+#[command(about = "Simulate deployments and print how the judge does")]
+struct Arguments {
+    /// Runs of each situation in which the candidate is healthy.
+    #[arg(long, default_value_t = 200)]
+    runs: usize,
+    /// Runs of each situation in which it is worse.
+    #[arg(long, default_value_t = 100)]
+    worse_runs: usize,
+    /// Seed of the first run.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Seconds of the baseline alone before the candidate begins.
+    #[arg(long, default_value_t = 1800)]
+    history: i64,
+    /// Seconds from the candidate's first on.
+    #[arg(long, default_value_t = 1800)]
+    seconds: i64,
+    /// Only situations whose name contains this.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Only traffic of this name.
+    #[arg(long, default_value = "")]
+    traffic: String,
+}
+
+fn main() {
+    let arguments = Arguments::parse();
+    let length = Length { history_s: arguments.history, seconds: arguments.seconds };
+    println!("{}", Row::HEAD);
+    for cell in cells() {
+        if cell.name.contains(&arguments.only) && cell.scenario.load.name.contains(&arguments.traffic) {
+            let runs = match cell.expect {
+                Expect::Healthy => arguments.runs,
+                Expect::Worse { .. } | Expect::AtPassMargin => arguments.worse_runs,
+            };
+            println!("{}", run(&cell, runs, length, arguments.seed).markdown());
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! A small version of the simulation of `examples/simulate`, with bounds that a broken judge does not keep. No
+//! I/O, no clock, fixed seeds: the same table each time. `cargo test --test sim -- --nocapture` shows it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may end by a panic and may say what it found"
+)]
+#![allow(dead_code, reason = "the example uses what the test does not")]
+
+#[path = "../../examples/simulate/cells.rs"]
+mod cells;
+#[path = "../../examples/simulate/run.rs"]
+mod run;
+#[path = "../../examples/simulate/samplers.rs"]
+mod samplers;
+#[path = "../../examples/simulate/scenario.rs"]
+mod scenario;
+#[path = "../../examples/simulate/traffic.rs"]
+mod traffic;
+
+use cells::{Cell, Expect, cells};
+use run::{Length, Row, run};
+
+const SEED: u64 = 20;
+
+/// What a row does not keep of its cell's gate.
+fn complaints(row: &Row) -> Vec<String> {
+    let (gate, mut found) = (row.cell.gate, Vec::new());
+    if row.false_fails > gate.false_fails {
+        found.push(format!("{} false fails, at most {}", row.false_fails, gate.false_fails));
+    }
+    if (row.passes as f64) < gate.passed * row.runs as f64 {
+        found.push(format!("{} passes of {}, at least {}", row.passes, row.runs, gate.passed));
+    }
+    match row.cell.expect {
+        Expect::Healthy => {}
+        // A wrong PASS has a probability of at most 5 %.
+        Expect::AtPassMargin if row.passes * 10 > row.runs => {
+            found.push(format!("{} wrong passes", row.passes));
+        }
+        Expect::AtPassMargin => {}
+        Expect::Worse { .. } => {
+            if row.detected() < gate.detected {
+                found.push(format!("found in {:.2}, at least {}", row.detected(), gate.detected));
+            }
+            if row.delay_s(0.5).is_some_and(|s| s > gate.median_s) {
+                found.push(format!("median {:?} s, at most {}", row.delay_s(0.5), gate.median_s));
+            }
+        }
+    }
+    found
+        .into_iter()
+        .map(|what| format!("{} ({}): {what}", row.cell.name, row.cell.scenario.load.name))
+        .collect()
+}
+
+fn check(cells: impl Iterator<Item = Cell>) {
+    let mut found = Vec::new();
+    println!("{}", Row::HEAD);
+    for cell in cells.filter(|c| c.gate.seconds > 0) {
+        let row = run(
+            &cell,
+            cell.gate.runs,
+            Length { history_s: cell.gate.history_s, seconds: cell.gate.seconds },
+            SEED,
+        );
+        println!("{}", row.markdown());
+        found.extend(complaints(&row));
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// Scenario: candidates as good as the baseline. Guarantees: hardly a false fail; no PASS at its margin.
+#[test]
+fn healthy_candidates_are_left_alone() {
+    check(cells().into_iter().filter(|c| !matches!(c.expect, Expect::Worse { .. })));
+}
+
+/// Scenario: worse candidates. Guarantees: nearly all are found, about as fast as the method promises.
+#[test]
+fn worse_candidates_are_found() {
+    check(cells().into_iter().filter(|c| matches!(c.expect, Expect::Worse { .. })));
+}
