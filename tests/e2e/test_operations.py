@@ -205,7 +205,7 @@ def what_carries_no_version_is_said_once_and_loudly():
 def what_keeps_it_from_starting_is_one_clear_line():
     with rollguard() as running:
         rows = [
-            ({"store": {"path": running.folder + "/rollguard.db"}}, "in use"),
+            ({"store": {"path": running.folder + "/rollguard.db"}}, "another process is using it"),
             ({"receiver": {"grpc": {"endpoint": f"127.0.0.1:{running.ports.grpc}"}}}, str(running.ports.grpc)),
             ({"api": {"endpoint": f"127.0.0.1:{running.ports.api}"}}, str(running.ports.api)),
             ({"telemetry": {"metrics": f"127.0.0.1:{running.ports.own}"}}, str(running.ports.own)),
