@@ -9,7 +9,6 @@ use serde::Serialize;
 
 use super::state::ApiState;
 use super::view::{ServiceView, rfc3339};
-use crate::model::VersionKey;
 use crate::pipeline::{ServiceBoard, VersionBoard};
 
 #[derive(Serialize)]
@@ -70,7 +69,7 @@ impl<'a> View<'a> {
             slo: s.slo,
             lateness_seconds: s.lateness_seconds,
             completeness: s.completeness,
-            unversioned_share_5m: unversioned_share(&s.versions),
+            unversioned_share_5m: s.unversioned_share(),
             versions: s.versions.iter().map(VersionView::new).collect(),
         }
     }
@@ -97,11 +96,4 @@ impl<'a> VersionView<'a> {
             last_seen_at: rfc3339(v.last_seen),
         }
     }
-}
-
-fn unversioned_share(versions: &[VersionBoard]) -> f64 {
-    let all: u64 = versions.iter().map(|v| v.requests_5m).sum();
-    let without = versions.iter().filter(|v| v.version == VersionKey::UNVERSIONED);
-    let without: u64 = without.map(|v| v.requests_5m).sum();
-    if all == 0 { 0.0 } else { without as f64 / all as f64 }
 }

@@ -15,11 +15,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::journal::DurableJournal;
+use super::unversioned::Unversioned;
 use crate::api::{self, ApiState, Readiness, TokenError, WriteAccess};
 use crate::config::Config;
 use crate::exporter::Exporter;
 use crate::forward::{ForwardError, Forwarder};
-use crate::model::{DeploymentId, ServiceKey};
+use crate::model::{DeploymentId, NANOS_PER_SECOND, ServiceKey};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::{
     Board, Command, DEFAULT_SHARD_CAPACITY, Engine, EngineParts, Evaluator, EvaluatorParts, Intake, Registry,
@@ -160,7 +161,7 @@ impl Gateway {
             policies: policies(&shared),
             lateness: (&config.pipeline.lateness).into(),
             series_ttl_s: config.pipeline.series_ttl.as_secs(),
-            ids: Box::new(|| DeploymentId(uuid::Uuid::now_v7().to_string())),
+            ids: ids(&clock),
         };
         let evaluator = Evaluator::spawn(EvaluatorParts {
             engine: Engine::new(parts, restored, clock.now()),
@@ -196,7 +197,7 @@ impl Gateway {
         let mut sending = Stage::new();
         sending.spawn(forwarder.run(sending.stop.clone(), config.receiver.drain_timeout));
         sending.spawn(worker.run(sending.stop.clone()));
-        sending.spawn(show(registry, shards, sending.stop.clone()));
+        sending.spawn(show(registry, shards, Arc::clone(&board), sending.stop.clone()));
         ready.receivers_bound();
         Ok(Self {
             config: shared,
@@ -287,17 +288,45 @@ fn policies(config: &Arc<ArcSwap<Config>>) -> Arc<dyn crate::pipeline::Policies>
     })
 }
 
-/// Shows the totals of the intake and the registry among our own metrics.
-async fn show(registry: Arc<Registry>, shards: Arc<Shards>, stop: CancellationToken) {
-    let refused = |reason: &'static str| metrics::counter!("rollguard_intake_refused_batches_total", "reason" => reason);
+/// Ids that sort by time (UUID version 7).
+fn ids(clock: &Arc<dyn Clock>) -> Box<dyn FnMut() -> DeploymentId + Send> {
+    let clock = Arc::clone(clock);
+    Box::new(move || {
+        let now = clock.now().0;
+        let (seconds, nanos) = (now / NANOS_PER_SECOND, (now % NANOS_PER_SECOND) as u32);
+        let time = uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos);
+        DeploymentId(uuid::Uuid::new_v7(time).to_string())
+    })
+}
+
+/// Shows the totals of the intake and the registry among our own metrics, and says what carries no version.
+async fn show(
+    registry: Arc<Registry>,
+    shards: Arc<Shards>,
+    board: Arc<ArcSwap<Board>>,
+    stop: CancellationToken,
+) {
+    let mut unversioned = Unversioned::default();
+    const REFUSED: &str = "rollguard_intake_refused_batches_total";
+    const INCONSISTENT: &str = "rollguard_sampling_inconsistent_total";
+    const WAITING: &str = "rollguard_intake_waiting_spans";
+    const OVERFLOW: &str = "rollguard_overflow_total";
+    metrics::describe_counter!(REFUSED, "Batches pushed back because the evaluator did not keep up");
+    metrics::describe_counter!(INCONSISTENT, "Spans whose sampling threshold contradicts their trace id");
+    metrics::describe_gauge!(WAITING, "Spans waiting for the evaluator");
+    metrics::describe_counter!(
+        OVERFLOW,
+        "Names beyond a cap of pipeline.limits, counted in an overflow series"
+    );
+    let refused = |reason: &'static str| metrics::counter!(REFUSED, "reason" => reason);
     let (full, stopping) = (refused("queue_full"), refused("shutting_down"));
-    let inconsistent = metrics::counter!("rollguard_sampling_inconsistent_total");
-    let waiting = metrics::gauge!("rollguard_intake_waiting_spans");
+    let inconsistent = metrics::counter!(INCONSISTENT);
+    let waiting = metrics::gauge!(WAITING);
     let overflow: Vec<_> = registry
         .counters()
         .all()
         .into_iter()
-        .map(|(what, _)| metrics::counter!("rollguard_overflow_total", "what" => what))
+        .map(|(what, _)| metrics::counter!(OVERFLOW, "what" => what))
         .collect();
     let mut tick = tokio::time::interval(SHOW_EVERY);
     loop {
@@ -311,6 +340,7 @@ async fn show(registry: Arc<Registry>, shards: Arc<Shards>, stop: CancellationTo
         stopping.absolute(read(&counters.refused_shutdown));
         inconsistent.absolute(read(&counters.sampling_inconsistent));
         waiting.set(shards.waiting() as f64);
+        unversioned.tell(&board.load());
         overflow.iter().zip(registry.counters().all()).for_each(|(counter, (_, n))| counter.absolute(n));
     }
 }

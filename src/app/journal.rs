@@ -50,8 +50,11 @@ impl DurableJournal {
     }
 }
 
+const UNSENDABLE: &str = "rollguard_rollback_without_webhook_total";
+
 fn warn_without_webhook(deployment: &Deployment) {
-    metrics::counter!("rollguard_rollback_without_webhook_total").increment(1);
+    metrics::describe_counter!(UNSENDABLE, "Rollbacks ordered while the policy named no webhook");
+    metrics::counter!(UNSENDABLE).increment(1);
     tracing::error!(deployment = %deployment.id, service = %deployment.service,
         "a rollback was ordered but the policy names no webhook; set policies.defaults.webhook");
 }

@@ -7,6 +7,8 @@ use super::gateway::Gateway;
 use super::journal::chain;
 use crate::config::{self, diff};
 
+const RELOADS: &str = "rollguard_config_reloads_total";
+
 /// Reads the file again and applies what a reload may change.
 pub(super) fn reload(gateway: &Gateway, file: &Path) {
     let outcome = match apply(gateway, file) {
@@ -16,7 +18,8 @@ pub(super) fn reload(gateway: &Gateway, file: &Path) {
             "refused"
         }
     };
-    metrics::counter!("rollguard_config_reloads_total", "outcome" => outcome).increment(1);
+    metrics::describe_counter!(RELOADS, "Reloads of the configuration; a refused one kept the old");
+    metrics::counter!(RELOADS, "outcome" => outcome).increment(1);
 }
 
 fn apply(gateway: &Gateway, file: &Path) -> Result<(), String> {

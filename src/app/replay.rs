@@ -164,10 +164,12 @@ impl Replayed {
     }
 
     fn explanation(&self) -> String {
+        // A recording that ends before the horizon leaves the same question open as a live comparison.
+        let verdict = if self.outcomes.ended_early { Verdict::Pending } else { self.outcomes.verdict };
         explain(&ExplainInput {
             candidate: &self.outcomes.candidate,
             baseline: Some(&self.outcomes.baseline),
-            verdict: self.outcomes.verdict,
+            verdict,
             evidence: &self.outcomes.evidence,
             policy: &self.policy,
             waiting: Waiting::Evidence,

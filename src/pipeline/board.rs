@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::deployment::Deployment;
-use crate::model::{ServiceKey, UnixNanos};
+use crate::model::{ServiceKey, UnixNanos, VersionKey};
 
 /// The published picture.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +31,16 @@ pub struct ServiceBoard {
     pub completeness: f64,
     /// Objective of the policy in force.
     pub slo: f64,
+}
+
+impl ServiceBoard {
+    /// Share of the requests of the last 5 minutes that carry no version; 0 without requests.
+    pub fn unversioned_share(&self) -> f64 {
+        let all: u64 = self.versions.iter().map(|v| v.requests_5m).sum();
+        let without = self.versions.iter().filter(|v| v.version == VersionKey::UNVERSIONED);
+        let without: u64 = without.map(|v| v.requests_5m).sum();
+        if all == 0 { 0.0 } else { without as f64 / all as f64 }
+    }
 }
 
 /// One version. Totals never fall while the version lives.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc::{Receiver, error::TryRecvError};
+use tracing::Level;
 
 use super::board::Board;
 use super::clock::Clock;
@@ -14,6 +15,7 @@ use super::command::{Command, CommandError};
 use super::engine::Engine;
 use super::journal::{Commit, Journal};
 use super::shards::{Drained, Shards};
+use crate::deployment::Phase;
 
 /// What the thread works with.
 pub struct EvaluatorParts {
@@ -150,9 +152,18 @@ impl Loop {
     fn announce(&self) {
         for d in &self.waiting.deployments {
             let reason = d.history.last().map(|h| h.reason.as_str()).unwrap_or_default();
-            tracing::info!(deployment = %d.id, service = %d.service, candidate = d.candidate,
-                baseline = d.baseline.as_deref().unwrap_or("-"), phase = d.phase.as_str(),
-                verdict = d.verdict.as_str(), mode = d.mode.as_str(), "{reason}");
+            macro_rules! log {
+                ($level:expr) => {
+                    tracing::event!($level, deployment = %d.id, service = %d.service, candidate = d.candidate,
+                        baseline = d.baseline.as_deref().unwrap_or("-"), phase = d.phase.as_str(),
+                        verdict = d.verdict.as_str(), mode = d.mode.as_str(), "{reason}")
+                };
+            }
+            // The two that somebody should look at stand out.
+            match d.phase {
+                Phase::Failed | Phase::NotRecovered => log!(Level::WARN),
+                _ => log!(Level::INFO),
+            }
         }
     }
 

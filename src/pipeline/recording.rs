@@ -148,6 +148,8 @@ pub struct Outcomes {
     pub candidate: String,
     /// The first verdict, or `Inconclusive` at the end of the recording.
     pub verdict: Verdict,
+    /// Whether the recording ended before the policy's horizon: more of it might have decided.
+    pub ended_early: bool,
     /// End of the deciding slot minus the candidate's first start, seconds.
     pub decided_after_s: Option<f64>,
     /// The evidence at the decision.
@@ -196,6 +198,7 @@ impl Recording {
                 break;
             }
         }
+        let ended_early = verdict == Verdict::Pending;
         if decided.is_none() {
             verdict = Verdict::Inconclusive;
         }
@@ -204,6 +207,7 @@ impl Recording {
             baseline: self.versions.names[arms.1 as usize].to_string(),
             candidate: self.versions.names[arms.2 as usize].to_string(),
             verdict,
+            ended_early,
             decided_after_s: decided.zip(first).map(|(t, first)| (t + 1) as f64 - first.as_secs_f64()),
             evidence: judge.evidence(&memory),
             spans: [spans.len() as u64, far],

@@ -81,6 +81,7 @@ pub struct Shards {
 #[derive(Debug, Default)]
 struct Shard {
     log: Mutex<Log>,
+    #[expect(clippy::vec_box, reason = "batches hold them boxed, so taking and returning moves a pointer")]
     pool: Mutex<Vec<Box<BatchBuffers>>>,
 }
 

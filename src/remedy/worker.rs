@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use metrics::{Counter, counter};
+use metrics::{Counter, counter, describe_counter};
 use tokio::sync::Notify;
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,9 @@ use crate::store::{AttemptOutcome, OutboxRow, Store, StoreError, next_attempt};
 
 /// Endpoints by their configured name. Replaced as a whole on reload.
 pub type Endpoints = HashMap<String, Arc<Webhook>>;
+
+const ATTEMPTS: &str = "rollguard_webhook_attempts_total";
+const DEAD: &str = "rollguard_webhook_dead_total";
 
 /// Attempts at once.
 const IN_FLIGHT: usize = 8;
@@ -49,11 +52,13 @@ struct Counters {
 
 impl Counters {
     fn new() -> Self {
+        describe_counter!(ATTEMPTS, "Attempts to deliver a webhook, by what came of them");
+        describe_counter!(DEAD, "Webhooks given up; somebody has to act by hand");
         Self {
-            delivered: counter!("rollguard_webhook_attempts_total", "outcome" => "delivered"),
-            retried: counter!("rollguard_webhook_attempts_total", "outcome" => "retry"),
-            dead_attempts: counter!("rollguard_webhook_attempts_total", "outcome" => "dead"),
-            dead: counter!("rollguard_webhook_dead_total"),
+            delivered: counter!(ATTEMPTS, "outcome" => "delivered"),
+            retried: counter!(ATTEMPTS, "outcome" => "retry"),
+            dead_attempts: counter!(ATTEMPTS, "outcome" => "dead"),
+            dead: counter!(DEAD),
         }
     }
 

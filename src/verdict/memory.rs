@@ -118,8 +118,8 @@ impl Memory {
         for (cell, thresholds) in
             seen.iter().filter_map(|(o, cell)| Some((cell, self.strata.get(o)?.thresholds.as_ref()?)))
         {
-            for group in 0..2 {
-                tested[group] += cell.groups[group].requests;
+            for (sum, group) in tested.iter_mut().zip(&cell.groups) {
+                *sum += group.requests;
             }
             for (sum, &bucket) in above.iter_mut().zip(thresholds) {
                 let [a, b] = slow(cell, bucket);

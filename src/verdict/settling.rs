@@ -105,7 +105,8 @@ mod tests {
 
     #[test]
     fn begins_when_latency_stops_falling() {
-        let cases: [(&str, fn(i64) -> i16, i64, Slot); 4] = [
+        type Law = fn(i64) -> i16;
+        let cases: [(&str, Law, i64, Slot); 4] = [
             ("steady", |_| 0, 60, 60),
             ("no warm-up, no waiting", |t| (1000 - t) as i16, 0, 0),
             ("falling for 3 minutes", |t| (100 - t.min(180) / 2) as i16, 60, 240),

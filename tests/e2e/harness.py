@@ -92,8 +92,8 @@ def config(ports, folder, **policy):
     }
 
 
-def with_downstream(conf, endpoint, signal_name="traces"):
-    conf["forward"] = {signal_name: {"endpoint": endpoint, "retry_initial": "200ms"}}
+def with_downstream(conf, endpoint, signals=("traces",)):
+    conf["forward"] = {name: {"endpoint": endpoint, "retry": {"initial": "200ms"}} for name in signals}
     return conf
 
 
@@ -146,6 +146,17 @@ class Rollguard:
         self.process.send_signal(how)
         return self.process.wait(timeout)
 
+    def wait_for_log(self, words, after=0):
+        """The first line behind the first `after` characters of the log that holds all `words`."""
+        fits = lambda line: all(word in line for word in words)
+        return wait_until(f"a log line with {words}", lambda: next(filter(fits, self.log()[after:].splitlines()), None))
+
+    def own_metrics(self):
+        """The page of Rollguard's own metrics."""
+        status, _, text = http(f"http://127.0.0.1:{self.ports.own}/metrics")
+        assert status == 200, (status, text)
+        return text
+
     def metrics(self, accept="text/plain; version=0.0.4"):
         status, _, text = http(self.url("/metrics"), headers={"Accept": accept})
         assert status == 200, (status, text)
@@ -156,11 +167,20 @@ class Rollguard:
         found = [v for n, have, v in samples(self.metrics()) if n == name and labels.items() <= have.items()]
         return sum(found) if found else None
 
+    def wait_for_versions(self, *versions, service="shop"):
+        counted = lambda version: self.value("rollguard_requests_total", service_name=service, version=version)
+        wait_until(f"requests of {versions}", lambda: all(counted(version) for version in versions))
+
     def deploy(self, service, version, baseline):
         body = {"service": service, "version": version, "baseline": baseline}
         status, _, text = http(self.url("/api/v1/deployments"), body)
         assert status in (200, 201), (status, text)
         return json.loads(text)["id"]
+
+    def deployments(self, service):
+        status, _, text = http(self.url(f"/api/v1/deployments?service={service}"))
+        assert status == 200, (status, text)
+        return json.loads(text)["deployments"]
 
     def deployment(self, name):
         """As the API shows it; it may lag a tick behind the answer to the request that started it."""

@@ -3,8 +3,10 @@
 import time
 
 import grpc
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from harness import free_port, rollguard, test, wait_until, with_downstream
+from harness import free_port, rollguard, samples, test, wait_until, with_downstream
 from traffic import Sender, Sink, request
 
 
@@ -65,3 +67,43 @@ def a_downstream_that_is_away_does_not_stop_the_judging():
         assert sender.send(bodies()["plain"]) == b""
         wait_until("all are counted", lambda: running.value("rollguard_requests_total", service_name="shop") == 50)
         sender.close()
+
+
+def metrics_body():
+    message = ExportMetricsServiceRequest()
+    metric = message.resource_metrics.add().scope_metrics.add().metrics.add(name="orders", unit="{order}")
+    metric.sum.is_monotonic, metric.sum.aggregation_temporality = True, 2
+    for number in (1, 2):
+        metric.sum.data_points.add(time_unix_nano=time.time_ns(), as_int=number)
+    return message.SerializeToString()
+
+
+def logs_body():
+    message = ExportLogsServiceRequest()
+    records = message.resource_logs.add().scope_logs.add().log_records
+    for text in ("one", "two", "three"):
+        records.add(time_unix_nano=time.time_ns(), severity_number=9).body.string_value = text
+    return message.SerializeToString()
+
+
+def own_count(running, name):
+    return sum(value for have, _, value in samples(running.own_metrics()) if have == name)
+
+
+@test
+def metrics_and_logs_go_downstream_as_they_came_too():
+    # An unknown field behind each, as a newer SDK would send.
+    unknown = b"\xf8\x7c\x2a"
+    for signal, body, name, records in (
+        ("metrics", metrics_body() + unknown, "metric_points", 2),
+        ("logs", logs_body() + unknown, "log_records", 3),
+    ):
+        prepare = lambda conf, folder: with_downstream(conf, f"http://127.0.0.1:{sink.port}", (signal,))
+        with Sink(signal=signal) as sink, rollguard(prepare=prepare) as running:
+            for compression in (grpc.Compression.NoCompression, grpc.Compression.Gzip):
+                sender = Sender(running.ports.grpc, compression, signal)
+                assert sender.send(body) == b"", signal
+                sender.close()
+            check(sink, [body, body])
+            for count in (f"otelcol_receiver_accepted_{name}", f"otelcol_exporter_sent_{name}"):
+                wait_until(count, lambda: own_count(running, count) == 2 * records)

@@ -9,7 +9,14 @@ import time
 import grpc
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+EXPORT = {
+    signal: f"/opentelemetry.proto.collector.{package}.v1.{service}/Export"
+    for signal, package, service in (
+        ("traces", "trace", "TraceService"),
+        ("metrics", "metrics", "MetricsService"),
+        ("logs", "logs", "LogsService"),
+    )
+}
 SERVER, ERROR = 2, 2
 
 
@@ -33,9 +40,9 @@ def request(service, version, spans, instance=None):
 class Sender:
     """Sends bytes as they are and hands back the bytes of the answer."""
 
-    def __init__(self, port, compression=grpc.Compression.NoCompression):
+    def __init__(self, port, compression=grpc.Compression.NoCompression, signal="traces"):
         self.channel = grpc.insecure_channel(f"127.0.0.1:{port}", compression=compression)
-        self.call = self.channel.unary_unary(EXPORT)
+        self.call = self.channel.unary_unary(EXPORT[signal])
 
     def send(self, body, timeout=10):
         return self.call(body, timeout=timeout)
@@ -45,10 +52,10 @@ class Sender:
 
 
 class Sink(grpc.GenericRpcHandler):
-    """A downstream that keeps the bytes of each request, and refuses the first `refusals` of them."""
+    """A downstream of one signal that keeps the bytes of each request, and refuses the first `refusals`."""
 
-    def __init__(self, refusals=0):
-        self.bodies, self.refusals, self.attempts = [], refusals, 0
+    def __init__(self, refusals=0, signal="traces"):
+        self.method, self.bodies, self.refusals, self.attempts = EXPORT[signal], [], refusals, 0
         self.lock = threading.Lock()
         self.server = grpc.server(
             concurrent.futures.ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", 64 << 20)]
@@ -57,7 +64,7 @@ class Sink(grpc.GenericRpcHandler):
         self.port = self.server.add_insecure_port("127.0.0.1:0")
 
     def service(self, details):
-        return grpc.unary_unary_rpc_method_handler(self.take) if details.method == EXPORT else None
+        return grpc.unary_unary_rpc_method_handler(self.take) if details.method == self.method else None
 
     def take(self, body, context):
         with self.lock:
@@ -77,31 +84,36 @@ class Sink(grpc.GenericRpcHandler):
 
 class Service:
     """Two versions of one service, each `rate` requests a second, flushed each 200 ms, from a thread. What a
-    gateway refuses or loses while it is down is sent again until it is taken, as an SDK does."""
+    gateway refuses or loses while it is down is sent again until it is taken, as an SDK does.
+
+    The n-th batch of a version is the same whenever it is played: only its times are of the day."""
+
+    STEP = 0.2
 
     def __init__(self, port, name="shop", rate=100, bad=None, seed=1):
-        self.name, self.rate, self.port = name, rate, port
+        self.name, self.rate, self.port, self.seed = name, rate, port, seed
         self.bad = bad or {"v1": 0.001}
-        self.random, self.over = random.Random(seed), threading.Event()
+        self.over = threading.Event()
         self.thread = threading.Thread(target=self.play, daemon=True)
 
     def play(self):
-        sender, step, turn, begin = Sender(self.port), 0.2, 0, time.time()
+        sender, begin, turn = Sender(self.port), time.time(), 0
         while not self.over.is_set():
             turn += 1
-            self.over.wait(max(0.0, begin + turn * step - time.time()))
-            for version, bad in sorted(self.bad.items()):
-                self.deliver(sender, self.batch(version, bad, step))
+            self.over.wait(max(0.0, begin + turn * self.STEP - time.time()))
+            for version in self.bad:
+                self.deliver(sender, self.batch(version, turn))
         sender.close()
 
-    def batch(self, version, bad, step):
+    def batch(self, version, turn):
+        dice = random.Random(f"{self.seed} {version} {turn}")
         now, spans = time.time_ns(), []
-        for _ in range(int(self.rate * step)):
-            operation = self.random.choice(("GET /items", "POST /checkout"))
-            end = now - int(self.random.random() * step * 1e9)
-            duration = int(self.random.lognormvariate(-3.2, 0.4) * 1e9)
-            spans.append((operation, end, duration, self.random.random() < bad))
-        return request(self.name, version, spans, f"{version}-{self.random.randrange(3)}")
+        for _ in range(int(self.rate * self.STEP)):
+            operation = dice.choice(("GET /items", "POST /checkout"))
+            end = now - int(dice.random() * self.STEP * 1e9)
+            duration = int(dice.lognormvariate(-3.2, 0.4) * 1e9)
+            spans.append((operation, end, duration, dice.random() < self.bad[version]))
+        return request(self.name, version, spans, f"{version}-{dice.randrange(3)}")
 
     def deliver(self, sender, body):
         while not self.over.is_set():

@@ -65,9 +65,19 @@ fn evidence(sli: &Value) -> String {
     let (name, candidate, baseline) = (text(&sli["sli"]), share("candidate"), share("baseline"));
     let mut out = format!("{name:<13} {candidate:>8} against {baseline:>8}  {nats:6.1} nats");
     if let (Some(low), Some(high)) = (sli["ratio_low"].as_f64(), sli["ratio_high"].as_f64()) {
-        let _ = write!(out, "  {low:.2} to {high:.2} times as many");
+        out.push_str(&interval(low, high));
     }
     out
+}
+
+/// The ends of a ratio's interval, as far as they say something: where the baseline had hardly any bad
+/// requests, the upper end is astronomical.
+fn interval(low: f64, high: f64) -> String {
+    match (low, high) {
+        (low, high) if high < 1000.0 => format!("  {low:.2} to {high:.2} times as many"),
+        (low, _) if low >= 1.0 => format!("  at least {low:.2} times as many"),
+        _ => String::new(),
+    }
 }
 
 fn service(service: &Value) -> String {
@@ -91,6 +101,18 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn an_end_that_says_nothing_is_left_out() {
+        for (low, high, text) in [
+            (14.0, 31.0, "  14.00 to 31.00 times as many"),
+            (0.5, 2.0, "  0.50 to 2.00 times as many"),
+            (40.0, 2e4, "  at least 40.00 times as many"),
+            (4.6e-8, 4.4e12, ""),
+        ] {
+            assert_eq!(interval(low, high), text, "{low} {high}");
+        }
+    }
 
     #[test]
     fn reads_well() {
