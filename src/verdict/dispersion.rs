@@ -67,12 +67,12 @@ impl Spread {
 pub(crate) struct Dispersion {
     time: Spread,
     pair: i64,
-    pair_n: [u64; 2],
-    pair_x: [u64; 2],
+    pair_n: [u32; 2],
+    pair_x: [u32; 2],
     groups: Spread,
     block: i64,
-    block_n: [u64; 2],
-    block_x: [u64; 2],
+    block_n: [u32; 2],
+    block_x: [u32; 2],
 }
 
 snapshot_fields!(Dispersion { time, pair, pair_n, pair_x, groups, block, block_n, block_x });
@@ -83,22 +83,24 @@ impl Dispersion {
         self.close(t);
         (self.pair, self.block) = (t.div_euclid(2 * BLOCK_S), t.div_euclid(BLOCK_S));
         let half = (t.div_euclid(BLOCK_S).rem_euclid(2)) as usize;
-        self.pair_n[half] += n[0] + n[1];
-        self.pair_x[half] += x[0] + x[1];
+        add(&mut self.pair_n[half], n[0] + n[1]);
+        add(&mut self.pair_x[half], x[0] + x[1]);
         for group in 0..2 {
-            self.block_n[group] += n[group];
-            self.block_x[group] += x[group];
+            add(&mut self.block_n[group], n[group]);
+            add(&mut self.block_x[group], x[group]);
         }
     }
 
     /// Counts what ended before slot `t`; call it before the dispersion is used for that slot.
     pub(crate) fn close(&mut self, t: Slot) {
         if t.div_euclid(2 * BLOCK_S) > self.pair {
-            self.time.close(self.pair, 2 * BLOCK_S, self.pair_n, self.pair_x);
+            let (n, x) = (self.pair_n.map(u64::from), self.pair_x.map(u64::from));
+            self.time.close(self.pair, 2 * BLOCK_S, n, x);
             (self.pair_n, self.pair_x) = ([0; 2], [0; 2]);
         }
         if t.div_euclid(BLOCK_S) > self.block {
-            self.groups.close(self.block, BLOCK_S, self.block_n, self.block_x);
+            let (n, x) = (self.block_n.map(u64::from), self.block_x.map(u64::from));
+            self.groups.close(self.block, BLOCK_S, n, x);
             (self.block_n, self.block_x) = ([0; 2], [0; 2]);
         }
     }
@@ -117,6 +119,11 @@ impl Dispersion {
     pub(crate) fn incident_size_in_time(&self) -> f64 {
         incident_size(self.time.phi())
     }
+}
+
+/// Counts of half a minute fit into 32 bits, and every operation has sixteen of them.
+fn add(sum: &mut u32, more: u64) {
+    *sum = sum.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
 }
 
 #[cfg(test)]

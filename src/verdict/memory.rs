@@ -76,7 +76,7 @@ impl Memory {
         let strata = &self.strata;
         renew(&mut self.pooled_thresholds, t, self.traffic_slots, || {
             let mut all = SparseHistogram::default();
-            strata.values().for_each(|s| all.merge(s.recent()));
+            strata.values().for_each(|s| all.merge(&s.recent()));
             Some(all)
         });
     }
@@ -171,10 +171,17 @@ impl Memory {
         all
     }
 
-    /// p50, p95 and p99 of the last 300 s in seconds, over all operations; `None` without requests.
+    /// p50, p95 and p99 of the last 300 s in seconds, over all operations, up to 10 s old; `None` without
+    /// requests.
     pub fn latency_seconds(&self) -> Option<[f64; 3]> {
+        if self.strata.values().all(|s| s.is_idle()) {
+            return None;
+        }
+        if let Some([p50, _, p95, p99]) = self.pooled_thresholds {
+            return Some([p50, p95, p99].map(layout::midpoint_seconds));
+        }
         let mut all = SparseHistogram::default();
-        self.strata.values().for_each(|s| all.merge(s.recent()));
+        self.strata.values().for_each(|s| all.merge(&s.recent()));
         let at = |q| all.quantile(q).map(layout::midpoint_seconds);
         Some([at(0.5)?, at(0.95)?, at(0.99)?])
     }

@@ -78,19 +78,24 @@ snapshot_fields!(Entry { slot, bucket, count });
 pub(crate) struct Stratum {
     origin: Slot,
     window: VecDeque<Entry>,
-    recent: SparseHistogram,
     traffic_slots: u64,
     pub(crate) thresholds: Option<Thresholds>,
     pub(crate) kept: DecayedHistogram,
     pub(crate) dispersions: Dispersions,
 }
 
-snapshot_fields!(Stratum { origin, window, recent, traffic_slots, thresholds, kept, dispersions });
+snapshot_fields!(Stratum { origin, window, traffic_slots, thresholds, kept, dispersions });
 
 impl Stratum {
-    /// Latencies of the last 300 s.
-    pub(crate) fn recent(&self) -> &SparseHistogram {
-        &self.recent
+    /// Latencies of the last 300 s. Summed when asked for, each 10 s: kept beside the window it would take
+    /// nearly as much memory again.
+    pub(crate) fn recent(&self) -> SparseHistogram {
+        self.window.iter().map(|entry| (entry.bucket, u32::from(entry.count))).collect()
+    }
+
+    /// Whether there was no request in the last 300 s.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.window.is_empty()
     }
 
     /// Forgets what left the window before slot `t` and renews the thresholds when due.
@@ -98,10 +103,11 @@ impl Stratum {
         while let Some(first) = self.window.front()
             && self.origin + i64::from(first.slot) < t - WINDOW_S
         {
-            self.recent.subtract(first.bucket, u32::from(first.count));
             self.window.pop_front();
         }
-        renew(&mut self.thresholds, t, self.traffic_slots, || Some(self.recent.clone()));
+        let window = &self.window;
+        let recent = || Some(window.iter().map(|e| (e.bucket, u32::from(e.count))).collect());
+        renew(&mut self.thresholds, t, self.traffic_slots, recent);
     }
 
     /// Remembers slot `t`; `now` counts the version's slots with traffic, this one included.
@@ -114,7 +120,6 @@ impl Stratum {
         }
         let slot = u32::try_from(t - self.origin).unwrap_or(u32::MAX);
         for (bucket, mut n) in latency.iter() {
-            self.recent.add(bucket, n);
             while n > 0 {
                 let count = n.min(u32::from(u16::MAX)) as u16;
                 if self.window.len() == self.window.capacity() {

@@ -19,9 +19,9 @@ const BIN_NANOS: u64 = 100_000_000;
 /// Delays beyond the last bin (60 s) count in it.
 const LAST_BIN: u64 = 600;
 /// Delays are kept in parts of this many seconds, so that old ones can be forgotten.
-const PART_S: i64 = 120;
+const PART_S: i64 = 300;
 /// Parts kept beside the current one: 10 minutes.
-const PARTS: i64 = 5;
+const PARTS: i64 = 2;
 /// Seconds between two renewals of L.
 const RENEWAL_S: i64 = 10;
 /// Spans of a version that an estimate needs.
