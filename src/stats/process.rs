@@ -17,7 +17,7 @@ const FIRST_MASS: f64 = 0.5;
 /// Held-back mass below this counts as spent.
 const SPENT: f64 = 1e-12;
 /// Seconds between restarts in watch mode.
-const WATCH_RESTART_S: i64 = 60;
+pub const WATCH_RESTART_S: i64 = 60;
 
 /// Most nats one block can add: two full blocks from neutral stay below ln(1/alpha).
 pub fn block_cap(alpha: f64) -> f64 {

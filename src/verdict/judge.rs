@@ -527,6 +527,10 @@ impl Judge {
     /// From the next slot on the candidate is watched: a verdict other than `Fail` was taken.
     pub fn watch(&mut self) {
         let cap = block_cap(self.policy.alpha);
+        if self.watches.is_none() {
+            // The watch has evidence of its own; what was decided keeps the evidence that decided it.
+            (self.requests, self.errors) = ([0; 2], [0; 2]);
+        }
         self.watches.get_or_insert(Watches::new(cap, self.last_slot + 1));
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::evidence::Sli;
 use crate::model::Slot;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields};
-use crate::stats::{EProcess, STEPS, Steps, Term, WatchProcess, ln_sum_exp};
+use crate::stats::{EProcess, STEPS, Steps, Term, WATCH_RESTART_S, WatchProcess, ln_sum_exp};
 
 /// Terms kept for the redo; older ones are folded into a checkpoint of the processes.
 /// At about 100 bytes a line this is under 1 MB a deployment.
@@ -201,19 +201,24 @@ pub(crate) struct Watches {
     cap: f64,
     start: Slot,
     each: BTreeMap<Key, WatchProcess>,
+    totals: BTreeMap<Key, [f64; 4]>,
 }
 
-snapshot_fields!(Watches { cap, start, each });
+snapshot_fields!(Watches { cap, start, each, totals });
 
 impl Watches {
     pub(crate) fn new(cap: f64, start: Slot) -> Self {
-        Self { cap, start, each: BTreeMap::new() }
+        Self { cap, start, each: BTreeMap::new(), totals: BTreeMap::new() }
     }
 
     pub(crate) fn add(&mut self, key: Key, terms: &[Term], t: Slot) {
         let Some(first) = terms.first() else { return };
         let mut nats: Steps = [0.0; STEPS];
-        terms.iter().for_each(|term| term.add_to(&mut nats, term.ladder()));
+        let totals = self.totals.entry(key.clone()).or_default();
+        for term in terms {
+            term.add_to(&mut nats, term.ladder());
+            totals.iter_mut().zip(term.counts()).for_each(|(sum, v)| *sum += v);
+        }
         let (cap, start) = (self.cap, self.start);
         let make = || WatchProcess::new(first.ladder().len(), start, cap);
         self.each.entry(key).or_insert_with(make).add(t, &nats);
@@ -221,6 +226,21 @@ impl Watches {
 
     pub(crate) fn advance(&mut self, t: Slot) {
         self.each.values_mut().for_each(|p| p.advance(t));
+    }
+
+    /// ln of the mass that began to bet up to slot `t`: R divided by it is an e-value.
+    pub(crate) fn ln_mass(&self, t: Slot) -> f64 {
+        (1.0 + ((t - self.start).max(0) / WATCH_RESTART_S) as f64).ln()
+    }
+
+    /// ln R of a watch; 0 where it has not begun.
+    pub(crate) fn ln_r(&self, key: &Key) -> f64 {
+        self.each.get(key).map_or(0.0, WatchProcess::ln_r)
+    }
+
+    /// Candidate requests, bad ones, baseline requests, bad ones that went into a watch.
+    pub(crate) fn totals(&self, key: &Key) -> [f64; 4] {
+        self.totals.get(key).copied().unwrap_or_default()
     }
 
     /// ln of the weighted sum of all watches; those that have not begun count nothing.

@@ -103,8 +103,13 @@ fn a_late_fault_after_a_pass_is_a_fail() {
     assert_eq!(world.deployment("v2").unwrap().verdict, Verdict::Pass);
     world.sends("v2", traffic(3, 100.0, 0.3));
     world.run(120);
-    assert_eq!(world.deployment("v2").unwrap().verdict, Verdict::Fail);
+    let d = world.deployment("v2").unwrap();
+    assert_eq!(d.verdict, Verdict::Fail);
     assert_eq!(world.kept.rollbacks.len(), 1);
+    // The fail stands on what the watch saw, not on what the pass was made of.
+    assert!(d.evidence.ln_e_bar >= d.evidence.fail_threshold, "{:?}", d.evidence);
+    let errors = d.evidence.service(rollguard::verdict::Sli::ErrorRate).unwrap();
+    assert!(errors.degraded && errors.ratio.unwrap()[1] > 2.0, "{errors:?}\n{}", d.explanation);
 }
 
 /// Scenario: a rolling update; v1's traffic ends as v2's begins. Guarantees: a bad v2 fails against what v1
