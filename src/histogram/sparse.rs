@@ -21,7 +21,13 @@ impl SparseHistogram {
     pub fn add(&mut self, bucket: i16, n: u32) {
         match self.counts.binary_search_by_key(&bucket, |c| c.0) {
             Ok(i) => self.counts[i].1 = self.counts[i].1.saturating_add(n),
-            Err(i) if n > 0 => self.counts.insert(i, (bucket, n)),
+            Err(i) if n > 0 => {
+                // Grown by a quarter, not doubled: a fleet has a hundred thousand of these.
+                if self.counts.len() == self.counts.capacity() {
+                    self.counts.reserve_exact(self.counts.len() / 4 + 4);
+                }
+                self.counts.insert(i, (bucket, n));
+            }
             Err(_) => {}
         }
     }

@@ -149,6 +149,15 @@ impl<T: Snapshot> Snapshot for Option<T> {
     }
 }
 
+impl<T: Snapshot> Snapshot for Box<T> {
+    fn save(&self, out: &mut Writer) {
+        self.as_ref().save(out);
+    }
+    fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
+        Ok(Self::new(T::load(from)?))
+    }
+}
+
 impl<T: Snapshot> Snapshot for Vec<T> {
     fn save(&self, out: &mut Writer) {
         (self.len() as u32).save(out);

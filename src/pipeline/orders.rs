@@ -7,7 +7,6 @@ use super::command::CommandError;
 use super::engine::{Engine, JUDGED_AT_ONCE};
 use super::journal::Commit;
 use super::running::Running;
-use super::version::Version;
 use crate::deployment::{
     BaselineMerge, Beginning, Deployment, Event, Origin, Request, Resolution, Sighting, check_request,
     choose_baseline, is_version, merge_request, resolve_service, starts_deployment,
@@ -71,7 +70,7 @@ impl Engine {
     ) -> Arc<Deployment> {
         let (mut policy, mode) = self.parts.policies.resolve(key);
         let candidate = self.services.get(key).and_then(|s| s.versions.get(request.version.as_str()));
-        if candidate.is_some_and(Version::is_short_lived) {
+        if candidate.is_some_and(|version| version.is_short_lived()) {
             policy.warmup_s = 0;
         }
         let id = (self.parts.ids)();

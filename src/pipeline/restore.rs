@@ -7,7 +7,7 @@ use super::engine::Engine;
 use super::journal::{Restored, ServiceSnapshot};
 use super::running::Running;
 use super::service::Service;
-use super::version::{Totals, Version};
+use super::version::{Totals, Version, Versions};
 use crate::deployment::Deployment;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer};
 use crate::model::{DeploymentId, ServiceKey, Slot, UnixNanos};
@@ -75,12 +75,12 @@ struct Continued {
     judge: Judge,
 }
 
-type State = (Vec<(Arc<str>, Version)>, f64, Vec<Continued>);
+type State = (Versions, f64, Vec<Continued>);
 
 fn read(bytes: &[u8], now: UnixNanos) -> Result<State, Corrupt> {
     let mut from = Reader::header(bytes)?;
     let versions = (0..u32::load(&mut from)?)
-        .map(|_| Ok((Arc::<str>::load(&mut from)?, Version::load(&mut from, now)?)))
+        .map(|_| Ok((Arc::<str>::load(&mut from)?, Box::new(Version::load(&mut from, now)?))))
         .collect::<Result<_, Corrupt>>()?;
     let lateness_s = f64::load(&mut from)?;
     let judges = (0..u32::load(&mut from)?)
@@ -120,7 +120,7 @@ impl Engine {
         let (versions, lateness_s, judges) = state;
         let lateness = Lateness::new(LatenessConfig { initial: lateness_s, ..self.parts.lateness });
         let service = self.service(&Arc::new(key.clone()), now);
-        service.versions = versions.into_iter().collect();
+        service.versions = versions;
         service.lateness = lateness;
         service.next = now.slot() + 1;
         service.gone_not_before = service.next + service.lateness.current_seconds().ceil() as Slot;

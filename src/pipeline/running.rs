@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::arms::Closed;
 use super::journal::Commit;
-use super::version::Version;
+use super::version::Versions;
 use crate::deployment::{Deployment, Event, Phase, Sighting, choose_baseline, recovery_deadline, transition};
 use crate::model::{Exemplar, NANOS_PER_SECOND, Slot, UnixNanos};
 use crate::verdict::{Context, Evidence, ExplainInput, Judge, Memory, SlotInput, Verdict, Waiting, explain};
@@ -14,7 +14,7 @@ use crate::window::Counts;
 /// Trace ids kept with the evidence.
 const EXEMPLARS: usize = 5;
 /// Closed slots without a request of the failed version, and with usual ones of the other, that make it well.
-const RECOVERY_SLOTS: usize = 10;
+const RECOVERY_SLOTS: usize = super::version::RECENT_SLOTS;
 /// Seconds an announced version may stay without any request.
 const ANNOUNCED_S: u64 = 3600;
 /// Below this share of spans in time the verdict says so.
@@ -111,7 +111,7 @@ impl Running {
         &mut self,
         slot: Slot,
         closed: &BTreeMap<Arc<str>, Closed>,
-        versions: &BTreeMap<Arc<str>, Version>,
+        versions: &Versions,
         surroundings: Surroundings,
         now: UnixNanos,
         commit: &mut Commit,
@@ -177,7 +177,7 @@ impl Running {
     /// Everything but the judgement of slots, once a tick.
     pub(super) fn move_on(
         &mut self,
-        versions: &mut BTreeMap<Arc<str>, Version>,
+        versions: &mut Versions,
         sightings: &[Sighting],
         next: Slot,
         now: UnixNanos,
@@ -195,13 +195,7 @@ impl Running {
     }
 
     /// The candidate's first request, and a baseline to hold it against.
-    fn meet(
-        &mut self,
-        versions: &mut BTreeMap<Arc<str>, Version>,
-        sightings: &[Sighting],
-        now: UnixNanos,
-        commit: &mut Commit,
-    ) {
+    fn meet(&mut self, versions: &mut Versions, sightings: &[Sighting], now: UnixNanos, commit: &mut Commit) {
         if self.deployment.baseline.is_none()
             && let Some(baseline) = choose_baseline(&self.deployment.candidate, sightings)
         {
@@ -228,7 +222,7 @@ impl Running {
     }
 
     /// Live evidence while nothing is decided, and what only people should know afterwards.
-    fn show_progress(&mut self, versions: &BTreeMap<Arc<str>, Version>, now: UnixNanos, commit: &mut Commit) {
+    fn show_progress(&mut self, versions: &Versions, now: UnixNanos, commit: &mut Commit) {
         let baseline = self.deployment.baseline.as_deref().and_then(|b| versions.get(b));
         let (Some(judge), Some(baseline)) = (&self.judge, baseline) else {
             let waiting =
@@ -270,12 +264,7 @@ impl Running {
         self.apply(event, now, commit);
     }
 
-    fn end_without_traffic(
-        &mut self,
-        versions: &BTreeMap<Arc<str>, Version>,
-        now: UnixNanos,
-        commit: &mut Commit,
-    ) {
+    fn end_without_traffic(&mut self, versions: &Versions, now: UnixNanos, commit: &mut Commit) {
         let candidate = versions.get(self.deployment.candidate.as_str());
         let ended = candidate.is_some_and(|v| v.ended);
         let never = self.deployment.candidate_first.is_none()
@@ -294,13 +283,7 @@ impl Running {
     }
 
     /// Well again: the failed version serves nothing and what serves instead looks as it did before.
-    fn look_for_recovery(
-        &mut self,
-        versions: &BTreeMap<Arc<str>, Version>,
-        next: Slot,
-        now: UnixNanos,
-        commit: &mut Commit,
-    ) {
+    fn look_for_recovery(&mut self, versions: &Versions, next: Slot, now: UnixNanos, commit: &mut Commit) {
         let budget = self.deployment.policy.error_budget();
         let candidate = versions.get(self.deployment.candidate.as_str());
         let silent = candidate.is_none_or(|v| v.ended || v.has_fallen_silent(RECOVERY_SLOTS, next));

@@ -12,7 +12,7 @@ use super::board::ServiceBoard;
 use super::journal::Commit;
 use super::registry::VersionMeta;
 use super::running::Running;
-use super::version::Version;
+use super::version::{Version, Versions};
 use crate::deployment::{Deployment, Sighting, is_version};
 use crate::model::{
     Exemplar, NANOS_PER_SECOND, Observation, SeriesId, ServiceKey, Slot, UnixNanos, VersionId, VersionKey,
@@ -30,7 +30,7 @@ pub(super) struct Service {
     pub(super) key: Arc<ServiceKey>,
     pub(super) policy: Policy,
     pub(super) lateness: Lateness,
-    pub(super) versions: BTreeMap<Arc<str>, Version>,
+    pub(super) versions: Versions,
     /// The oldest open slot.
     pub(super) next: Slot,
     pub(super) running: Vec<Running>,
@@ -78,7 +78,7 @@ impl Service {
     ) {
         let warmup_s = self.warmup_s(meta);
         let next = self.next;
-        let version = self.versions.entry(Arc::clone(label)).or_insert_with(|| Version::new(next));
+        let version = self.versions.entry(Arc::clone(label)).or_insert_with(|| Box::new(Version::new(next)));
         if version.id != Some(meta.id) {
             version.id = Some(meta.id);
             version.ended = false;
@@ -150,8 +150,8 @@ impl Service {
     /// Spans of the last 5 minutes without a version, and all.
     pub(super) fn unversioned(&self, now: UnixNanos) -> [u64; 2] {
         let of = |version: &Version| version.history.sum_last(300, now.slot()).0;
-        let none = self.versions.get(VersionKey::UNVERSIONED).map_or(0, of);
-        if none == 0 { [0, 0] } else { [none, self.versions.values().map(of).sum()] }
+        let none = self.versions.get(VersionKey::UNVERSIONED).map_or(0, |v| of(v));
+        if none == 0 { [0, 0] } else { [none, self.versions.values().map(|v| of(v)).sum()] }
     }
 
     /// We were stopped, suspended, or the clock was set: silence until now says nothing.

@@ -13,9 +13,9 @@ use crate::verdict::Memory;
 use crate::window::{Counts, History, Instances, OpenSlots, Placed};
 
 /// Closed slots whose totals are kept one by one: rates, recovery.
-const RECENT_SLOTS: usize = 60;
+pub(super) const RECENT_SLOTS: usize = 10;
 /// Slots of the rate on the board.
-const RATE_SLOTS: usize = 10;
+const RATE_SLOTS: usize = RECENT_SLOTS;
 
 /// Counters that never fall while the version lives.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -27,6 +27,9 @@ pub(super) struct Totals {
 }
 
 snapshot_fields!(Totals { requests, errors, client_errors, weighted });
+
+/// Versions of a service by label. Boxed: a node of the tree has room for eleven, most services have one or two.
+pub(super) type Versions = BTreeMap<Arc<str>, Box<Version>>;
 
 /// A version.
 #[derive(Debug)]

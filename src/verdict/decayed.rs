@@ -29,6 +29,11 @@ impl DecayedHistogram {
             match self.buckets.binary_search(&bucket) {
                 Ok(i) => self.weights[i] += f64::from(n),
                 Err(i) => {
+                    if self.buckets.len() == self.buckets.capacity() {
+                        let more = self.buckets.len() / 4 + 4;
+                        self.buckets.reserve_exact(more);
+                        self.weights.reserve_exact(more);
+                    }
                     self.buckets.insert(i, bucket);
                     self.weights.insert(i, f64::from(n));
                 }

@@ -21,7 +21,8 @@ const RECENT_SLOTS: i64 = 10;
 /// What is remembered of one version.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Memory {
-    pub(crate) strata: BTreeMap<Arc<str>, Stratum>,
+    /// Boxed: a node of the tree has room for eleven, and most services have a few operations.
+    pub(crate) strata: BTreeMap<Arc<str>, Box<Stratum>>,
     /// All operations as one: their histograms are sums over `strata`, their dispersion is the prior.
     pub(crate) pooled_thresholds: Option<Thresholds>,
     /// Service totals: errors and p50, p95, p99 of the operations' own thresholds.
@@ -99,7 +100,7 @@ impl Memory {
         self.end_service(t, seen);
         for (operation, cell) in seen {
             if !self.strata.contains_key(operation) {
-                self.strata.insert(Arc::clone(operation), Stratum::default());
+                self.strata.insert(Arc::clone(operation), Box::default());
             }
             if let Some(stratum) = self.strata.get_mut(operation) {
                 stratum.end(t, self.traffic_slots, cell);

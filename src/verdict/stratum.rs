@@ -117,6 +117,9 @@ impl Stratum {
             self.recent.add(bucket, n);
             while n > 0 {
                 let count = n.min(u32::from(u16::MAX)) as u16;
+                if self.window.len() == self.window.capacity() {
+                    self.window.reserve_exact(self.window.len() / 4 + 8);
+                }
                 self.window.push_back(Entry { slot, bucket, count });
                 n -= u32::from(count);
             }
