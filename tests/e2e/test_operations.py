@@ -147,6 +147,7 @@ def waiting_ends_with_the_verdict():
         assert command(running, "start", "--service", "shop", "--version", "v2", "--baseline", "v1").returncode == 0
         waited = command(running, "wait", "--service", "shop", "--version", "v2", "--timeout", "60s")
         assert waited.returncode == 1 and "v2 fails" in waited.stdout, waited
+        assert waited.stdout.count("FAIL") == 1, waited.stdout
         # A number of thirteen digits is no help to anybody.
         assert not re.search(r"\d{6}\.\d", waited.stdout), waited.stdout
         failed = running.wait_for_log(("WARN", "v2 fails"))
