@@ -1,5 +1,39 @@
 //! Rollguard answers one question inside the telemetry path: is the new version of a service worse than the
-//! one before?
+//! one before? OTLP comes in, a verdict with its evidence goes out, and a rollback is fired where a team
+//! allows it. This page is the map.
+//!
+//! ```text
+//!  OTLP -> receiver --[SpanView]--> pipeline::Batch --Observation--> pipeline::Shards   one log per worker
+//!                 \--bytes--> forward                                    | drained often
+//!                                                                        v
+//!                              pipeline::Engine: window (open seconds) -> verdict (Memory, Judge)
+//!                                   | tick(now)                              -> deployment::transition
+//!                                   v
+//!                 Commit --> store (decision, evidence, outbox: one transaction) --> remedy (signed webhook)
+//!                 Board  --> exporter (/metrics), api (JSON)      published after the commit, immutable
+//! ```
+//!
+//! Strictly downward, lowest layer first; modules of one layer do not import each other, and a test in
+//! `tests/it` holds it:
+//!
+//! | layer | modules | what for |
+//! |---|---|---|
+//! | words | [`model`], [`stats`], [`histogram`] | time, identity, spans as borrowed views; e-processes; one fixed latency grid |
+//! | state | [`window`] | seconds that are still open, how long they stay open, what a display remembers |
+//! | judgement | [`verdict`], [`deployment`] | evidence and verdicts; the life of a deployment |
+//! | ourselves | [`telemetry`] | our own log and metrics |
+//! | engine | [`pipeline`] | threads, shards, ticks, the [`pipeline::Board`]; the only place with a clock |
+//! | memory | [`store`] | SQLite: decisions, outbox, snapshots |
+//! | edges | [`receiver`], [`forward`], [`exporter`], [`remedy`], [`api`] | one protocol each |
+//! | wiring | [`config`], [`app`], [`cli`] | composing, running, asking |
+//!
+//! What is absent on purpose: nothing from [`model`] to [`deployment`] and [`window`] knows the time, a file,
+//! a socket, a thread or a random number; they are told. Nothing outside [`pipeline::clock`] reads a clock.
+//! No protobuf struct is built on the way of a span, and no reader ever takes a lock that a writer holds:
+//! readers load the last published picture.
+//!
+//! To follow a span, read [`receiver`], [`pipeline`], [`window`], then [`verdict`]. To follow a decision,
+//! read [`verdict`], [`deployment`], [`store`], [`remedy`].
 
 pub mod api;
 pub mod app;

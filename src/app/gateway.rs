@@ -20,7 +20,7 @@ use crate::api::{self, ApiState, Readiness, TokenError, WriteAccess};
 use crate::config::Config;
 use crate::exporter::Exporter;
 use crate::forward::{ForwardError, Forwarder};
-use crate::model::{DeploymentId, ServiceKey};
+use crate::model::{DeploymentId, NANOS_PER_SECOND, ServiceKey};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::{
     Board, Command, DEFAULT_SHARD_CAPACITY, Engine, EngineParts, Evaluator, EvaluatorParts, Intake, Registry,
@@ -161,7 +161,7 @@ impl Gateway {
             policies: policies(&shared),
             lateness: (&config.pipeline.lateness).into(),
             series_ttl_s: config.pipeline.series_ttl.as_secs(),
-            ids: Box::new(|| DeploymentId(uuid::Uuid::now_v7().to_string())),
+            ids: ids(&clock),
         };
         let evaluator = Evaluator::spawn(EvaluatorParts {
             engine: Engine::new(parts, restored, clock.now()),
@@ -285,6 +285,17 @@ fn policies(config: &Arc<ArcSwap<Config>>) -> Arc<dyn crate::pipeline::Policies>
     Arc::new(move |service: &ServiceKey| {
         let resolved = config.load().policies.resolve(service);
         (resolved.policy, resolved.mode)
+    })
+}
+
+/// Ids that sort by time (UUID version 7).
+fn ids(clock: &Arc<dyn Clock>) -> Box<dyn FnMut() -> DeploymentId + Send> {
+    let clock = Arc::clone(clock);
+    Box::new(move || {
+        let now = clock.now().0;
+        let (seconds, nanos) = (now / NANOS_PER_SECOND, (now % NANOS_PER_SECOND) as u32);
+        let time = uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos);
+        DeploymentId(uuid::Uuid::new_v7(time).to_string())
     })
 }
 

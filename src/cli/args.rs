@@ -32,7 +32,7 @@ pub enum Scenario {
     Latency,
     /// It is as good as the old one: pass
     Healthy,
-    /// It turns bad later: fail after the onset
+    /// It turns bad while it is being judged: fail after the onset
     Late,
     /// It answers nothing but errors: fail
     Outage,

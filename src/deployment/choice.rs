@@ -36,6 +36,18 @@ pub struct Sighting {
 }
 
 impl Sighting {
+    /// A version of which only the store knows.
+    pub fn stored(version: &str) -> Self {
+        Self {
+            version: version.to_owned(),
+            first: UnixNanos::default(),
+            last: UnixNanos::default(),
+            requests: 0,
+            requests_30m: 0,
+            stored: true,
+        }
+    }
+
     /// Whether the version has served long enough to be one to compare with.
     pub fn is_known(&self) -> bool {
         let seconds = self.last.since(self.first) / NANOS_PER_SECOND;

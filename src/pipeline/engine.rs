@@ -1,28 +1,36 @@
 //! The evaluator as a plain struct: spans and commands in, commits and a [`Board`] out, time as an argument.
 //! One thread owns it (see [`super::evaluator`]); simulations drive it directly.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::board::{Board, ServiceBoard};
 use super::journal::{Commit, Restored};
-use super::registry::{Registry, SeriesMeta};
+use super::known::Known;
+use super::registry::{InstanceMeta, Registry, SeriesMeta};
 use super::service::Service;
 use super::shards::Drained;
+use super::unversioned;
 use crate::deployment::{Deployment, Mode};
 use crate::model::{
-    DeploymentId, Exemplar, InstanceId, Observation, SeriesId, ServiceKey, UnixNanos, VersionId,
+    DeploymentId, Exemplar, InstanceId, NANOS_PER_SECOND, Observation, SeriesId, ServiceKey, UnixNanos,
+    VersionId,
 };
+use crate::telemetry::Limiter;
 use crate::verdict::Policy;
 use crate::window::LatenessConfig;
 
 /// Ended deployments kept for readers; older ones are in the store.
 const ENDED_KEPT: usize = 200;
-/// Deployments judged at the same time; more wait for one to end.
+/// Deployments judged at the same time; one more is refused and counted.
 pub(super) const JUDGED_AT_ONCE: usize = 200;
 /// Seconds between state snapshots of a service that is being judged, and of one that is not.
 const SNAPSHOT_S: u64 = 10;
 const QUIET_SNAPSHOT_S: u64 = 300;
+
+/// Seconds between two ticks beyond which we count as having been away: stopped, suspended, or the clock was
+/// set. Nothing is concluded from what was not seen meanwhile.
+const AWAY_S: u64 = 10;
 
 /// Policies by service, as they are configured now. A reload changes what later deployments get.
 pub trait Policies: Send + Sync {
@@ -58,19 +66,30 @@ pub(super) struct Place {
     id: VersionId,
 }
 
-type Ordinals = HashMap<InstanceId, u32, foldhash::fast::RandomState>;
+type Instances = HashMap<InstanceId, InstanceMeta, foldhash::fast::RandomState>;
 
 /// The number of an instance; looked up once.
-fn ordinal(known: &mut Ordinals, registry: &Registry, id: InstanceId) -> Option<u32> {
+fn ordinal(known: &mut Instances, registry: &Registry, id: InstanceId) -> Option<u32> {
     if id == InstanceId::UNKNOWN {
         return None;
     }
-    if let Some(ordinal) = known.get(&id) {
-        return Some(*ordinal);
+    if let Some(meta) = known.get(&id) {
+        return Some(meta.ordinal);
     }
-    let ordinal = registry.instance(id)?.ordinal;
-    known.insert(id, ordinal);
-    Some(ordinal)
+    let meta = registry.instance(id)?;
+    known.insert(id, meta);
+    Some(meta.ordinal)
+}
+
+/// What the engine could not use or refused. Monotone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EngineCounters {
+    /// Spans taken in and given to a version.
+    pub spans: u64,
+    /// Spans of versions whose series had ended when they were taken in.
+    pub orphaned: u64,
+    /// Detected versions that are not judged because too many deployments are.
+    pub deployments_refused: u64,
 }
 
 /// The evaluator.
@@ -78,14 +97,17 @@ pub struct Engine {
     pub(super) parts: EngineParts,
     pub(super) services: BTreeMap<Arc<ServiceKey>, Service>,
     places: HashMap<SeriesId, Option<Place>, foldhash::fast::RandomState>,
-    instances: Ordinals,
+    instances: Instances,
+    pub(super) known: Known,
+    pub(super) counters: EngineCounters,
     pub(super) ended: VecDeque<Arc<Deployment>>,
     /// When we began without any memory; `None` once there is some.
     pub(super) fresh_start: Option<UnixNanos>,
-    pub(super) started: UnixNanos,
     /// Trace ids of failed and slow spans since the last tick.
     pub(super) exemplars: Vec<Exemplar>,
     next_snapshot: u64,
+    last_tick: Option<UnixNanos>,
+    complaints: Limiter,
 }
 
 impl Engine {
@@ -97,11 +119,14 @@ impl Engine {
             services: BTreeMap::new(),
             places: HashMap::default(),
             instances: HashMap::default(),
+            known: Known::default(),
+            counters: EngineCounters::default(),
             ended: VecDeque::new(),
             fresh_start: fresh.then_some(now),
-            started: now,
             exemplars: Vec::new(),
             next_snapshot: 0,
+            last_tick: None,
+            complaints: Limiter::new(unversioned::REPEAT_S),
         };
         engine.restore(restored, now);
         engine
@@ -111,14 +136,16 @@ impl Engine {
     pub fn absorb(&mut self, drained: &Drained, now: UnixNanos) {
         let mut observations = drained.observations().peekable();
         while let Some(first) = observations.peek() {
-            let Some(place) = self.place(first.series) else {
+            let Some(place) = self.place(first.series, now) else {
+                self.counters.orphaned += 1;
                 observations.next();
                 continue;
             };
-            let Self { services, places, instances, parts, .. } = self;
+            let Self { services, places, instances, parts, counters, .. } = self;
             let Some(mut run) =
                 services.get_mut(&place.service).and_then(|s| s.run(&place.version, place.id))
             else {
+                counters.orphaned += 1;
                 observations.next();
                 continue;
             };
@@ -126,6 +153,7 @@ impl Engine {
                 places.get(&o.series).and_then(Option::as_ref).is_some_and(|p| p.id == place.id)
             };
             while let Some(o) = observations.next_if(same) {
+                counters.spans += 1;
                 run.observe(o, ordinal(instances, &parts.registry, o.instance));
             }
             run.end(now);
@@ -134,25 +162,25 @@ impl Engine {
     }
 
     /// Where a series belongs; looked up once.
-    fn place(&mut self, series: SeriesId) -> Option<Place> {
+    fn place(&mut self, series: SeriesId, now: UnixNanos) -> Option<Place> {
         if let Some(known) = self.places.get(&series) {
             return known.clone();
         }
-        let place = self.parts.registry.series(series).and_then(|meta| self.meet(series, &meta));
+        let place = self.parts.registry.series(series).and_then(|meta| self.meet(series, &meta, now));
         self.places.insert(series, place.clone());
         place
     }
 
-    fn meet(&mut self, series: SeriesId, meta: &SeriesMeta) -> Option<Place> {
+    fn meet(&mut self, series: SeriesId, meta: &SeriesMeta, now: UnixNanos) -> Option<Place> {
         let version = self.parts.registry.version(meta.version)?;
-        let started = self.started;
+        let stored = self.known.contains(&version.key);
         let key = match self.services.get_key_value(&version.key.service) {
             Some((key, _)) => Arc::clone(key),
             None => Arc::new(version.key.service.clone()),
         };
         let label: Arc<str> = version.key.version.as_str().into();
-        let service = self.service(&key, started);
-        service.name_series(&label, &version, series, &meta.operation);
+        let service = self.service(&key, now);
+        service.name_series(&label, &version, series, &meta.operation, stored);
         Some(Place { service: key, version: label, id: meta.version })
     }
 
@@ -169,21 +197,37 @@ impl Engine {
     /// durable. Publish [`Engine::board`] only after that.
     pub fn tick(&mut self, now: UnixNanos) -> Commit {
         let mut commit = Commit { at: now, ..Commit::default() };
-        self.assign_exemplars();
+        self.notice_absence(now);
+        self.assign_exemplars(now);
         self.detect(now, &mut commit);
         for service in self.services.values_mut() {
             service.tick(now, &mut commit);
         }
-        self.end_versions(now);
+        commit.known_versions.iter().for_each(|key| self.known.insert(key));
         self.collect_ended();
-        self.snapshot_due(now, &mut commit);
+        self.end_versions(now);
+        self.every_snapshot(now, &mut commit);
         commit
     }
 
+    /// What the engine could not use or refused.
+    pub fn counters(&self) -> EngineCounters {
+        self.counters
+    }
+
+    /// After a longer stop nothing is concluded from the silence during it, and no version ends by it.
+    fn notice_absence(&mut self, now: UnixNanos) {
+        let away = self.last_tick.is_some_and(|last| now.since(last) > AWAY_S * NANOS_PER_SECOND);
+        self.last_tick = Some(now);
+        if away {
+            self.services.values_mut().for_each(|service| service.was_away(now));
+        }
+    }
+
     /// Hands trace ids to the deployments of their candidates.
-    fn assign_exemplars(&mut self) {
+    fn assign_exemplars(&mut self, now: UnixNanos) {
         for exemplar in std::mem::take(&mut self.exemplars) {
-            if let Some(place) = self.place(exemplar.series)
+            if let Some(place) = self.place(exemplar.series, now)
                 && let Some(service) = self.services.get_mut(&place.service)
             {
                 service.exemplar(&place.version, &exemplar);
@@ -198,14 +242,16 @@ impl Engine {
         for service in self.services.values_mut() {
             service.end_versions(now, ttl, &mut retired);
         }
+        self.services.retain(|_, service| !service.is_over());
         if retired.is_empty() {
             return;
         }
+        let retired: HashSet<VersionId> = retired.into_iter().collect();
         for id in &retired {
             self.parts.registry.retire_version(*id);
         }
-        self.places.retain(|_, place| place.as_ref().is_none_or(|p| !retired.contains(&p.id)));
-        self.services.retain(|_, service| !service.is_over());
+        self.places.retain(|_, place| place.as_ref().is_some_and(|p| !retired.contains(&p.id)));
+        self.instances.retain(|_, meta| !retired.contains(&meta.version));
     }
 
     fn collect_ended(&mut self) {
@@ -217,17 +263,26 @@ impl Engine {
         }
     }
 
-    fn snapshot_due(&mut self, now: UnixNanos, commit: &mut Commit) {
-        let second = now.0 / crate::model::NANOS_PER_SECOND;
-        if second < self.next_snapshot {
+    /// What is done when snapshots are due. A clock that was set back does not put it off.
+    fn every_snapshot(&mut self, now: UnixNanos, commit: &mut Commit) {
+        let second = now.0 / NANOS_PER_SECOND;
+        if second < self.next_snapshot && self.next_snapshot - second <= SNAPSHOT_S {
             return;
         }
         self.next_snapshot = second + SNAPSHOT_S;
         let round = second / SNAPSHOT_S;
         let rounds = QUIET_SNAPSHOT_S / SNAPSHOT_S;
-        for (i, service) in self.services.values().enumerate() {
+        for (i, service) in self.services.values_mut().enumerate() {
             if service.is_judging() || i as u64 % rounds == round % rounds {
                 commit.snapshots.push(service.snapshot(now));
+            }
+            // A reload changes the objective that is shown and the warm-up of versions yet to come.
+            service.policy = self.parts.policies.resolve(&service.key).0;
+            let [unversioned, all] = service.unversioned(now);
+            if let Some(text) = unversioned::complaint(&service.key, unversioned, all)
+                && self.complaints.allow(&service.key.to_string(), now).is_some()
+            {
+                tracing::warn!(service = %service.key, spans = unversioned, "{text}");
             }
         }
     }

@@ -2,6 +2,7 @@
 //! other. Knows no protocol.
 
 mod arms;
+mod arrivals;
 mod batch;
 mod board;
 pub mod clock;
@@ -12,6 +13,7 @@ mod evaluator;
 pub mod human;
 mod intake;
 mod journal;
+mod known;
 mod orders;
 mod passage;
 pub mod recording;
@@ -20,12 +22,13 @@ mod restore;
 mod running;
 mod service;
 mod shards;
+mod unversioned;
 mod version;
 
 pub use batch::Batch;
 pub use board::{Board, ServiceBoard, VersionBoard};
 pub use command::{Command, CommandError};
-pub use engine::{Engine, EngineParts, Policies};
+pub use engine::{Engine, EngineCounters, EngineParts, Policies};
 pub use evaluator::{Evaluator, EvaluatorParts};
 pub use intake::Intake;
 pub use journal::{Commit, Journal, JournalError, NoJournal, Restored, ServiceSnapshot};

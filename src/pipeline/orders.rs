@@ -7,9 +7,10 @@ use super::command::CommandError;
 use super::engine::{Engine, JUDGED_AT_ONCE};
 use super::journal::Commit;
 use super::running::Running;
+use super::version::Version;
 use crate::deployment::{
-    BaselineMerge, Beginning, Deployment, Event, Origin, Request, Resolution, check_request, choose_baseline,
-    is_version, merge_request, resolve_service, starts_deployment,
+    BaselineMerge, Beginning, Deployment, Event, Origin, Request, Resolution, Sighting, check_request,
+    choose_baseline, is_version, merge_request, resolve_service, starts_deployment,
 };
 use crate::model::{DeploymentId, ServiceKey, UnixNanos};
 
@@ -27,15 +28,19 @@ impl Engine {
             if unseen.is_empty() {
                 continue;
             }
-            let sightings = service.sightings();
+            let serving = service.sightings();
+            // Known versions without traffic stand beside too: they may be on their way after a restart of ours.
+            let absent = self.known.of(key).filter(|label| !service.versions.contains_key(*label));
+            let all: Vec<Sighting> =
+                serving.iter().cloned().chain(absent.map(|label| Sighting::stored(label))).collect();
             for label in unseen {
                 if let Some(version) = service.versions.get_mut(&label) {
                     version.looked_at = true;
                 }
-                let own = sightings.iter().find(|s| s.version == *label);
+                let own = serving.iter().find(|s| s.version == *label);
                 let announced = service.running.iter().any(|r| r.needs(&label));
-                if !announced && own.is_some_and(|s| starts_deployment(s, &sightings, self.fresh_start)) {
-                    let baseline = choose_baseline(&label, &sightings).map(str::to_owned);
+                if !announced && own.is_some_and(|s| starts_deployment(s, &all, self.fresh_start)) {
+                    let baseline = choose_baseline(&label, &serving).map(str::to_owned);
                     found.push((Arc::clone(key), label.to_string(), baseline));
                 }
             }
@@ -45,6 +50,7 @@ impl Engine {
             if self.judged() < JUDGED_AT_ONCE {
                 self.begin(&key, request, Origin::Detected, now, commit);
             } else {
+                self.counters.deployments_refused += 1;
                 tracing::warn!(service = %key, version = request.version, limit = JUDGED_AT_ONCE,
                     "too many deployments are being judged; this one is not");
             }
@@ -63,7 +69,11 @@ impl Engine {
         now: UnixNanos,
         commit: &mut Commit,
     ) -> Arc<Deployment> {
-        let (policy, mode) = self.parts.policies.resolve(key);
+        let (mut policy, mode) = self.parts.policies.resolve(key);
+        let candidate = self.services.get(key).and_then(|s| s.versions.get(request.version.as_str()));
+        if candidate.is_some_and(Version::is_short_lived) {
+            policy.warmup_s = 0;
+        }
         let id = (self.parts.ids)();
         let beginning = Beginning {
             id: id.clone(),

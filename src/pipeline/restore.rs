@@ -10,7 +10,7 @@ use super::service::Service;
 use super::version::{Totals, Version};
 use crate::deployment::Deployment;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer};
-use crate::model::{DeploymentId, ServiceKey, Slot, UnixNanos, VersionKey};
+use crate::model::{DeploymentId, ServiceKey, Slot, UnixNanos};
 use crate::verdict::{Judge, Memory};
 use crate::window::{Counts, Fates, History, Lateness, LatenessConfig};
 
@@ -109,7 +109,7 @@ impl Engine {
             }
         }
         for known in restored.known_versions {
-            self.restore_known(known, now);
+            self.known.insert(&known);
         }
         for deployment in restored.deployments {
             self.restore_deployment(deployment, &mut judges, now);
@@ -125,17 +125,6 @@ impl Engine {
         service.next = now.slot() + 1;
         service.gone_not_before = service.next + service.lateness.current_seconds().ceil() as Slot;
         judges
-    }
-
-    fn restore_known(&mut self, known: VersionKey, now: UnixNanos) {
-        let service = self.service(&Arc::new(known.service), now);
-        let next = service.next;
-        let version = service.versions.entry(known.version.into()).or_insert_with(|| {
-            let mut version = Version::new(next);
-            (version.looked_at, version.ended, version.touched) = (true, true, now);
-            version
-        });
-        version.stored = true;
     }
 
     fn restore_deployment(

@@ -46,7 +46,8 @@ impl Running {
     /// As it was before a restart. The judge goes on; without one it begins anew.
     pub(super) fn restored(deployment: Arc<Deployment>, judge: Option<Judge>, judge_from: Slot) -> Self {
         let judge = judge.filter(|_| deployment.phase.is_judging());
-        Self { deployment, judge, judge_from, exemplars: Vec::new() }
+        let exemplars = deployment.evidence.exemplars.clone();
+        Self { deployment, judge, judge_from, exemplars }
     }
 
     pub(super) fn deployment(&self) -> &Arc<Deployment> {
@@ -133,6 +134,10 @@ impl Running {
             candidate: arm(&self.deployment.candidate),
         };
         judge.slot(slot, &baseline.memory, &input);
+        if self.deployment.verdict != Verdict::Pending {
+            // Decided already: a judge made anew, or from a snapshot before the decision, watches from here on.
+            judge.watch();
+        }
         let verdict = judge.verdict(&baseline.memory);
         if verdict != Verdict::Pending {
             self.decide(verdict, slot, &baseline.memory, now, commit);
@@ -174,11 +179,12 @@ impl Running {
         &mut self,
         versions: &mut BTreeMap<Arc<str>, Version>,
         sightings: &[Sighting],
+        next: Slot,
         now: UnixNanos,
         commit: &mut Commit,
     ) {
         match self.deployment.phase {
-            Phase::Failed => self.look_for_recovery(versions, now, commit),
+            Phase::Failed => self.look_for_recovery(versions, next, now, commit),
             phase if phase.is_judging() => {
                 self.meet(versions, sightings, now, commit);
                 self.show_progress(versions, now, commit);
@@ -276,6 +282,14 @@ impl Running {
             && now.since(self.deployment.started_at) > ANNOUNCED_S * NANOS_PER_SECOND;
         if ended || never {
             self.apply(Event::TrafficEnded, now, commit);
+            return;
+        }
+        // Without a baseline there is no judge that could end it.
+        let policy = &self.deployment.policy;
+        let horizon_s = policy.warmup_s + policy.horizon_s;
+        let over = |first: UnixNanos| now.slot() - first.slot() > horizon_s;
+        if self.judge.is_none() && self.deployment.candidate_first.is_some_and(over) {
+            self.apply(Event::HorizonOver, now, commit);
         }
     }
 
@@ -283,12 +297,13 @@ impl Running {
     fn look_for_recovery(
         &mut self,
         versions: &BTreeMap<Arc<str>, Version>,
+        next: Slot,
         now: UnixNanos,
         commit: &mut Commit,
     ) {
         let budget = self.deployment.policy.error_budget();
         let candidate = versions.get(self.deployment.candidate.as_str());
-        let silent = candidate.is_none_or(|v| v.last_slots(RECOVERY_SLOTS)[0] == 0);
+        let silent = candidate.is_none_or(|v| v.ended || v.has_fallen_silent(RECOVERY_SLOTS, next));
         let well = versions.iter().any(|(label, v)| {
             **label != *self.deployment.candidate && v.memory.is_usual(v.last_slots(RECOVERY_SLOTS), budget)
         });

@@ -2,10 +2,12 @@
 //! running. Slots close in order, for all versions together, once the wall clock has passed their end by the
 //! lateness that was fixed when they began.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::arms::Closed;
+use super::arrivals::Arrivals;
 use super::board::ServiceBoard;
 use super::journal::Commit;
 use super::registry::VersionMeta;
@@ -15,8 +17,8 @@ use crate::deployment::{Deployment, Sighting, is_version};
 use crate::model::{
     Exemplar, NANOS_PER_SECOND, Observation, SeriesId, ServiceKey, Slot, UnixNanos, VersionId, VersionKey,
 };
-use crate::verdict::{Arm, Cells, Policy};
-use crate::window::{History, Lateness, LatenessConfig, Placed};
+use crate::verdict::{Cells, Policy};
+use crate::window::{Lateness, LatenessConfig, Placed};
 
 /// Slots that may be closed in one tick; after a longer stop of the clock the rest is skipped, for all
 /// versions alike.
@@ -33,8 +35,7 @@ pub(super) struct Service {
     pub(super) next: Slot,
     pub(super) running: Vec<Running>,
     ended: Vec<Arc<Deployment>>,
-    /// Spans kept and spans late or from the future, by 10 s: completeness.
-    arrivals: History,
+    arrivals: Arrivals,
     /// Before this slot nothing is concluded from silence: we were not there.
     pub(super) gone_not_before: Slot,
 }
@@ -57,7 +58,7 @@ impl Service {
             next,
             running: Vec::new(),
             ended: Vec::new(),
-            arrivals: History::default(),
+            arrivals: Arrivals::default(),
             gone_not_before: Slot::MIN,
         }
     }
@@ -73,13 +74,17 @@ impl Service {
         meta: &VersionMeta,
         id: SeriesId,
         operation: &Arc<str>,
+        stored: bool,
     ) {
         let warmup_s = self.warmup_s(meta);
         let next = self.next;
         let version = self.versions.entry(Arc::clone(label)).or_insert_with(|| Version::new(next));
-        version.id = Some(meta.id);
-        version.ended = false;
-        version.warmup_s = warmup_s;
+        if version.id != Some(meta.id) {
+            version.id = Some(meta.id);
+            version.ended = false;
+            version.warmup_s = warmup_s;
+        }
+        version.stored |= stored;
         version.name_series(id, Arc::clone(operation));
     }
 
@@ -103,24 +108,28 @@ impl Service {
         self.know_versions(commit);
     }
 
+    /// Closes a slot of all versions. Where nothing is judged, each version is done with at once.
     fn close(&mut self, slot: Slot, now: UnixNanos, commit: &mut Commit) {
-        let closed: BTreeMap<Arc<str>, Closed> = self
-            .versions
-            .iter_mut()
-            .map(|(label, version)| (Arc::clone(label), version.close(slot)))
-            .collect();
+        if !self.is_judging() {
+            for version in self.versions.values_mut() {
+                let one = version.close(slot);
+                version.memory.begin(slot, one.is_present());
+                version.memory.end(slot, &seen(&one), &one.arm);
+            }
+            return;
+        }
+        let mut closed: BTreeMap<Arc<str>, Closed> = BTreeMap::new();
         for (label, version) in &mut self.versions {
-            let one = &closed[label];
+            let one = version.close(slot);
             version.memory.begin(slot, one.is_present());
+            closed.insert(Arc::clone(label), one);
         }
         let context = self.context(now);
         for running in &mut self.running {
             running.judge_slot(slot, &closed, &self.versions, context, now, commit);
         }
-        for (label, one) in &closed {
-            if let Some(version) = self.versions.get_mut(label) {
-                version.memory.end(slot, &seen(&one.arm, &one.started_before), &one.arm);
-            }
+        for (version, one) in self.versions.values_mut().zip(closed.values()) {
+            version.memory.end(slot, &seen(one), &one.arm);
         }
     }
 
@@ -134,15 +143,31 @@ impl Service {
 
     /// Share of the spans of the last 5 minutes that came in time.
     fn completeness(&self, now: UnixNanos) -> f64 {
-        let (all, missed) = self.arrivals.sum_last(300, now.slot());
+        let [all, missed] = self.arrivals.last_5m(now.slot());
         if all == 0 { 1.0 } else { 1.0 - missed as f64 / all as f64 }
+    }
+
+    /// Spans of the last 5 minutes without a version, and all.
+    pub(super) fn unversioned(&self, now: UnixNanos) -> [u64; 2] {
+        let of = |version: &Version| version.history.sum_last(300, now.slot()).0;
+        let none = self.versions.get(VersionKey::UNVERSIONED).map_or(0, of);
+        if none == 0 { [0, 0] } else { [none, self.versions.values().map(of).sum()] }
+    }
+
+    /// We were stopped, suspended, or the clock was set: silence until now says nothing.
+    pub(super) fn was_away(&mut self, now: UnixNanos) {
+        self.gone_not_before = now.slot() + 1 + self.lateness.current_seconds().ceil() as Slot;
+        self.versions.values_mut().filter(|v| !v.ended).for_each(|v| v.touched = now);
     }
 
     /// Everything about deployments that is not the judgement of a slot.
     fn move_on(&mut self, now: UnixNanos, commit: &mut Commit) {
+        if self.running.is_empty() {
+            return;
+        }
         let sightings = self.sightings();
         for running in &mut self.running {
-            running.move_on(&mut self.versions, &sightings, now, commit);
+            running.move_on(&mut self.versions, &sightings, self.next, now, commit);
         }
         let (over, running) = std::mem::take(&mut self.running).into_iter().partition(Running::is_over);
         self.running = running;
@@ -154,9 +179,8 @@ impl Service {
 
     /// Versions seen long enough become known, durably.
     fn know_versions(&mut self, commit: &mut Commit) {
-        let slot = self.next;
         for (label, version) in &mut self.versions {
-            if !version.stored && is_version(label) && version.sighting(label, slot).is_known() {
+            if !version.stored && version.has_served() && is_version(label) {
                 version.stored = true;
                 commit
                     .known_versions
@@ -181,7 +205,7 @@ impl Service {
     pub(super) fn end_versions(&mut self, now: UnixNanos, ttl_s: u64, retired: &mut Vec<VersionId>) {
         let old = |v: &Version| now.since(v.last.max(v.touched)) > ttl_s * NANOS_PER_SECOND;
         for version in self.versions.values_mut().filter(|v| !v.ended && old(v)) {
-            version.ended = true;
+            version.end();
             if let Some(id) = version.id.take() {
                 self.lateness.forget(id);
                 retired.push(id);
@@ -226,7 +250,7 @@ pub(super) struct Run<'a> {
     id: VersionId,
     version: &'a mut Version,
     lateness: &'a mut Lateness,
-    arrivals: &'a mut History,
+    arrivals: &'a mut Arrivals,
     spans: u64,
     missed: u64,
 }
@@ -245,10 +269,13 @@ impl Run<'_> {
 }
 
 /// Warm requests of a slot, those that are only remembered included.
-fn seen(arm: &Arm, started_before: &Cells) -> Cells {
-    let mut seen = arm.warm.clone();
-    for (operation, cell) in started_before {
+fn seen(closed: &Closed) -> Cow<'_, Cells> {
+    if closed.started_before.is_empty() {
+        return Cow::Borrowed(&closed.arm.warm);
+    }
+    let mut seen = closed.arm.warm.clone();
+    for (operation, cell) in &closed.started_before {
         seen.entry(Arc::clone(operation)).or_default().merge(cell);
     }
-    seen
+    Cow::Owned(seen)
 }

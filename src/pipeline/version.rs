@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::arms::Closed;
 use super::board::VersionBoard;
-use crate::deployment::Sighting;
+use crate::deployment::{KNOWN_REQUESTS, KNOWN_SECONDS, Sighting};
 use crate::model::snapshot::snapshot_fields;
-use crate::model::{InstanceId, Observation, SeriesId, Slot, UnixNanos, VersionId};
+use crate::model::{InstanceId, NANOS_PER_SECOND, Observation, SeriesId, Slot, UnixNanos, VersionId};
 use crate::verdict::Memory;
 use crate::window::{Counts, History, Instances, OpenSlots, Placed};
 
@@ -126,11 +126,35 @@ impl Version {
     /// Goes on from before a restart at `now`: its warm-up, and that of its instances, does not begin anew.
     pub(super) fn continued(&mut self, now: UnixNanos) {
         const RETURN_S: i64 = 60;
-        self.first_slot = Some(self.first.slot());
+        self.first_slot = (self.first != UnixNanos::default()).then(|| self.first.slot());
         self.instances.seen_since(self.first.slot());
         self.looked_at = true;
         self.touched = now;
         self.restored_until = now.plus_secs_f64((self.warmup_s + RETURN_S) as f64);
+    }
+
+    /// Its series end: their ids are void from now on.
+    pub(super) fn end(&mut self) {
+        self.ended = true;
+        self.instances.forget_before(Slot::MAX);
+        self.operations.clear();
+        self.ordinals.clear();
+    }
+
+    /// Whether it has served long enough to be known from now on.
+    pub(super) fn has_served(&self) -> bool {
+        let seconds = self.last.since(self.first) / NANOS_PER_SECOND;
+        seconds >= KNOWN_SECONDS && self.totals.requests >= KNOWN_REQUESTS
+    }
+
+    /// Whether its last `slots` closed slots are there and hold no request, and its silence is no mere gap.
+    pub(super) fn has_fallen_silent(&self, slots: usize, now: Slot) -> bool {
+        self.recent.len() >= slots && self.last_slots(slots)[0] == 0 && self.memory.is_gone(now)
+    }
+
+    /// Whether its instances are short-lived functions: a cold start is no warm-up there.
+    pub(super) fn is_short_lived(&self) -> bool {
+        self.id.is_some() && self.warmup_s == 0
     }
 
     /// Whether any span of it was kept.

@@ -135,7 +135,12 @@ impl Memory {
         }
     }
 
-    /// Whether the version counts as gone in slot `t`: silent for more than 10 of its mean gaps.
+    /// Whether the version counts as gone in slot `t`: silent for more than 10 of its mean gaps, within 10
+    /// to 120 s. Never before its first request.
+    pub fn is_gone(&self, t: Slot) -> bool {
+        self.gone(t)
+    }
+
     pub(crate) fn gone(&self, t: Slot) -> bool {
         let (Some(first), Some(last)) = (self.first, self.last) else { return false };
         let gap = if self.present_slots == 0 {

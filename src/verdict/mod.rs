@@ -30,3 +30,6 @@ mod words;
 pub use explain::{ExplainInput, Waiting, explain};
 pub use policy::Policy;
 pub use processes::{Key, Logged};
+
+#[cfg(test)]
+mod predictability_tests;

@@ -20,4 +20,4 @@ pub use open::{ClosedSlot, Fates, InstanceSlot, OpenSlots, OperationSlot, Placed
 pub use ring::History;
 
 #[cfg(test)]
-mod simulation;
+mod simulation_tests;

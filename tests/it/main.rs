@@ -8,6 +8,8 @@
     reason = "a test may end by a panic and may say what it found"
 )]
 
+mod demo;
+mod engine;
 mod golden;
 mod layering;
 mod receive;

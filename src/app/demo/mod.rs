@@ -160,10 +160,16 @@ impl Play {
         let at_s = self.at_s();
         let board = self.board.load_full();
         self.meter.see(&board);
-        while let Ok(message) = self.hook.messages.try_recv() {
-            self.director.webhook(at_s, &message);
-        }
         let deployment = board.deployments.iter().find(|d| d.candidate == VERSIONS[1]).cloned();
+        if let Some(deployment) = deployment.as_deref() {
+            self.director.tell_history(at_s, deployment);
+            // The webhook may be faster than the board; the story has its order all the same.
+            while deployment.is_final()
+                && let Ok(message) = self.hook.messages.try_recv()
+            {
+                self.director.webhook(at_s, &message);
+            }
+        }
         for order in self.director.step(at_s, deployment.as_deref()) {
             match order {
                 Order::Announce => announce(&self.addresses.api).await?,

@@ -11,13 +11,13 @@ use crate::pipeline::{Board, VersionBoard};
 use crate::verdict::{Evidence, Sli, Verdict};
 
 /// Pictures of the last so many seconds are compared for rates.
-const RATE_SECONDS: usize = 5;
+const RATE_SECONDS: usize = 3;
 /// SLIs shown one by one.
 const SLIS: [(Sli, &str); 4] = [
     (Sli::ErrorRate, "errors"),
-    (Sli::LatencyP50, "slower than p50"),
-    (Sli::LatencyP95, "slower than p95"),
-    (Sli::LatencyP99, "slower than p99"),
+    (Sli::LatencyP50, "over v1's p50"),
+    (Sli::LatencyP95, "over v1's p95"),
+    (Sli::LatencyP99, "over v1's p99"),
 ];
 const BAR_CELLS: usize = 24;
 
@@ -79,7 +79,8 @@ impl Meter {
         };
         let seconds = to.since(*from) as f64 / NANOS_PER_SECOND as f64;
         let [requests, errors] = [0, 1].map(|i| new[index][i].saturating_sub(old[index][i]) as f64);
-        if seconds <= 0.0 || requests <= 0.0 {
+        // A straggler or two are no rate.
+        if requests <= seconds {
             return Lately::default();
         }
         Lately { per_second: requests / seconds, error_ratio: Some(errors / requests) }
@@ -105,25 +106,19 @@ impl Picture<'_> {
     /// What does not change: what is played, under which policy, where to look in.
     pub(super) fn head(&self) -> Vec<Line> {
         let Addresses { api, grpc } = self.addresses;
+        let instances = INSTANCES * VERSIONS.len();
         vec![
             line(Style::Bold, format!("Rollguard demo: {}", self.director.script.headline)),
             line(
                 Style::Dim,
-                format!(
-                    "a shop of two versions, {INSTANCES} instances each, sends {RATE:.0} spans/s by OTLP/gRPC \
-                     to {grpc}"
-                ),
+                format!("a shop of {instances} instances sends {RATE:.0} spans/s by OTLP/gRPC to {grpc}"),
             ),
-            line(
-                Style::Dim,
-                "a short policy for the demo: SLO 99 %, no warm-up, pass from 20 s, lateness from 1 s;",
-            ),
+            line(Style::Dim, "short demo policy: SLO 99 %, no warm-up, pass from 20 s, lateness from 1 s;"),
             line(Style::Dim, "the deployment is started explicitly, by POST /api/v1/deployments"),
             vec![
                 (Style::Dim, "meanwhile: ".into()),
                 (Style::Plain, format!("curl {api}/metrics")),
-                (Style::Dim, "  or  ".into()),
-                (Style::Plain, format!("curl {api}/api/v1/deployments")),
+                (Style::Dim, "   (or /api/v1/deployments)".into()),
             ],
         ]
     }
@@ -178,10 +173,10 @@ impl Picture<'_> {
             (verdict_style(d.verdict), d.verdict.as_str().to_uppercase()),
             (Style::Dim, format!("   phase {}, score {:.0} of 100", d.phase.as_str(), e.score)),
         ]];
-        lines.push(climb("worse", e.ln_e_bar, e.fail_threshold, Style::Bad, "for a fail"));
+        lines.push(climb("worse", e.ln_e_bar, d.policy.fail_threshold(), Style::Bad, "for a fail"));
         if d.verdict != Verdict::Fail {
             let least = least_passed(e).unwrap_or(0.0);
-            lines.push(climb("not worse", least, e.pass_threshold, Style::Good, "for a pass"));
+            lines.push(climb("not worse", least, d.policy.pass_threshold(), Style::Good, "for a pass"));
         }
         lines.extend(SLIS.iter().filter_map(|(sli, name)| sli_line(e, *sli, name)));
         lines
@@ -198,11 +193,11 @@ impl Picture<'_> {
         }
         if let Some(d) = self.deployment {
             let e = &*d.evidence;
-            let bar = bar(e.ln_e_bar / e.fail_threshold.max(1e-9), 12);
-            let (now, full) = (e.ln_e_bar.max(0.0), e.fail_threshold);
+            let (now, full) = (e.ln_e_bar.max(0.0), d.policy.fail_threshold());
+            let bar = bar(now / full, 12);
             text += &format!(" | {}, worse [{bar}] {now:.1} of {full:.1}", d.phase.as_str());
             if let Some(least) = least_passed(e).filter(|_| d.verdict == Verdict::Pending) {
-                text += &format!(", not worse {:.1} of {:.1}", least.max(0.0), e.pass_threshold);
+                text += &format!(", not worse {:.1} of {:.1}", least.max(0.0), d.policy.pass_threshold());
             }
         }
         text
@@ -264,7 +259,7 @@ fn climb(name: &str, now: f64, full: f64, style: Style, what_for: &str) -> Line 
     let reached = now.max(0.0);
     vec![
         (Style::Plain, format!("{name:<10}[")),
-        (style, bar(now / full.max(1e-9), BAR_CELLS)),
+        (style, bar(now / full, BAR_CELLS)),
         (Style::Plain, "] ".into()),
         (Style::Plain, format!("{reached:.1} of the {full:.1} nats {what_for}")),
     ]
@@ -288,9 +283,9 @@ fn sli_line(e: &Evidence, sli: Sli, name: &str) -> Option<Line> {
     };
     let worse = s.ln_e > 1.0;
     let times = s.ratio.filter(|r| r[1].is_finite() && r[2].is_finite() && r[2] < 1000.0);
-    let times = times.map_or_else(String::new, |r| format!("{:.2} to {:.2} times", r[1], r[2]));
+    let times = times.map_or_else(String::new, |r| format!("{} to {} times", short(r[1]), short(r[2])));
     Some(vec![
-        (Style::Dim, format!("  {name:<17}")),
+        (Style::Dim, format!("  {name:<15}")),
         (if worse { Style::Bad } else { Style::Plain }, format!("v2{:>8}", share(0))),
         (Style::Plain, format!("   v1{:>8}   {times:<22}", share(1))),
         (Style::Dim, format!("{:>6.1} nats", s.ln_e.max(0.0))),
@@ -313,6 +308,11 @@ pub(super) fn clock(at_s: f64) -> String {
 
 fn per_cent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
+}
+
+/// A factor with no more digits than it deserves.
+fn short(factor: f64) -> String {
+    if factor < 10.0 { format!("{factor:.1}") } else { format!("{factor:.0}") }
 }
 
 fn millis(seconds: Option<f64>) -> String {

@@ -106,7 +106,7 @@ fn the_numbers_are_in_the_picture() {
             "v2 against v1: PENDING   phase warming, score 25 of 100",
             "worse     [############............] 2.3 of the 4.6 nats for a fail",
             "not worse [........................] 0.0 of the 3.0 nats for a pass",
-            "errors           v2   3.0 %   v1   0.2 %   6.00 to 40.00 times       3.2 nats",
+            "  errors         v2   3.0 %   v1   0.2 %   6.0 to 40 times          3.2 nats",
             "00:00  the shop opens; v1 serves all of it",
         ] {
             assert!(all.contains(expected), "{expected}\nis not in\n{all}");

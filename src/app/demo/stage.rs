@@ -15,7 +15,7 @@ pub enum Scenario {
     Latency,
     /// It is as good as the old one: pass.
     Healthy,
-    /// It turns bad after it has passed: fail after the onset.
+    /// It turns bad while it is being judged: fail after the onset.
     Late,
     /// It answers nothing but errors: fail.
     Outage,
@@ -25,8 +25,9 @@ pub enum Scenario {
 
 /// Without an ending after so many seconds it went wrong.
 pub(super) const LONGEST_S: f64 = 90.0;
-/// A late version turns bad this long after its start at the latest, passed or not.
-const LATEST_ONSET_S: f64 = 25.0;
+/// A late version turns bad this long after it came up: in the middle of being judged, and soon enough for
+/// the whole story to fit into a minute.
+const ONSET_S: f64 = 12.0;
 
 /// The plan of a scenario.
 #[derive(Debug, Clone, Copy)]
@@ -72,7 +73,7 @@ impl Script {
                 ..failing
             },
             Scenario::Late => Self {
-                headline: "v2 is good at first and turns bad later",
+                headline: "v2 is good at first and turns bad after 12 s",
                 expected: "fail after v2 turned bad, a signed webhook, recovered",
                 candidate: GOOD,
                 turns_into: Some((
@@ -88,7 +89,7 @@ impl Script {
             Scenario::Replace => Self {
                 headline: "v1 goes away the moment a bad v2 comes",
                 expected: "fail against what v1 showed before, a signed webhook, recovered",
-                candidate_at_s: 20.0,
+                candidate_at_s: 16.0,
                 shares: [0.0, 1.0],
                 ..failing
             },
@@ -266,12 +267,12 @@ impl Director {
         Vec::new()
     }
 
-    /// A late version turns bad when it has passed, or when it has had time enough.
+    /// A late version turns bad when it has been good long enough; passed already or not.
     fn turn(&mut self, at_s: f64, passed: bool) -> Vec<Order> {
         let Some((candidate, how)) = self.script.turns_into.filter(|_| self.onset_s.is_none()) else {
             return Vec::new();
         };
-        if !passed && at_s < self.script.candidate_at_s + LATEST_ONSET_S {
+        if at_s < self.script.candidate_at_s + ONSET_S {
             return Vec::new();
         }
         self.onset_s = Some(at_s);
@@ -302,7 +303,8 @@ impl Director {
         Vec::new()
     }
 
-    fn tell_history(&mut self, at_s: f64, deployment: &Deployment) {
+    /// Takes over what is new in the deployment's history.
+    pub(super) fn tell_history(&mut self, at_s: f64, deployment: &Deployment) {
         for line in deployment.history.iter().skip(self.told) {
             let tone = match line.phase {
                 Phase::Failed | Phase::NotRecovered => Tone::Bad,

@@ -37,13 +37,13 @@ fn message(verified: Result<(), crate::remedy::VerifyError>) -> Received {
 /// Plays `words` one after the other, a second each; returns whether it ended, and as expected or not.
 fn play(scenario: Scenario, words: &str) -> (Option<bool>, Director) {
     let mut director = Director::new(Script::of(scenario));
-    let mut at_s = 100.0 - LONGEST_S;
+    let mut at_s = director.script.candidate_at_s;
     let mut shown = None;
-    at_s = director.script.candidate_at_s.max(at_s);
     for word in words.split_whitespace() {
         match word {
             "hook" => director.webhook(at_s, &message(Ok(()))),
             "forged" => director.webhook(at_s, &message(Err(crate::remedy::VerifyError::Mismatch))),
+            "later" => at_s += ONSET_S,
             "time" => at_s = LONGEST_S,
             "pending" => shown = Some(deployment(Verdict::Pending, Phase::Evaluating)),
             "pass" => shown = Some(deployment(Verdict::Pass, Phase::Watching)),
@@ -74,8 +74,9 @@ fn scenarios_end_as_they_should_or_not() {
         (Healthy, "up pending pass", Some(true)),
         (Healthy, "up pending fail", Some(false)),
         (Healthy, "up pending hook", Some(false)),
-        (Late, "up pending fail", Some(false)),
-        (Late, "up pending pass fail hook recovered", Some(true)),
+        (Late, "up fail", Some(false)),
+        (Late, "up pending later fail hook recovered", Some(true)),
+        (Late, "up pending pass later fail hook recovered", Some(true)),
         (Replace, "up pending fail hook recovered", Some(true)),
     ] {
         assert_eq!(play(scenario, words).0, ended, "{scenario:?}: {words}");
@@ -100,9 +101,9 @@ fn a_late_version_turns_bad_once() {
     let mut director = Director::new(Script::of(Scenario::Late));
     director.step(6.0, None);
     let pending = deployment(Verdict::Pending, Phase::Evaluating);
-    assert_eq!(director.step(30.0, Some(&pending)), []);
-    assert!(matches!(director.step(31.0, Some(&pending))[..], [Order::Traffic(_)]));
-    assert_eq!(director.step(32.0, Some(&pending)), []);
+    assert_eq!(director.step(17.0, Some(&pending)), []);
+    assert!(matches!(director.step(18.0, Some(&pending))[..], [Order::Traffic(_)]));
+    assert_eq!(director.step(19.0, Some(&pending)), []);
 }
 
 #[test]

@@ -1,0 +1,436 @@
+//! The guarantee rests on one rule: what enters a formula is fixed before the counts of the slot are read, and of
+//! the slot itself only request totals may decide. Here random streams are judged twice, with outcomes and
+//! latencies of one slot, or of one open group, changed in between; the parameters must not move. Two exceptions
+//! are written: request totals, and the baseline's counts in the null of the absolute check, equation (5).
+//! The same streams hold the log to the evidence, and a snapshot to the state that it was taken of.
+
+use std::sync::Arc;
+
+use fastrand::Rng;
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::Slot;
+use crate::model::snapshot::{Reader, Snapshot, Writer};
+use crate::stats::Term;
+
+/// Traffic of a random stream: requests per slot and operation of each version, and when things happen.
+#[derive(Debug, Clone)]
+struct Stream {
+    seed: u64,
+    candidate: f64,
+    baseline: f64,
+    operations: usize,
+    warmup_s: i64,
+    candidate_from: i64,
+    /// Slots in which the baseline is silent.
+    silent: std::ops::Range<i64>,
+    /// The candidate's operations have other names from here on.
+    renamed_from: i64,
+    /// A verdict was taken here: the judge watches from then on.
+    watch_from: i64,
+}
+
+fn streams() -> impl Strategy<Value = Stream> {
+    let rate = || prop_oneof![Just(0.15), Just(0.6), Just(4.0)];
+    let place = || prop_oneof![2 => Just(1_000i64), 1 => 40i64..160];
+    (
+        (any::<u64>(), rate(), rate(), 1usize..4, prop_oneof![Just(0i64), Just(20)]),
+        (0i64..40, place(), 5i64..60, place(), place()),
+    )
+        .prop_map(
+            |((seed, candidate, baseline, operations, warmup_s), (from, quiet, long, renamed, watch))| {
+                Stream {
+                    seed,
+                    candidate,
+                    baseline,
+                    operations,
+                    warmup_s,
+                    candidate_from: from,
+                    silent: quiet..quiet + long,
+                    renamed_from: renamed,
+                    watch_from: watch,
+                }
+            },
+        )
+}
+
+/// Fills a cell with requests; outcomes and latencies are redrawn by [`redraw`].
+fn counts(rng: &mut Rng, rate: f64) -> Counts {
+    let most = (2.0 * rate).ceil() as u64;
+    let requests = (0..most).filter(|_| rng.f64() < rate / most as f64).count() as u64;
+    let mut counts = Counts { requests, ..Counts::default() };
+    redraw(rng, &mut counts, true, true);
+    counts
+}
+
+/// New outcomes and latencies for the same requests.
+fn redraw(rng: &mut Rng, counts: &mut Counts, outcomes: bool, latencies: bool) {
+    if outcomes {
+        let of = |rng: &mut Rng, n: u64, p: f64| (0..n).filter(|_| rng.f64() < p).count() as u64;
+        let bad_share = if rng.u8(..) < 40 { 0.9 } else { 0.1 };
+        counts.bad = of(rng, counts.requests, bad_share);
+        counts.client_errors = of(rng, counts.requests - counts.bad, 0.2);
+    }
+    if latencies {
+        let middle = rng.i16(-160..0);
+        counts.latency = (0..counts.requests).map(|_| (middle + rng.i16(-30..90), 1)).collect();
+    }
+}
+
+fn cells(arm: &mut Arm, before: &mut Cells, mut each: impl FnMut(&mut Counts)) {
+    arm.warm.values_mut().chain(before.values_mut()).flat_map(|cell| &mut cell.groups).for_each(&mut each);
+    each(&mut arm.young);
+}
+
+/// Instances 0 and 1 are the two groups; what they sum to follows from the cells.
+fn count_instances(arm: &mut Arm) {
+    arm.instances = (0..2u32)
+        .map(|ordinal| {
+            let mut instance = InstanceCounts { ordinal, ..InstanceCounts::default() };
+            for counts in arm.warm.values().map(|cell| &cell.groups[ordinal as usize]) {
+                instance.requests += counts.requests;
+                instance.bad += counts.bad;
+                for (bucket, n) in counts.latency.iter() {
+                    instance.bucket_sum += i64::from(bucket) * i64::from(n);
+                    instance.bucket_squares += i64::from(bucket).pow(2) * i64::from(n);
+                }
+            }
+            instance
+        })
+        .filter(|i| i.requests > 0)
+        .collect();
+}
+
+impl Stream {
+    fn arm(&self, rng: &mut Rng, rate: f64, prefix: &str, young: bool) -> Arm {
+        let mut arm = Arm { status_seen: rng.bool(), ..Arm::default() };
+        if young {
+            arm.young = counts(rng, rate);
+            return arm;
+        }
+        for o in 0..self.operations {
+            let cell = Cell { groups: [counts(rng, rate / 2.0), counts(rng, rate / 2.0)] };
+            if cell.requests() > 0 {
+                arm.warm.insert(Arc::from(format!("{prefix}{o}")), cell);
+            }
+        }
+        count_instances(&mut arm);
+        arm
+    }
+
+    fn slots(&self, n: i64) -> Vec<SlotInput> {
+        let rng = &mut Rng::with_seed(self.seed);
+        (0..n)
+            .map(|t| {
+                let mut input = SlotInput::default();
+                if !self.silent.contains(&t) {
+                    input.baseline = self.arm(rng, self.baseline, "GET /", false);
+                }
+                if t >= self.candidate_from {
+                    let prefix = if t >= self.renamed_from { "v2 /" } else { "GET /" };
+                    let young = t < self.candidate_from + self.warmup_s;
+                    input.candidate = self.arm(rng, self.candidate, prefix, young);
+                    if t < self.candidate_from + 10 && !input.baseline.warm.is_empty() {
+                        input.started_before = self.arm(rng, 0.5, "GET /", false).warm;
+                    }
+                }
+                input
+            })
+            .collect()
+    }
+}
+
+/// What is changed of a slot: outcomes, latencies, of which versions.
+#[derive(Debug, Clone, Copy)]
+struct Change {
+    outcomes: bool,
+    latencies: bool,
+    candidate: bool,
+    baseline: bool,
+}
+
+impl Change {
+    fn apply(self, rng: &mut Rng, input: &SlotInput) -> SlotInput {
+        let mut changed = input.clone();
+        let mut each = |counts: &mut Counts| redraw(rng, counts, self.outcomes, self.latencies);
+        if self.candidate {
+            cells(&mut changed.candidate, &mut Cells::new(), &mut each);
+            count_instances(&mut changed.candidate);
+        }
+        if self.baseline {
+            cells(&mut changed.baseline, &mut changed.started_before, &mut each);
+            count_instances(&mut changed.baseline);
+        }
+        changed
+    }
+}
+
+/// Time of the first slot: off the epoch's blocks of 30 s.
+const T0: Slot = 1_000_007;
+
+#[derive(Debug, Clone)]
+struct World {
+    memory: Memory,
+    judge: Judge,
+}
+
+impl World {
+    fn new(stream: &Stream) -> Self {
+        let policy = Policy { warmup_s: stream.warmup_s, ..Policy::default() };
+        Self { memory: Memory::default(), judge: Judge::new(policy) }
+    }
+
+    fn step(&mut self, t: Slot, input: &SlotInput) {
+        self.memory.begin(t, !input.baseline.is_silent() || !input.started_before.is_empty());
+        self.judge.slot(t, &self.memory, input);
+        let mut seen = input.baseline.warm.clone();
+        for (operation, cell) in &input.started_before {
+            seen.entry(Arc::clone(operation)).or_default().merge(cell);
+        }
+        self.memory.end(t, &seen, &input.baseline);
+    }
+
+    /// What slot `t` added to the log, in the processes that decide and in those that people read.
+    fn logged(&self, t: Slot) -> Vec<Logged> {
+        let of = |log: &std::collections::VecDeque<Logged>| {
+            log.iter().rev().take_while(|l| l.slot == t).cloned().collect::<Vec<_>>()
+        };
+        [of(self.judge.processes.log()), of(self.judge.after.log())].concat()
+    }
+
+    /// What was decided for the slot beside the terms: who is there, under which names, since when, by what
+    /// weights.
+    fn decisions(&self) -> impl PartialEq + std::fmt::Debug {
+        (
+            (self.judge.gone, self.judge.renamed(), self.judge.first, self.judge.settling.from),
+            self.judge.weights.clone(),
+            self.judge.spread,
+            self.judge.requests,
+        )
+    }
+}
+
+/// Requests of candidate and baseline, bad ones, and everything else of a term.
+fn parts(term: &Term) -> ([f64; 2], [f64; 2], [f64; 3]) {
+    match *term {
+        Term::RateRatio { n_c, x_c, n_b, x_b, r0, delta, c } => ([n_c, n_b], [x_c, x_b], [r0, delta, c]),
+        Term::Bernoulli { n_c, x_c, n_b, x_b, p, phi } => ([n_c, n_b], [x_c, x_b], [p, phi, 0.0]),
+        Term::OneSample { n, x, p0, c } => ([n, 0.0], [x, 0.0], [p0, c, 0.0]),
+    }
+}
+
+fn is_latency(sli: Sli) -> bool {
+    matches!(sli, Sli::LatencyP50 | Sli::LatencyP75 | Sli::LatencyP95 | Sli::LatencyP99)
+}
+
+/// Holds what a slot logged against what it logs with other outcomes and latencies.
+fn check(change: Change, a: &[Logged], b: &[Logged], place: &str) -> Result<(), TestCaseError> {
+    // The written exception: the baseline's counts of the slot may raise this null, up to no evidence at all.
+    let counted = |l: &&Logged| !(change.baseline && l.key.sli == Sli::Absolute);
+    let (a, b): (Vec<_>, Vec<_>) = (a.iter().filter(counted).collect(), b.iter().filter(counted).collect());
+    prop_assert_eq!(a.len(), b.len(), "{}: processes", place);
+    for (a, b) in a.into_iter().zip(b) {
+        let place = format!("{place} {} {change:?}", a.key.name());
+        prop_assert_eq!((a.slot, a.start, &a.key), (b.slot, b.start, &b.key), "{}", &place);
+        let (n, x, fixed) = parts(&a.term);
+        let (n2, x2, fixed2) = parts(&b.term);
+        prop_assert_eq!(n, n2, "{}: requests", &place);
+        prop_assert_eq!(fixed, fixed2, "{}: parameters", &place);
+        // Where the counted property of an arm did not change, its count says that the threshold is the same.
+        let touched = if is_latency(a.key.sli) { change.latencies } else { change.outcomes };
+        for (arm, changed) in [change.candidate, change.baseline].into_iter().enumerate() {
+            if !(touched && changed) {
+                prop_assert_eq!(x[arm], x2[arm], "{}: bad of arm {}", &place, arm);
+            }
+        }
+    }
+    Ok(())
+}
+
+const CHANGES: [Change; 5] = [
+    Change { outcomes: true, latencies: true, candidate: true, baseline: true },
+    Change { outcomes: true, latencies: true, candidate: true, baseline: false },
+    Change { outcomes: true, latencies: true, candidate: false, baseline: true },
+    Change { outcomes: true, latencies: false, candidate: true, baseline: true },
+    Change { outcomes: false, latencies: true, candidate: true, baseline: true },
+];
+
+/// Longest group: with slots that only one version serves, this many slots hold every open group.
+const OPEN_S: usize = 10;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    /// Scenario: the outcomes and latencies of a slot are others. Guarantees: every parameter, threshold and
+    /// decision for that slot is the same.
+    #[test]
+    fn nothing_reads_the_slot_that_it_judges(stream in streams()) {
+        let slots = stream.slots(200);
+        let rng = &mut Rng::with_seed(stream.seed ^ 1);
+        let mut world = World::new(&stream);
+        for (i, input) in slots.iter().enumerate() {
+            let t = T0 + i as i64;
+            if i as i64 == stream.watch_from {
+                world.judge.watch();
+            }
+            let before = world.clone();
+            world.step(t, input);
+            let change = CHANGES[i % CHANGES.len()];
+            let mut other = before;
+            other.step(t, &change.apply(rng, input));
+            prop_assert_eq!(world.decisions(), other.decisions(), "slot {}", i);
+            check(change, &world.logged(t), &other.logged(t), &format!("slot {i}"))?;
+        }
+    }
+
+    /// Scenario: sparse traffic, so that groups of several slots are open; outcomes and latencies of the whole
+    /// group are others. Guarantees: it closes in the same slot with the same parameters.
+    #[test]
+    fn nothing_reads_the_open_group_that_it_judges(seed in any::<u64>()) {
+        let stream = Stream {
+            seed,
+            candidate: 0.3,
+            baseline: 0.3,
+            operations: 1,
+            warmup_s: 0,
+            candidate_from: 0,
+            silent: 1_000..1_000,
+            renamed_from: 1_000,
+            watch_from: 1_000,
+        };
+        let slots = stream.slots(160);
+        let mut worlds = vec![World::new(&stream)];
+        for (i, input) in slots.iter().enumerate() {
+            let mut next = worlds[i].clone();
+            next.step(T0 + i as i64, input);
+            worlds.push(next);
+        }
+        let paired = |i: usize| -> Vec<Logged> {
+            let all = worlds[i + 1].logged(T0 + i as i64);
+            all.into_iter().filter(|l| l.key.sli != Sli::Absolute).collect()
+        };
+        let rng = &mut Rng::with_seed(seed ^ 2);
+        let mut since = 0;
+        for i in 0..slots.len() {
+            let closed = paired(i);
+            if closed.is_empty() {
+                continue;
+            }
+            let first = since.max((i + 1).saturating_sub(OPEN_S));
+            let change = CHANGES[i % CHANGES.len()];
+            let mut other = worlds[first].clone();
+            for (j, input) in slots.iter().enumerate().take(i + 1).skip(first) {
+                other.step(T0 + j as i64, &change.apply(rng, input));
+            }
+            let mut got = other.logged(T0 + i as i64);
+            got.retain(|l| l.key.sli != Sli::Absolute);
+            check(change, &closed, &got, &format!("group {first}..={i}"))?;
+            since = i + 1;
+        }
+    }
+
+    /// Scenario: someone doubts the evidence. Guarantees: summed again from the log it is the same.
+    #[test]
+    fn the_sum_can_be_redone_from_the_log(stream in streams()) {
+        let mut world = World::new(&stream);
+        for (i, input) in stream.slots(260).iter().enumerate() {
+            world.step(T0 + i as i64, input);
+            if i % 13 == 0 {
+                check_redo(&world.judge)?;
+            }
+        }
+        check_redo(&world.judge)?;
+    }
+
+    /// Scenario: a restart in mid stream. Guarantees: what was loaded is what was saved, and all that follows is
+    /// the same to the bit.
+    #[test]
+    fn a_snapshot_continues_as_if_nothing_had_happened(stream in streams(), at in 1usize..180) {
+        let slots = stream.slots(200);
+        let mut world = World::new(&stream);
+        let mut restored: Option<World> = None;
+        for (i, input) in slots.iter().enumerate() {
+            let t = T0 + i as i64;
+            if i as i64 == stream.watch_from {
+                world.judge.watch();
+                restored.iter_mut().for_each(|w| w.judge.watch());
+            }
+            if i == at {
+                restored = Some(reload(&world));
+            }
+            world.step(t, input);
+            let Some(restored) = &mut restored else { continue };
+            restored.step(t, input);
+            prop_assert_eq!(&world.memory, &restored.memory, "slot {}", i);
+            prop_assert_eq!(world.judge.evidence(&world.memory), restored.judge.evidence(&restored.memory));
+            prop_assert_eq!(world.judge.ln_e_bar().to_bits(), restored.judge.ln_e_bar().to_bits());
+            prop_assert_eq!(world.judge.verdict(&world.memory), restored.judge.verdict(&restored.memory));
+            prop_assert_eq!(world.logged(t), restored.logged(t), "slot {}", i);
+            prop_assert_eq!(save(&world.judge), save(&restored.judge), "slot {}", i);
+            check_redo(&restored.judge)?;
+        }
+    }
+}
+
+/// Scenario: a day-long stream, longer than the log is kept. Guarantees: the redo is still the evidence, before
+/// and after a restart.
+#[test]
+fn the_sum_can_be_redone_after_the_log_was_folded() {
+    let stream = Stream {
+        seed: 5,
+        candidate: 3.0,
+        baseline: 3.0,
+        operations: 3,
+        warmup_s: 0,
+        candidate_from: 20,
+        silent: 700..800,
+        renamed_from: 100_000,
+        watch_from: 100_000,
+    };
+    let mut world = World::new(&stream);
+    for (i, input) in stream.slots(1500).iter().enumerate() {
+        world.step(T0 + i as i64, input);
+        if i == 1200 {
+            world = reload(&world);
+        }
+        if i % 50 == 49 {
+            check_redo(&world.judge).unwrap();
+        }
+        if i == 1100 {
+            let oldest = world.judge.log().next().unwrap().slot;
+            assert!(oldest > T0 + 300, "the log was folded: its oldest line is of slot {}", oldest - T0);
+        }
+    }
+}
+
+fn check_redo(judge: &Judge) -> Result<(), TestCaseError> {
+    for (key, ln_e) in judge.redo() {
+        let live = judge.processes.ln_e(&key);
+        prop_assert!(
+            (live - ln_e).abs() <= 1e-9 * live.abs().max(1.0),
+            "{}: {live}, redone {ln_e}",
+            key.name()
+        );
+    }
+    let begun = judge.trace().into_iter().filter(|line| line.3.is_some()).count();
+    prop_assert!(judge.redo().len() >= begun, "every process that has begun can be redone");
+    Ok(())
+}
+
+fn save<T: Snapshot>(value: &T) -> Vec<u8> {
+    let mut out = Writer::with_header();
+    value.save(&mut out);
+    out.into_bytes()
+}
+
+fn reload(world: &World) -> World {
+    fn again<T: Snapshot>(value: &T) -> T {
+        let bytes = save(value);
+        let mut reader = Reader::header(&bytes).unwrap();
+        let loaded = T::load(&mut reader).unwrap();
+        assert!(reader.is_empty(), "all that was saved is read");
+        loaded
+    }
+    World { memory: again(&world.memory), judge: again(&world.judge) }
+}

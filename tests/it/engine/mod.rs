@@ -1,0 +1,7 @@
+//! The whole pipeline under a simulated clock: from spans at the intake to deployments, commits and rollbacks,
+//! without I/O and with fixed seeds.
+
+mod deployments;
+mod restarts;
+mod spans;
+mod world;

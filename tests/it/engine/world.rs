@@ -1,0 +1,297 @@
+//! A seeded world around the real pipeline: services with instances that hold their spans for 5 s as SDKs do,
+//! a clock that is a number, and a store that is a few maps.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rollguard::deployment::{Action, Deployment, Mode};
+use rollguard::model::{
+    DeploymentId, NANOS_PER_SECOND, Outcome, ResourceView, SamplingWeight, ServiceKey, SpanSink, SpanView,
+    StatusSource, UnixNanos, VersionKey,
+};
+use rollguard::pipeline::{
+    Commit, DEFAULT_SHARD_CAPACITY, Drained, Engine, EngineParts, Intake, Registry, RegistryLimits, Restored,
+    ServiceSnapshot, Shards, VersionBoard,
+};
+use rollguard::verdict::Policy;
+use rollguard::window::LatenessConfig;
+
+/// When every simulation begins: a multiple of 60 s.
+const BEGIN_S: u64 = 1_700_000_040;
+/// How long an SDK holds spans.
+const HOLD_MS: u64 = 5_000;
+const MS: u64 = 1_000_000;
+
+/// A policy under which a simulation is short: warm-up 10 s, PASS after 60 s, horizon 5 min.
+pub(super) fn quick() -> Policy {
+    Policy { slo: 0.99, warmup_s: 10, min_pass_s: 60, horizon_s: 300, ..Policy::default() }
+}
+
+/// What one version sends.
+#[derive(Debug, Clone)]
+pub(super) struct Traffic {
+    pub(super) instances: u64,
+    /// Requests per second over all instances.
+    pub(super) rps: f64,
+    /// Share of failed requests.
+    pub(super) errors: f64,
+}
+
+pub(super) fn traffic(instances: u64, rps: f64, errors: f64) -> Traffic {
+    Traffic { instances, rps, errors }
+}
+
+/// An instance of a version with the spans that it holds: end in ns, latency in ns, failed.
+#[derive(Debug, Default)]
+struct Instance {
+    phase_ms: u64,
+    held: Vec<(u64, u64, bool)>,
+}
+
+/// Service, environment, version.
+type Who = (String, String, String);
+
+/// What a real store would hold.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    pub(super) snapshots: BTreeMap<ServiceKey, ServiceSnapshot>,
+    pub(super) deployments: BTreeMap<String, Arc<Deployment>>,
+    pub(super) known: Vec<VersionKey>,
+    pub(super) rollbacks: Vec<Arc<Deployment>>,
+}
+
+impl Kept {
+    pub(super) fn take(&mut self, commit: Commit) {
+        for snapshot in commit.snapshots {
+            self.snapshots.insert(snapshot.service.clone(), snapshot);
+        }
+        for deployment in commit.deployments {
+            self.deployments.insert(deployment.id.0.clone(), deployment);
+        }
+        self.known.extend(commit.known_versions);
+        self.rollbacks.extend(commit.actions.into_iter().map(|Action::Rollback(deployment)| deployment));
+    }
+
+    pub(super) fn restored(&self) -> Restored {
+        Restored {
+            snapshots: self.snapshots.values().cloned().collect(),
+            deployments: self.deployments.values().cloned().collect(),
+            known_versions: self.known.clone(),
+        }
+    }
+}
+
+pub(super) struct World {
+    pub(super) registry: Arc<Registry>,
+    pub(super) intake: Intake,
+    pub(super) shards: Arc<Shards>,
+    pub(super) engine: Engine,
+    pub(super) kept: Kept,
+    /// Seconds since the epoch.
+    pub(super) now_s: u64,
+    /// Phases of the deployments as they were first seen, in order: `candidate phase`.
+    pub(super) phases: Vec<String>,
+    drained: Drained,
+    limits: RegistryLimits,
+    policy: Policy,
+    mode: Mode,
+    ttl_s: u64,
+    senders: BTreeMap<Who, (Traffic, Vec<Instance>)>,
+    random: fastrand::Rng,
+    next_id: u64,
+}
+
+impl World {
+    pub(super) fn new(policy: Policy, mode: Mode) -> Self {
+        Self::with(policy, mode, Kept::default(), RegistryLimits::default())
+    }
+
+    pub(super) fn with(policy: Policy, mode: Mode, kept: Kept, limits: RegistryLimits) -> Self {
+        let (registry, shards, engine) = build(&policy, mode, &kept, limits, BEGIN_S, 0, 900);
+        Self {
+            intake: Intake::new(Arc::clone(&registry), Arc::clone(&shards)),
+            registry,
+            shards,
+            engine,
+            kept,
+            now_s: BEGIN_S,
+            phases: Vec::new(),
+            drained: Drained::default(),
+            limits,
+            policy,
+            mode,
+            ttl_s: 900,
+            senders: BTreeMap::new(),
+            random: fastrand::Rng::with_seed(7),
+            next_id: 0,
+        }
+    }
+
+    /// The process dies now and is back after some seconds, with what was durable.
+    pub(super) fn restart(&mut self, after_s: u64) {
+        self.now_s += after_s;
+        self.next_id += 1_000;
+        let (registry, shards, engine) =
+            build(&self.policy, self.mode, &self.kept, self.limits, self.now_s, self.next_id, self.ttl_s);
+        self.intake = Intake::new(Arc::clone(&registry), Arc::clone(&shards));
+        (self.registry, self.shards, self.engine, self.drained) =
+            (registry, shards, engine, Drained::default());
+        // What the exporters held is gone with their failed requests.
+        self.senders.values_mut().flat_map(|(_, all)| all).for_each(|i| i.held.clear());
+    }
+
+    /// What a version of `shop` sends from now on; no requests: its instances stop and flush nothing more.
+    pub(super) fn sends(&mut self, version: &str, traffic: Traffic) {
+        self.sends_as(("shop", "", version), traffic);
+    }
+
+    pub(super) fn sends_as(&mut self, who: (&str, &str, &str), traffic: Traffic) {
+        let who = (who.0.to_owned(), who.1.to_owned(), who.2.to_owned());
+        let (old, instances) = self.senders.entry(who).or_insert_with(|| (traffic.clone(), Vec::new()));
+        while (instances.len() as u64) < traffic.instances {
+            let phase_ms = self.random.u64(..HOLD_MS);
+            instances.push(Instance { phase_ms, held: Vec::new() });
+        }
+        *old = traffic;
+    }
+
+    pub(super) fn stops(&mut self, version: &str) {
+        self.sends(version, traffic(0, 0.0, 0.0));
+    }
+
+    pub(super) fn now(&self) -> UnixNanos {
+        UnixNanos::from_secs(self.now_s)
+    }
+
+    /// Lets seconds pass.
+    pub(super) fn run(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.now_s += 1;
+            self.send();
+            self.evaluate();
+        }
+    }
+
+    /// One evaluation, and what it says is durable.
+    pub(super) fn evaluate(&mut self) {
+        let now = self.now();
+        self.shards.drain(&mut self.drained);
+        self.engine.absorb(&self.drained, now);
+        let commit = self.engine.tick(now);
+        for d in &commit.deployments {
+            let line = format!("{} {}", d.candidate, d.phase.as_str());
+            if self.phases.last() != Some(&line) {
+                self.phases.push(line);
+            }
+        }
+        self.kept.take(commit);
+    }
+
+    /// The requests of the last second happen; instances whose time has come flush.
+    fn send(&mut self) {
+        let (from, until) = ((self.now_s - 1) * 1_000, self.now_s * 1_000);
+        for ((service, environment, version), (traffic, instances)) in &mut self.senders {
+            let living = instances.iter_mut().take(traffic.instances as usize).enumerate();
+            for (number, instance) in living {
+                let mean = traffic.rps / traffic.instances as f64;
+                let requests = mean as u64 + u64::from(self.random.f64() < mean.fract());
+                for _ in 0..requests {
+                    let end = (from * MS) + self.random.u64(..1_000 * MS);
+                    let latency =
+                        (20.0 * 4f64.powf(self.random.f64() * self.random.f64()) * MS as f64) as u64;
+                    instance.held.push((end, latency, self.random.f64() < traffic.errors));
+                }
+                let flush = from + (instance.phase_ms + HOLD_MS - from % HOLD_MS) % HOLD_MS;
+                if flush < until {
+                    let name = format!("{version}-{number}");
+                    let (out, held) = std::mem::take(&mut instance.held)
+                        .into_iter()
+                        .partition(|(end, ..)| *end <= flush * MS);
+                    instance.held = held;
+                    let resource = ResourceView {
+                        service: service.as_bytes(),
+                        environment: environment.as_bytes(),
+                        version: version.as_bytes(),
+                        instance: name.as_bytes(),
+                        ..ResourceView::default()
+                    };
+                    post(&self.intake, &resource, UnixNanos(flush * MS), &out);
+                }
+            }
+        }
+    }
+
+    /// The newest deployment of a candidate of `shop`.
+    pub(super) fn deployment(&self, candidate: &str) -> Option<Arc<Deployment>> {
+        self.engine.board(self.now()).deployments.into_iter().find(|d| d.candidate == candidate)
+    }
+
+    pub(super) fn version(&self, version: &str) -> Option<VersionBoard> {
+        let board = self.engine.board(self.now());
+        board.services.into_iter().flat_map(|s| s.versions).find(|v| v.version == version)
+    }
+
+    /// `v1` has served long enough to be known, also after a fresh start.
+    pub(super) fn with_known_v1(policy: Policy, mode: Mode, rps: f64, errors: f64) -> Self {
+        let mut world = Self::new(policy, mode);
+        world.sends("v1", traffic(4, rps, errors));
+        world.run(180);
+        world
+    }
+}
+
+fn build(
+    policy: &Policy,
+    mode: Mode,
+    kept: &Kept,
+    limits: RegistryLimits,
+    now_s: u64,
+    mut next_id: u64,
+    ttl_s: u64,
+) -> (Arc<Registry>, Arc<Shards>, Engine) {
+    let registry = Arc::new(Registry::new(limits));
+    let policy = policy.clone();
+    let parts = EngineParts {
+        registry: Arc::clone(&registry),
+        policies: Arc::new(move |_: &ServiceKey| (policy.clone(), mode)),
+        lateness: LatenessConfig::default(),
+        series_ttl_s: ttl_s,
+        ids: Box::new(move || {
+            next_id += 1;
+            DeploymentId(format!("d{next_id}"))
+        }),
+    };
+    let engine = Engine::new(parts, kept.restored(), UnixNanos::from_secs(now_s));
+    (registry, Arc::new(Shards::new(1, DEFAULT_SHARD_CAPACITY)), engine)
+}
+
+/// One request with spans: end, latency, failed.
+pub(super) fn post(
+    intake: &Intake,
+    resource: &ResourceView<'_>,
+    arrival: UnixNanos,
+    spans: &[(u64, u64, bool)],
+) {
+    let mut batch = intake.begin(arrival);
+    batch.resource(resource);
+    for &(end, latency, failed) in spans {
+        let operation: &[u8] = if end % 3 == 0 { b"/checkout" } else { b"/cart" };
+        batch.span(&SpanView {
+            operation_head: b"GET",
+            operation_joint: b" ",
+            operation_tail: operation,
+            start: UnixNanos(end - latency),
+            end: UnixNanos(end),
+            outcome: if failed { Outcome::Bad } else { Outcome::Good },
+            status: StatusSource::Code,
+            weight: SamplingWeight::Unknown,
+            trace_id: &[9; 16],
+        });
+    }
+    batch.commit().expect("the log has room");
+}
+
+/// Nanoseconds of a second.
+pub(super) const fn at(second: u64) -> u64 {
+    second * NANOS_PER_SECOND
+}
