@@ -200,6 +200,7 @@ def what_carries_no_version_is_said_once_and_loudly():
         shown = lambda: json.loads(http(running.url("/api/v1/services"))[2])["services"][0]
         assert 0.3 < shown()["unversioned_share_5m"] < 0.7, shown()
         assert running.value("rollguard_requests_total", service_name="shop", version="(unversioned)") > 0
+        assert running.log().count("carry no version") == 1, running.log()
 
 
 @test
