@@ -93,6 +93,22 @@ impl EProcess {
         self.block.iter_mut().zip(nats).for_each(|(b, v)| *b += v);
     }
 
+    /// ln of the mass on each effect size before the running block, and what the block has gained so far.
+    pub fn masses(&self) -> [&[f64]; 2] {
+        let steps = usize::from(self.steps);
+        [&self.ln_mass[..steps], &self.block[..steps]]
+    }
+
+    /// Mass that has not begun to bet.
+    pub fn unspent(&self) -> f64 {
+        self.unspent
+    }
+
+    /// Seconds since the start up to which blocks and restarts were executed.
+    pub fn elapsed_s(&self) -> i64 {
+        self.elapsed
+    }
+
     /// ln E now; may be read at any moment.
     pub fn ln_e(&self) -> f64 {
         let steps = usize::from(self.steps);

@@ -15,6 +15,7 @@ use super::passing::Passing;
 use super::policy::Policy;
 use super::processes::{Key, Logged, Processes, Shape, Watches};
 use super::settling::Settling;
+use super::slot_log::SlotLog;
 use super::stratum::{Dispersions, Thresholds};
 use super::terms;
 use super::weights::Weights;
@@ -554,9 +555,14 @@ impl Judge {
         self.processes.log().iter()
     }
 
+    /// The log of the decision with at most `lines` lines, and what stood before it.
+    pub(super) fn slot_log(&self, lines: usize) -> SlotLog {
+        self.processes.slot_log(self.last_slot, lines)
+    }
+
     /// ln E of every process, summed again from its log.
     pub fn redo(&self) -> BTreeMap<Key, f64> {
-        self.processes.redo(self.last_slot)
+        self.slot_log(usize::MAX).redo()
     }
 }
 

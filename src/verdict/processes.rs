@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::evidence::Sli;
+use super::slot_log::SlotLog;
 use crate::model::Slot;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields};
 use crate::stats::{EProcess, STEPS, Steps, Term, WATCH_RESTART_S, WatchProcess, ln_sum_exp};
@@ -172,22 +173,18 @@ impl Processes {
         &self.log
     }
 
-    /// ln E of every process, summed again from the checkpoint and the log: what an auditor does.
-    pub(crate) fn redo(&self, t: Slot) -> BTreeMap<Key, f64> {
-        let mut each = self.checkpoint.clone();
-        for line in &self.log {
-            apply(self.shape, &mut each, line);
-        }
-        each.into_iter()
-            .map(|(key, mut process)| {
-                process.advance(t);
-                (key, process.ln_e())
-            })
-            .collect()
+    /// The log and what stood before it, as of slot `through`: at most `lines` lines, older ones folded in.
+    pub(crate) fn slot_log(&self, through: Slot, lines: usize) -> SlotLog {
+        let mut checkpoint = self.checkpoint.clone();
+        let older = self.log.len().saturating_sub(lines);
+        self.log.iter().take(older).for_each(|line| apply(self.shape, &mut checkpoint, line));
+        let lines = self.log.iter().skip(older).cloned().collect();
+        SlotLog { shape: self.shape, through, checkpoint, lines }
     }
 }
 
-fn apply(shape: Shape, each: &mut BTreeMap<Key, EProcess>, line: &Logged) {
+/// Adds a line to the process it is about.
+pub(super) fn apply(shape: Shape, each: &mut BTreeMap<Key, EProcess>, line: &Logged) {
     let mut nats: Steps = [0.0; STEPS];
     line.term.add_to(&mut nats, line.term.ladder());
     each.entry(line.key.clone())

@@ -7,6 +7,7 @@ use super::judge::Judge;
 use super::memory::Memory;
 use super::passing::Passing;
 use super::processes::Key;
+use super::slot_log;
 use super::stratum::Dispersions;
 use crate::histogram::layout;
 use crate::stats::{degraded_list, ratio_interval, score, watch_threshold};
@@ -40,7 +41,14 @@ impl Judge {
             requests_needed: self.passing.requests_needed(pass_threshold),
             incident_size: memory.incident_size(),
             exemplars: Vec::new(),
+            slot_log: None,
         }
+    }
+
+    /// The evidence of a decision: everything known now, and what the sum is made of.
+    pub fn decisive_evidence(&self, memory: &Memory) -> Evidence {
+        let log = self.watches.is_none().then(|| Arc::new(self.slot_log(slot_log::LINES)));
+        Evidence { slot_log: log, ..self.evidence(memory) }
     }
 
     /// Where the evidence that counts now stands, and where it is a fail: the decision's; after it the
