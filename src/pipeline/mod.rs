@@ -22,7 +22,6 @@ mod restore;
 mod running;
 mod service;
 mod shards;
-mod unversioned;
 mod version;
 
 pub use batch::Batch;
