@@ -127,6 +127,10 @@ fn disturbances() -> Vec<Cell> {
     let cold = Change { until_s: 60, errors_times: 10.0, latency_times: 3.0, ..SAME };
     let mut chance = healthy("nothing but chance", with(LARGE, CHANCE));
     chance.gate.passed = 0.9;
+    // Long enough to see what an evaluator would do that takes every error for an incident of its own.
+    let mut few_instances = healthy("error bursts of single instances", with(HALF, bursts));
+    few_instances.gate.seconds = 1800;
+    few_instances.gate.false_fails = 2;
     vec![
         chance,
         healthy("nothing but chance", with(SMALL_SHARE, CHANCE)),
@@ -136,7 +140,7 @@ fn disturbances() -> Vec<Cell> {
         healthy("errors in clusters of 3", with(SMALL_SHARE, clusters)),
         healthy("errors in clusters of 3", with(HALF, clusters)),
         healthy("error bursts of single instances", with(SMALL_SHARE, bursts)),
-        healthy("error bursts of single instances", with(HALF, bursts)),
+        few_instances,
         healthy("unlike instances", with(SMALL_SHARE, unlike)),
         healthy("shared slowdowns", with(SMALL_SHARE, slowdowns)),
         healthy("pauses (garbage collection)", with(SMALL_SHARE, pauses)),

@@ -54,7 +54,8 @@ fn main() {
     let length = Length { history_s: arguments.history, seconds: arguments.seconds };
     println!("{}", Row::HEAD);
     for cell in cells() {
-        if cell.name.contains(&arguments.only) && cell.scenario.load.name.contains(&arguments.traffic) {
+        let traffic = arguments.traffic.is_empty() || cell.scenario.load.name == arguments.traffic;
+        if cell.name.contains(&arguments.only) && traffic {
             let runs = match cell.expect {
                 Expect::Healthy => arguments.runs,
                 Expect::Worse { .. } | Expect::AtPassMargin => arguments.worse_runs,

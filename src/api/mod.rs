@@ -12,6 +12,7 @@ mod request;
 mod router;
 mod serve;
 mod services;
+mod slots;
 mod state;
 mod view;
 

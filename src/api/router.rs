@@ -13,7 +13,7 @@ use axum::routing::{get, post};
 use super::access::guard_writes;
 use super::error::ApiError;
 use super::state::ApiState;
-use super::{deployments, health, services};
+use super::{deployments, health, services, slots};
 
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
@@ -26,6 +26,7 @@ pub fn router(state: Arc<ApiState>, request_timeout: Duration, extra: Router) ->
     Router::new()
         .route("/api/v1/deployments", get(deployments::list))
         .route("/api/v1/deployments/{id}", get(deployments::one))
+        .route("/api/v1/deployments/{id}/slots", get(slots::of_deployment))
         .route("/api/v1/services", get(services::list))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))

@@ -15,7 +15,6 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::journal::DurableJournal;
-use super::unversioned::Unversioned;
 use crate::api::{self, ApiState, Readiness, TokenError, WriteAccess};
 use crate::config::Config;
 use crate::exporter::Exporter;
@@ -197,7 +196,7 @@ impl Gateway {
         let mut sending = Stage::new();
         sending.spawn(forwarder.run(sending.stop.clone(), config.receiver.drain_timeout));
         sending.spawn(worker.run(sending.stop.clone()));
-        sending.spawn(show(registry, shards, Arc::clone(&board), sending.stop.clone()));
+        sending.spawn(show(registry, shards, sending.stop.clone()));
         ready.receivers_bound();
         Ok(Self {
             config: shared,
@@ -299,14 +298,8 @@ fn ids(clock: &Arc<dyn Clock>) -> Box<dyn FnMut() -> DeploymentId + Send> {
     })
 }
 
-/// Shows the totals of the intake and the registry among our own metrics, and says what carries no version.
-async fn show(
-    registry: Arc<Registry>,
-    shards: Arc<Shards>,
-    board: Arc<ArcSwap<Board>>,
-    stop: CancellationToken,
-) {
-    let mut unversioned = Unversioned::default();
+/// Shows the totals of the intake and the registry among our own metrics.
+async fn show(registry: Arc<Registry>, shards: Arc<Shards>, stop: CancellationToken) {
     const REFUSED: &str = "rollguard_intake_refused_batches_total";
     const INCONSISTENT: &str = "rollguard_sampling_inconsistent_total";
     const WAITING: &str = "rollguard_intake_waiting_spans";
@@ -340,7 +333,6 @@ async fn show(
         stopping.absolute(read(&counters.refused_shutdown));
         inconsistent.absolute(read(&counters.sampling_inconsistent));
         waiting.set(shards.waiting() as f64);
-        unversioned.tell(&board.load());
         overflow.iter().zip(registry.counters().all()).for_each(|(counter, (_, n))| counter.absolute(n));
     }
 }

@@ -7,7 +7,6 @@ mod journal;
 mod reload;
 pub mod replay;
 mod run;
-mod unversioned;
 
 pub use gateway::{Gateway, StartError};
 pub use run::{RunError, run};

@@ -157,7 +157,7 @@ impl Running {
 
     /// The event that carries the judge's present evidence.
     fn judged(&self, verdict: Verdict, decided_after_seconds: Option<f64>, memory: &Memory) -> Event {
-        let mut evidence = self.judge.as_ref().map(|j| j.evidence(memory)).unwrap_or_default();
+        let mut evidence = self.judge.as_ref().map(|j| j.decisive_evidence(memory)).unwrap_or_default();
         evidence.exemplars.clone_from(&self.exemplars);
         let explanation = self.explain(verdict, &evidence, Waiting::Evidence);
         Event::Judged { verdict, evidence: Arc::new(evidence), explanation, decided_after_seconds }

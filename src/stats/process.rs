@@ -17,7 +17,7 @@ const FIRST_MASS: f64 = 0.5;
 /// Held-back mass below this counts as spent.
 const SPENT: f64 = 1e-12;
 /// Seconds between restarts in watch mode.
-const WATCH_RESTART_S: i64 = 60;
+pub const WATCH_RESTART_S: i64 = 60;
 
 /// Most nats one block can add: two full blocks from neutral stay below ln(1/alpha).
 pub fn block_cap(alpha: f64) -> f64 {
@@ -91,6 +91,22 @@ impl EProcess {
     pub fn add(&mut self, t: Slot, nats: &Steps) {
         self.advance(t);
         self.block.iter_mut().zip(nats).for_each(|(b, v)| *b += v);
+    }
+
+    /// ln of the mass on each effect size before the running block, and what the block has gained so far.
+    pub fn masses(&self) -> [&[f64]; 2] {
+        let steps = usize::from(self.steps);
+        [&self.ln_mass[..steps], &self.block[..steps]]
+    }
+
+    /// Mass that has not begun to bet.
+    pub fn unspent(&self) -> f64 {
+        self.unspent
+    }
+
+    /// Seconds since the start up to which blocks and restarts were executed.
+    pub fn elapsed_s(&self) -> i64 {
+        self.elapsed
     }
 
     /// ln E now; may be read at any moment.

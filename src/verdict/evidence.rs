@@ -2,6 +2,9 @@
 //! evidence in nats; for the whole the weighted average against its threshold; and the flags that say what
 //! a reader should bear in mind. Enough to follow the decision without this program.
 
+use std::sync::Arc;
+
+use super::slot_log::SlotLog;
 use crate::model::Slot;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields};
 
@@ -209,6 +212,8 @@ pub struct Evidence {
     pub incident_size: f64,
     /// Trace ids (hex) of failed or slow candidate requests.
     pub exemplars: Vec<String>,
+    /// What the sum is made of; with a decision only, and not with one of the watch.
+    pub slot_log: Option<Arc<SlotLog>>,
 }
 
 impl Evidence {
@@ -220,6 +225,15 @@ impl Evidence {
     /// Whether a flag is set.
     pub fn has(&self, flag: Flag) -> bool {
         self.flags.contains(&flag)
+    }
+}
+
+impl Snapshot for Arc<SlotLog> {
+    fn save(&self, out: &mut Writer) {
+        self.as_ref().save(out);
+    }
+    fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
+        Ok(Self::new(SlotLog::load(from)?))
     }
 }
 
@@ -263,4 +277,5 @@ snapshot_fields!(Evidence {
     requests_needed,
     incident_size,
     exemplars,
+    slot_log,
 });

@@ -15,6 +15,7 @@ use super::passing::Passing;
 use super::policy::Policy;
 use super::processes::{Key, Logged, Processes, Shape, Watches};
 use super::settling::Settling;
+use super::slot_log::SlotLog;
 use super::stratum::{Dispersions, Thresholds};
 use super::terms;
 use super::weights::Weights;
@@ -527,6 +528,10 @@ impl Judge {
     /// From the next slot on the candidate is watched: a verdict other than `Fail` was taken.
     pub fn watch(&mut self) {
         let cap = block_cap(self.policy.alpha);
+        if self.watches.is_none() {
+            // The watch has evidence of its own; what was decided keeps the evidence that decided it.
+            (self.requests, self.errors) = ([0; 2], [0; 2]);
+        }
         self.watches.get_or_insert(Watches::new(cap, self.last_slot + 1));
     }
 
@@ -550,9 +555,14 @@ impl Judge {
         self.processes.log().iter()
     }
 
+    /// The log of the decision with at most `lines` lines, and what stood before it.
+    pub(super) fn slot_log(&self, lines: usize) -> SlotLog {
+        self.processes.slot_log(self.last_slot, lines)
+    }
+
     /// ln E of every process, summed again from its log.
     pub fn redo(&self) -> BTreeMap<Key, f64> {
-        self.processes.redo(self.last_slot)
+        self.slot_log(usize::MAX).redo()
     }
 }
 

@@ -16,6 +16,7 @@ mod policy;
 mod processes;
 mod remembered;
 mod settling;
+mod slot_log;
 mod stratum;
 mod summary;
 mod terms;
@@ -30,6 +31,7 @@ mod words;
 pub use explain::{ExplainInput, Waiting, explain};
 pub use policy::Policy;
 pub use processes::{Key, Logged};
+pub use slot_log::SlotLog;
 
 #[cfg(test)]
 mod predictability_tests;

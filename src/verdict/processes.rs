@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::evidence::Sli;
+use super::slot_log::SlotLog;
 use crate::model::Slot;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields};
-use crate::stats::{EProcess, STEPS, Steps, Term, WatchProcess, ln_sum_exp};
+use crate::stats::{EProcess, STEPS, Steps, Term, WATCH_RESTART_S, WatchProcess, ln_sum_exp};
 
 /// Terms kept for the redo; older ones are folded into a checkpoint of the processes.
 /// At about 100 bytes a line this is under 1 MB a deployment.
@@ -172,22 +173,18 @@ impl Processes {
         &self.log
     }
 
-    /// ln E of every process, summed again from the checkpoint and the log: what an auditor does.
-    pub(crate) fn redo(&self, t: Slot) -> BTreeMap<Key, f64> {
-        let mut each = self.checkpoint.clone();
-        for line in &self.log {
-            apply(self.shape, &mut each, line);
-        }
-        each.into_iter()
-            .map(|(key, mut process)| {
-                process.advance(t);
-                (key, process.ln_e())
-            })
-            .collect()
+    /// The log and what stood before it, as of slot `through`: at most `lines` lines, older ones folded in.
+    pub(crate) fn slot_log(&self, through: Slot, lines: usize) -> SlotLog {
+        let mut checkpoint = self.checkpoint.clone();
+        let older = self.log.len().saturating_sub(lines);
+        self.log.iter().take(older).for_each(|line| apply(self.shape, &mut checkpoint, line));
+        let lines = self.log.iter().skip(older).cloned().collect();
+        SlotLog { shape: self.shape, through, checkpoint, lines }
     }
 }
 
-fn apply(shape: Shape, each: &mut BTreeMap<Key, EProcess>, line: &Logged) {
+/// Adds a line to the process it is about.
+pub(super) fn apply(shape: Shape, each: &mut BTreeMap<Key, EProcess>, line: &Logged) {
     let mut nats: Steps = [0.0; STEPS];
     line.term.add_to(&mut nats, line.term.ladder());
     each.entry(line.key.clone())
@@ -201,19 +198,24 @@ pub(crate) struct Watches {
     cap: f64,
     start: Slot,
     each: BTreeMap<Key, WatchProcess>,
+    totals: BTreeMap<Key, [f64; 4]>,
 }
 
-snapshot_fields!(Watches { cap, start, each });
+snapshot_fields!(Watches { cap, start, each, totals });
 
 impl Watches {
     pub(crate) fn new(cap: f64, start: Slot) -> Self {
-        Self { cap, start, each: BTreeMap::new() }
+        Self { cap, start, each: BTreeMap::new(), totals: BTreeMap::new() }
     }
 
     pub(crate) fn add(&mut self, key: Key, terms: &[Term], t: Slot) {
         let Some(first) = terms.first() else { return };
         let mut nats: Steps = [0.0; STEPS];
-        terms.iter().for_each(|term| term.add_to(&mut nats, term.ladder()));
+        let totals = self.totals.entry(key.clone()).or_default();
+        for term in terms {
+            term.add_to(&mut nats, term.ladder());
+            totals.iter_mut().zip(term.counts()).for_each(|(sum, v)| *sum += v);
+        }
         let (cap, start) = (self.cap, self.start);
         let make = || WatchProcess::new(first.ladder().len(), start, cap);
         self.each.entry(key).or_insert_with(make).add(t, &nats);
@@ -221,6 +223,21 @@ impl Watches {
 
     pub(crate) fn advance(&mut self, t: Slot) {
         self.each.values_mut().for_each(|p| p.advance(t));
+    }
+
+    /// ln of the mass that began to bet up to slot `t`: R divided by it is an e-value.
+    pub(crate) fn ln_mass(&self, t: Slot) -> f64 {
+        (1.0 + ((t - self.start).max(0) / WATCH_RESTART_S) as f64).ln()
+    }
+
+    /// ln R of a watch; 0 where it has not begun.
+    pub(crate) fn ln_r(&self, key: &Key) -> f64 {
+        self.each.get(key).map_or(0.0, WatchProcess::ln_r)
+    }
+
+    /// Candidate requests, bad ones, baseline requests, bad ones that went into a watch.
+    pub(crate) fn totals(&self, key: &Key) -> [f64; 4] {
+        self.totals.get(key).copied().unwrap_or_default()
     }
 
     /// ln of the weighted sum of all watches; those that have not begun count nothing.

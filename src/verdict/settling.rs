@@ -109,7 +109,8 @@ mod tests {
         let cases: [(&str, Law, i64, Slot); 4] = [
             ("steady", |_| 0, 60, 60),
             ("no warm-up, no waiting", |t| (1000 - t) as i16, 0, 0),
-            ("falling for 3 minutes", |t| (100 - t.min(180) / 2) as i16, 60, 240),
+            // At 240 s the window that ended 60 s before still lies in the fall.
+            ("falling for 3 minutes", |t| (100 - t.min(180) / 2) as i16, 60, 270),
             ("falling for ever", |t| (400 - t / 2) as i16, 60, 600),
         ];
         for (name, law, warmup, want) in cases {

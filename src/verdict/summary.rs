@@ -7,9 +7,10 @@ use super::judge::Judge;
 use super::memory::Memory;
 use super::passing::Passing;
 use super::processes::Key;
+use super::slot_log;
 use super::stratum::Dispersions;
 use crate::histogram::layout;
-use crate::stats::{degraded_list, ratio_interval, score};
+use crate::stats::{degraded_list, ratio_interval, score, watch_threshold};
 
 /// False discovery rate of the list of degraded SLIs.
 const LIST_RATE: f64 = 0.1;
@@ -25,8 +26,7 @@ const SHARED_BURN: f64 = 5.0;
 impl Judge {
     /// Everything known now.
     pub fn evidence(&self, memory: &Memory) -> Evidence {
-        let ln_e_bar = self.ln_e_bar();
-        let fail_threshold = self.policy.fail_threshold();
+        let (ln_e_bar, fail_threshold) = self.stand();
         let pass_threshold = self.policy.pass_threshold();
         Evidence {
             slot: self.last_slot,
@@ -41,6 +41,32 @@ impl Judge {
             requests_needed: self.passing.requests_needed(pass_threshold),
             incident_size: memory.incident_size(),
             exemplars: Vec::new(),
+            slot_log: None,
+        }
+    }
+
+    /// The evidence of a decision: everything known now, and what the sum is made of.
+    pub fn decisive_evidence(&self, memory: &Memory) -> Evidence {
+        let log = self.watches.is_none().then(|| Arc::new(self.slot_log(slot_log::LINES)));
+        Evidence { slot_log: log, ..self.evidence(memory) }
+    }
+
+    /// Where the evidence that counts now stands, and where it is a fail: the decision's; after it the
+    /// watch's; against a baseline that is gone, what no fail reads.
+    fn stand(&self) -> (f64, f64) {
+        match &self.watches {
+            None => (self.ln_e_bar(), self.policy.fail_threshold()),
+            Some(watches) if !self.gone => (watches.ln_sum(&self.weights.each), watch_threshold()),
+            Some(_) => (self.after.ln_average(&self.weights.each), self.policy.fail_threshold()),
+        }
+    }
+
+    /// ln E of one process, and the counts that went in, of the evidence that counts now.
+    fn process(&self, key: &Key) -> (f64, [f64; 4]) {
+        match &self.watches {
+            None => (self.processes.ln_e(key), self.processes.totals(key)),
+            Some(watches) if !self.gone => (watches.ln_r(key), watches.totals(key)),
+            Some(_) => (self.after.ln_e(key), self.after.totals(key)),
         }
     }
 
@@ -85,8 +111,10 @@ impl Judge {
 
     fn sli_evidence(&self, memory: &Memory) -> Vec<SliEvidence> {
         let keys: Vec<&Key> = self.weights.each.keys().collect();
-        let ln_e: Vec<f64> = keys.iter().map(|key| self.processes.ln_e(key)).collect();
-        let degraded = degraded_list(&ln_e, LIST_RATE);
+        let ln_e: Vec<f64> = keys.iter().map(|key| self.process(key).0).collect();
+        let mass = self.watches.as_ref().filter(|_| !self.gone).map_or(0.0, |w| w.ln_mass(self.last_slot));
+        let e_values: Vec<f64> = ln_e.iter().map(|e| e - mass).collect();
+        let degraded = degraded_list(&e_values, LIST_RATE);
         let mut slis: Vec<SliEvidence> = keys
             .iter()
             .enumerate()
@@ -102,7 +130,7 @@ impl Judge {
     }
 
     fn one(&self, key: &Key, ln_e: f64, degraded: bool, memory: &Memory) -> SliEvidence {
-        let counts = self.processes.totals(key);
+        let counts = self.process(key).1;
         let (phi, threshold) = self.scale(key, memory);
         let pass = Passing::SLIS.iter().position(|sli| *sli == key.sli && key.operation.is_none());
         SliEvidence {

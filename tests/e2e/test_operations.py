@@ -147,6 +147,7 @@ def waiting_ends_with_the_verdict():
         assert command(running, "start", "--service", "shop", "--version", "v2", "--baseline", "v1").returncode == 0
         waited = command(running, "wait", "--service", "shop", "--version", "v2", "--timeout", "60s")
         assert waited.returncode == 1 and "v2 fails" in waited.stdout, waited
+        assert waited.stdout.count("FAIL") == 1, waited.stdout
         # A number of thirteen digits is no help to anybody.
         assert not re.search(r"\d{6}\.\d", waited.stdout), waited.stdout
         failed = running.wait_for_log(("WARN", "v2 fails"))
@@ -199,6 +200,7 @@ def what_carries_no_version_is_said_once_and_loudly():
         shown = lambda: json.loads(http(running.url("/api/v1/services"))[2])["services"][0]
         assert 0.3 < shown()["unversioned_share_5m"] < 0.7, shown()
         assert running.value("rollguard_requests_total", service_name="shop", version="(unversioned)") > 0
+        assert running.log().count("carry no version") == 1, running.log()
 
 
 @test

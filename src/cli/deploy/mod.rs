@@ -234,10 +234,10 @@ impl Progress<'_> {
             match self.look().await {
                 Ok(Some(deployment)) => {
                     self.connected = true;
-                    self.report(&deployment);
                     if deployment["final"] == Value::Bool(true) {
                         return Ok(deployment);
                     }
+                    self.report(&deployment);
                     self.seen = Some(deployment);
                 }
                 Ok(None) => self.connected = true,

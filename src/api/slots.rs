@@ -1,0 +1,62 @@
+//! `GET /api/v1/deployments/{id}/slots`: the log from which the sum of a decision can be made again. Each
+//! line is what one second of traffic added to one process; `checkpoint` holds the processes before the
+//! first line. `docs/statistics.md` has the formulas.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::error::ApiError;
+use super::state::ApiState;
+use crate::stats::Term;
+use crate::verdict::SlotLog;
+
+pub(super) async fn of_deployment(
+    State(state): State<Arc<ApiState>>,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    let board = state.board.load_full();
+    let found = board.deployments.iter().find(|d| d.id.0 == id);
+    let found = found.ok_or_else(|| ApiError::not_found(format!("no deployment {id}")))?;
+    let Some(log) = &found.evidence.slot_log else {
+        let text = format!("deployment {id} has no slot log: it is not decided, or the watch decided");
+        return Err(ApiError::not_found(text));
+    };
+    Ok(Json(view(&id, log)).into_response())
+}
+
+fn view(id: &str, log: &SlotLog) -> Value {
+    let checkpoint: serde_json::Map<String, Value> = log
+        .checkpoint
+        .iter()
+        .map(|(key, process)| {
+            let [ln_mass, block] = process.masses();
+            let state = json!({ "start": process.start(), "elapsed_s": process.elapsed_s(), "ln_mass": ln_mass,
+                "block": block, "unspent": process.unspent() });
+            (key.name(), state)
+        })
+        .collect();
+    let lines: Vec<Value> = log
+        .lines
+        .iter()
+        .map(|line| json!({ "slot": line.slot, "start": line.start, "process": line.key.name(), "term": term(&line.term) }))
+        .collect();
+    json!({ "deployment_id": id, "through_slot": log.through, "checkpoint": checkpoint, "lines": lines })
+}
+
+fn term(term: &Term) -> Value {
+    match *term {
+        Term::RateRatio { n_c, x_c, n_b, x_b, r0, delta, c } => json!({ "form": "rate_ratio", "n_c": n_c,
+            "x_c": x_c, "n_b": n_b, "x_b": x_b, "r0": r0, "delta": delta, "cbar": c }),
+        Term::Bernoulli { n_c, x_c, n_b, x_b, p, phi } => {
+            json!({ "form": "bernoulli", "n_c": n_c, "x_c": x_c,
+            "n_b": n_b, "x_b": x_b, "p": p, "phi": phi })
+        }
+        Term::OneSample { n, x, p0, c } => {
+            json!({ "form": "one_sample", "n": n, "x": x, "p0": p0, "cbar": c })
+        }
+    }
+}
