@@ -10,11 +10,13 @@ use super::known::Known;
 use super::registry::{InstanceMeta, Registry, SeriesMeta};
 use super::service::Service;
 use super::shards::Drained;
+use super::unversioned;
 use crate::deployment::{Deployment, Mode};
 use crate::model::{
     DeploymentId, Exemplar, InstanceId, NANOS_PER_SECOND, Observation, SeriesId, ServiceKey, UnixNanos,
     VersionId,
 };
+use crate::telemetry::Limiter;
 use crate::verdict::Policy;
 use crate::window::LatenessConfig;
 
@@ -105,6 +107,7 @@ pub struct Engine {
     pub(super) exemplars: Vec<Exemplar>,
     next_snapshot: u64,
     last_tick: Option<UnixNanos>,
+    complaints: Limiter,
 }
 
 impl Engine {
@@ -123,6 +126,7 @@ impl Engine {
             exemplars: Vec::new(),
             next_snapshot: 0,
             last_tick: None,
+            complaints: Limiter::new(unversioned::REPEAT_S),
         };
         engine.restore(restored, now);
         engine
@@ -274,6 +278,12 @@ impl Engine {
             }
             // A reload changes the objective that is shown and the warm-up of versions yet to come.
             service.policy = self.parts.policies.resolve(&service.key).0;
+            let [unversioned, all] = service.unversioned(now);
+            if let Some(text) = unversioned::complaint(&service.key, unversioned, all)
+                && self.complaints.allow(&service.key.to_string(), now).is_some()
+            {
+                tracing::warn!(service = %service.key, spans = unversioned, "{text}");
+            }
         }
     }
 

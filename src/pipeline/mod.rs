@@ -26,6 +26,7 @@ mod restore;
 mod running;
 mod service;
 mod shards;
+mod unversioned;
 mod version;
 
 pub use batch::Batch;

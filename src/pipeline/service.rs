@@ -147,6 +147,13 @@ impl Service {
         if all == 0 { 1.0 } else { 1.0 - missed as f64 / all as f64 }
     }
 
+    /// Spans of the last 5 minutes without a version, and all.
+    pub(super) fn unversioned(&self, now: UnixNanos) -> [u64; 2] {
+        let of = |version: &Version| version.history.sum_last(300, now.slot()).0;
+        let none = self.versions.get(VersionKey::UNVERSIONED).map_or(0, |v| of(v));
+        if none == 0 { [0, 0] } else { [none, self.versions.values().map(|v| of(v)).sum()] }
+    }
+
     /// We were stopped, suspended, or the clock was set: silence until now says nothing.
     pub(super) fn was_away(&mut self, now: UnixNanos) {
         self.gone_not_before = now.slot() + 1 + self.lateness.current_seconds().ceil() as Slot;
