@@ -96,6 +96,7 @@ fn port(access: WriteAccess) -> Port {
     let version =
         |name: &str, requests_5m| VersionBoard { version: name.into(), requests_5m, ..Default::default() };
     let board = Board {
+        counters: Default::default(),
         at: NOW,
         services: vec![ServiceBoard {
             key: ServiceKey { name: "checkout".into(), ..Default::default() },

@@ -196,7 +196,7 @@ impl Gateway {
         let mut sending = Stage::new();
         sending.spawn(forwarder.run(sending.stop.clone(), config.receiver.drain_timeout));
         sending.spawn(worker.run(sending.stop.clone()));
-        sending.spawn(show(registry, shards, sending.stop.clone()));
+        sending.spawn(show(registry, shards, Arc::clone(&board), sending.stop.clone()));
         ready.receivers_bound();
         Ok(Self {
             config: shared,
@@ -299,13 +299,25 @@ fn ids(clock: &Arc<dyn Clock>) -> Box<dyn FnMut() -> DeploymentId + Send> {
 }
 
 /// Shows the totals of the intake and the registry among our own metrics.
-async fn show(registry: Arc<Registry>, shards: Arc<Shards>, stop: CancellationToken) {
+async fn show(
+    registry: Arc<Registry>,
+    shards: Arc<Shards>,
+    board: Arc<ArcSwap<Board>>,
+    stop: CancellationToken,
+) {
     const REFUSED: &str = "rollguard_intake_refused_batches_total";
     const INCONSISTENT: &str = "rollguard_sampling_inconsistent_total";
+    const ORPHANED: &str = "rollguard_orphaned_spans_total";
+    const UNJUDGED: &str = "rollguard_deployments_refused_total";
     const WAITING: &str = "rollguard_intake_waiting_spans";
     const OVERFLOW: &str = "rollguard_overflow_total";
     metrics::describe_counter!(REFUSED, "Batches pushed back because the evaluator did not keep up");
     metrics::describe_counter!(INCONSISTENT, "Spans whose sampling threshold contradicts their trace id");
+    metrics::describe_counter!(ORPHANED, "Spans of versions whose series had ended when they were taken in");
+    metrics::describe_counter!(
+        UNJUDGED,
+        "Detected versions that are not judged because too many deployments are"
+    );
     metrics::describe_gauge!(WAITING, "Spans waiting for the evaluator");
     metrics::describe_counter!(
         OVERFLOW,
@@ -315,6 +327,7 @@ async fn show(registry: Arc<Registry>, shards: Arc<Shards>, stop: CancellationTo
     let (full, stopping) = (refused("queue_full"), refused("shutting_down"));
     let inconsistent = metrics::counter!(INCONSISTENT);
     let waiting = metrics::gauge!(WAITING);
+    let (orphaned, unjudged) = (metrics::counter!(ORPHANED), metrics::counter!(UNJUDGED));
     let overflow: Vec<_> = registry
         .counters()
         .all()
@@ -333,6 +346,9 @@ async fn show(registry: Arc<Registry>, shards: Arc<Shards>, stop: CancellationTo
         stopping.absolute(read(&counters.refused_shutdown));
         inconsistent.absolute(read(&counters.sampling_inconsistent));
         waiting.set(shards.waiting() as f64);
+        let engine = board.load().counters;
+        orphaned.absolute(engine.orphaned);
+        unjudged.absolute(engine.deployments_refused);
         overflow.iter().zip(registry.counters().all()).for_each(|(counter, (_, n))| counter.absolute(n));
     }
 }

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::engine::EngineCounters;
 use crate::deployment::Deployment;
 use crate::model::{ServiceKey, UnixNanos, VersionKey};
 
@@ -16,6 +17,8 @@ pub struct Board {
     pub services: Vec<ServiceBoard>,
     /// Deployments: running and watched ones, and the ended ones still kept, newest first.
     pub deployments: Vec<Arc<Deployment>>,
+    /// What the engine could not use or refused.
+    pub counters: EngineCounters,
 }
 
 /// One service.

@@ -304,6 +304,6 @@ impl Engine {
             .map(Arc::clone)
             .collect();
         deployments.sort_by(|a, b| b.started_at.cmp(&a.started_at).then_with(|| b.id.cmp(&a.id)));
-        Board { at: now, services, deployments }
+        Board { at: now, services, deployments, counters: self.counters() }
     }
 }
