@@ -13,8 +13,10 @@ pub struct ResourceView<'a> {
     pub service: &'a [u8],
     /// `deployment.environment.name`, else `deployment.environment`.
     pub environment: &'a [u8],
-    /// First non-empty of the configured version attributes.
+    /// What the first of the configured version sources yields that yields anything.
     pub version: &'a [u8],
+    /// That source as it is configured; empty without a version.
+    pub version_from: &'a str,
     /// `service.instance.id`, else `k8s.pod.uid`, else `container.id`, else `host.name` (+ `process.pid`).
     pub instance: &'a [u8],
     /// `process.pid`, 0 when absent; part of the identity only where `instance` is `host.name`.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::WalkSettings;
+use super::{VersionSource, WalkSettings};
 use crate::pipeline::human;
 
 /// Where telemetry is received, and within which limits.
@@ -30,7 +30,8 @@ pub struct ReceiverConfig {
     /// How long requests in progress may take to end at shutdown.
     #[serde(with = "human")]
     pub drain_timeout: Duration,
-    /// Resource attributes that name the version; the first non-empty one counts.
+    /// Resource attributes that name the version; the first non-empty one counts. Several may be joined with
+    /// a `+`, see [`VersionSource`].
     pub version_attributes: Vec<String>,
     /// Resource attributes that belong to a service's identity beside its name and environment.
     pub identity_attributes: Vec<String>,
@@ -64,7 +65,7 @@ impl Default for ReceiverConfig {
             request_timeout: Duration::from_secs(30),
             header_timeout: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(10),
-            version_attributes: walk.version_attributes,
+            version_attributes: walk.version_attributes.iter().map(|s| s.name().to_owned()).collect(),
             identity_attributes: walk.identity_attributes,
             health_routes: walk.health_routes,
         }
@@ -75,7 +76,7 @@ impl ReceiverConfig {
     /// What the walker is told.
     pub fn walk_settings(&self) -> WalkSettings {
         WalkSettings {
-            version_attributes: self.version_attributes.clone(),
+            version_attributes: self.version_attributes.iter().map(|s| VersionSource::new(s)).collect(),
             identity_attributes: self.identity_attributes.clone(),
             health_routes: self.health_routes.clone(),
         }
@@ -96,6 +97,14 @@ impl ReceiverConfig {
         }
         if self.max_request_bytes > u32::MAX as usize {
             problems.push("receiver.max_request_bytes is beyond what a gRPC frame can hold (4 GiB)".into());
+        }
+        for name in &self.version_attributes {
+            if VersionSource::new(name).parts().iter().any(String::is_empty) {
+                problems.push(format!(
+                    "receiver.version_attributes: `{name}` has an empty part; write the names of attributes \
+                     with one + between them"
+                ));
+            }
         }
         for (name, endpoint) in [("grpc", &self.grpc), ("http", &self.http)] {
             let port = endpoint.endpoint.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
@@ -121,6 +130,9 @@ mod tests {
         let config: ReceiverConfig = serde_json::from_str(config).unwrap();
         assert_eq!(config.request_timeout, Duration::from_secs(5));
         assert_eq!(config.problems().len(), 2);
+        let config = r#"{"version_attributes":["a+b","a + b","a++b","+a",""]}"#;
+        let config: ReceiverConfig = serde_json::from_str(config).unwrap();
+        assert_eq!(config.problems().len(), 3, "{:?}", config.problems());
         assert_eq!(ReceiverConfig::default().problems(), Vec::<String>::new());
     }
 }

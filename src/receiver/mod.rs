@@ -28,5 +28,5 @@ pub use config::{EndpointConfig, ReceiverConfig};
 pub use exchange::ReceiverDeps;
 pub use json::{JsonError, traces_from_json};
 pub use server::Receivers;
-pub use settings::WalkSettings;
+pub use settings::{VersionSource, WalkSettings};
 pub use walk::{Counts, WalkError, walk_traces};

@@ -11,6 +11,7 @@
 mod demo;
 mod engine;
 mod golden;
+mod identity;
 mod layering;
 mod receive;
 mod source;

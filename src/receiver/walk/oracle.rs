@@ -116,7 +116,7 @@ fn resource(envelope: &ResourceSpans, settings: &WalkSettings) -> Told {
         // The last of both in the list counts.
         list.iter().rev().find(|kv| kv.key == wanted || kv.key == older).and_then(|kv| a.text(&kv.key))
     };
-    let version = settings.version_attributes.iter().find_map(|wanted| {
+    let part = |wanted: &String| {
         let text = either_spelling(wanted)?;
         let text = match wanted.as_str() {
             "k8s.replicaset.name" => {
@@ -126,6 +126,10 @@ fn resource(envelope: &ResourceSpans, settings: &WalkSettings) -> Told {
             _ => text,
         };
         (!text.is_empty()).then_some(text)
+    };
+    let version = settings.version_attributes.iter().find_map(|source| {
+        part(&source.parts()[0])?;
+        Some(source.parts().iter().filter_map(part).collect::<Vec<_>>().join("+"))
     });
     Told::Resource {
         texts: [

@@ -11,13 +11,19 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Sta
 use proptest::prelude::*;
 use prost::Message;
 
+use super::super::settings::VersionSource;
 use super::oracle::{Recorder, Told, told};
 use super::*;
 
 fn settings() -> WalkSettings {
+    let composite = "service.version+k8s.replicaset.name + k8s.pod.label.pod-template-hash";
+    let default = WalkSettings::default();
+    let version_attributes =
+        std::iter::once(VersionSource::new(composite)).chain(default.version_attributes).collect();
     WalkSettings {
+        version_attributes,
         identity_attributes: vec!["k8s.cluster.name".into(), "host.name".into()],
-        ..Default::default()
+        health_routes: default.health_routes,
     }
 }
 
