@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{VersionSource, WalkSettings};
+use super::{PointAttributes, VersionSource, WalkSettings};
 use crate::pipeline::human;
 
 /// Where telemetry is received, and within which limits.
@@ -35,8 +35,57 @@ pub struct ReceiverConfig {
     pub version_attributes: Vec<String>,
     /// Resource attributes that belong to a service's identity beside its name and environment.
     pub identity_attributes: Vec<String>,
+    /// Attributes of metric data points that name what a point is about; they go before the resource's.
+    pub point_attributes: PointAttributesConfig,
     /// Routes that are health checks and never judged; `*` at the end matches any rest.
     pub health_routes: Vec<String>,
+}
+
+/// Attributes of metric data points; in each list the first non-empty one counts. See [`PointAttributes`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PointAttributesConfig {
+    /// Name the service.
+    pub service: Vec<String>,
+    /// Name its namespace.
+    pub namespace: Vec<String>,
+    /// Name its environment.
+    pub environment: Vec<String>,
+    /// Name the version; several may be joined with a `+`, see [`VersionSource`].
+    pub version: Vec<String>,
+    /// Name the operation, after the conventions for HTTP, RPC and messaging.
+    pub operation: Vec<String>,
+    /// Hold the status of HTTP or gRPC, after the conventions.
+    pub status: Vec<String>,
+}
+
+impl Default for PointAttributesConfig {
+    fn default() -> Self {
+        let PointAttributes { service, namespace, environment, version, operation, status } =
+            PointAttributes::default();
+        Self { service, namespace, environment, version: names(&version), operation, status }
+    }
+}
+
+impl From<&PointAttributesConfig> for PointAttributes {
+    fn from(c: &PointAttributesConfig) -> Self {
+        Self {
+            service: c.service.clone(),
+            namespace: c.namespace.clone(),
+            environment: c.environment.clone(),
+            version: sources(&c.version),
+            operation: c.operation.clone(),
+            status: c.status.clone(),
+        }
+    }
+}
+
+fn names(sources: &[VersionSource]) -> Vec<String> {
+    sources.iter().map(|source| source.name().to_owned()).collect()
+}
+
+fn sources(names: &[String]) -> Vec<VersionSource> {
+    names.iter().map(|name| VersionSource::new(name)).collect()
 }
 
 /// An address to listen on.
@@ -65,8 +114,9 @@ impl Default for ReceiverConfig {
             request_timeout: Duration::from_secs(30),
             header_timeout: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(10),
-            version_attributes: walk.version_attributes.iter().map(|s| s.name().to_owned()).collect(),
+            version_attributes: names(&walk.version_attributes),
             identity_attributes: walk.identity_attributes,
+            point_attributes: PointAttributesConfig::default(),
             health_routes: walk.health_routes,
         }
     }
@@ -76,8 +126,9 @@ impl ReceiverConfig {
     /// What the walker is told.
     pub fn walk_settings(&self) -> WalkSettings {
         WalkSettings {
-            version_attributes: self.version_attributes.iter().map(|s| VersionSource::new(s)).collect(),
+            version_attributes: sources(&self.version_attributes),
             identity_attributes: self.identity_attributes.clone(),
+            point_attributes: (&self.point_attributes).into(),
             health_routes: self.health_routes.clone(),
         }
     }
@@ -98,10 +149,14 @@ impl ReceiverConfig {
         if self.max_request_bytes > u32::MAX as usize {
             problems.push("receiver.max_request_bytes is beyond what a gRPC frame can hold (4 GiB)".into());
         }
-        for name in &self.version_attributes {
+        let lists = [
+            ("version_attributes", &self.version_attributes),
+            ("point_attributes.version", &self.point_attributes.version),
+        ];
+        for (key, name) in lists.iter().flat_map(|(key, names)| names.iter().map(move |name| (key, name))) {
             if VersionSource::new(name).parts().iter().any(String::is_empty) {
                 problems.push(format!(
-                    "receiver.version_attributes: `{name}` has an empty part; write the names of attributes \
+                    "receiver.{key}: `{name}` has an empty part; write the names of attributes \
                      with one + between them"
                 ));
             }

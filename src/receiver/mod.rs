@@ -24,9 +24,9 @@ mod value;
 mod walk;
 mod wire;
 
-pub use config::{EndpointConfig, ReceiverConfig};
+pub use config::{EndpointConfig, PointAttributesConfig, ReceiverConfig};
 pub use exchange::ReceiverDeps;
 pub use json::{JsonError, traces_from_json};
 pub use server::Receivers;
-pub use settings::{VersionSource, WalkSettings};
+pub use settings::{PointAttributes, VersionSource, WalkSettings};
 pub use walk::{Counts, WalkError, walk_traces};

@@ -1,5 +1,5 @@
 //! What the walkers are told to look for: which resource attributes name a version, which belong to a service's
-//! identity, and which routes are health checks.
+//! identity, what a metric data point may name, and which routes are health checks.
 
 /// Settings of [`super::walk_traces`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -8,6 +8,8 @@ pub struct WalkSettings {
     pub version_attributes: Vec<VersionSource>,
     /// Resource attributes that belong to the identity of a service beside namespace, name and environment.
     pub identity_attributes: Vec<String>,
+    /// What the attributes of a metric data point name.
+    pub point_attributes: PointAttributes,
     /// Routes, or `service/method` of RPCs, that are health checks. A `*` at the end matches any rest.
     pub health_routes: Vec<String>,
 }
@@ -44,6 +46,44 @@ impl VersionSource {
     }
 }
 
+/// Attributes of metric data points that say whom a point is about and what happened. Connectors that derive
+/// metrics from spans, meshes and ingresses report for others, so what a point names goes before what its
+/// resource names, each list by itself; the first non-empty attribute counts. The value `unknown` counts as
+/// empty: meshes write it where a pod has no label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PointAttributes {
+    /// `service.name`.
+    pub service: Vec<String>,
+    /// `service.namespace`.
+    pub namespace: Vec<String>,
+    /// `deployment.environment.name`.
+    pub environment: Vec<String>,
+    /// The version.
+    pub version: Vec<VersionSource>,
+    /// The operation, where the conventions for HTTP, RPC and messaging name none.
+    pub operation: Vec<String>,
+    /// The status of HTTP (a number from 100 on) or gRPC (a smaller number, or a name), where the conventions
+    /// name none.
+    pub status: Vec<String>,
+}
+
+impl Default for PointAttributes {
+    /// The names that span_metrics and Istio's telemetry use.
+    fn default() -> Self {
+        let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Self {
+            service: list(&["service.name", "destination_canonical_service", "destination_workload"]),
+            namespace: list(&["service.namespace"]),
+            environment: list(&["deployment.environment.name", "deployment.environment"]),
+            version: ["service.version", "destination_version", "destination_canonical_revision"]
+                .map(VersionSource::new)
+                .to_vec(),
+            operation: list(&["span.name", "span_name"]),
+            status: list(&["grpc_response_status", "response_code"]),
+        }
+    }
+}
+
 const VERSION_ATTRIBUTES: [&str; 11] = [
     "service.version",
     "container.image.tags",
@@ -76,6 +116,7 @@ impl Default for WalkSettings {
         Self {
             version_attributes: VERSION_ATTRIBUTES.map(VersionSource::new).to_vec(),
             identity_attributes: Vec::new(),
+            point_attributes: PointAttributes::default(),
             health_routes: HEALTH_ROUTES.map(String::from).to_vec(),
         }
     }

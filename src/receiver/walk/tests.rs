@@ -23,6 +23,7 @@ fn settings() -> WalkSettings {
     WalkSettings {
         version_attributes,
         identity_attributes: vec!["k8s.cluster.name".into(), "host.name".into()],
+        point_attributes: default.point_attributes,
         health_routes: default.health_routes,
     }
 }
