@@ -41,6 +41,7 @@ impl Fleet {
         let mut next_id = 0;
         let parts = EngineParts {
             registry: Arc::clone(&registry),
+            ledger: Arc::clone(shards.ledger()),
             policies: Arc::new(|_: &ServiceKey| (Policy { warmup_s: 0, ..Policy::default() }, Mode::Observe)),
             lateness: LatenessConfig { initial: 1.0, ..LatenessConfig::default() },
             series_ttl_s: 900,

@@ -43,6 +43,7 @@ fn main() -> Result<(), rollguard::pipeline::Refused> {
     let mut next_id = 0;
     let parts = EngineParts {
         registry: Arc::clone(&registry),
+        ledger: Arc::clone(shards.ledger()),
         policies: Arc::new(|_: &ServiceKey| (Policy::default(), Mode::Observe)),
         lateness: LatenessConfig::default(),
         series_ttl_s: 900,

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::journal::DurableJournal;
+use super::totals;
 use crate::api::{self, ApiState, Readiness, TokenError, WriteAccess};
 use crate::config::Config;
 use crate::exporter::Exporter;
@@ -35,8 +36,6 @@ const COMMANDS: usize = 64;
 const DRAIN_EVERY: Duration = Duration::from_millis(50);
 /// Slots are seconds: more often there is nothing new.
 const TICK_EVERY: Duration = Duration::from_secs(1);
-/// Counters of the intake are shown on the port of our own metrics this often.
-const SHOW_EVERY: Duration = Duration::from_secs(5);
 
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -157,6 +156,7 @@ impl Gateway {
         let config = shared.load_full();
         let parts = EngineParts {
             registry: Arc::clone(&registry),
+            ledger: Arc::clone(shards.ledger()),
             policies: policies(&shared),
             lateness: (&config.pipeline.lateness).into(),
             series_ttl_s: config.pipeline.series_ttl.as_secs(),
@@ -196,7 +196,7 @@ impl Gateway {
         let mut sending = Stage::new();
         sending.spawn(forwarder.run(sending.stop.clone(), config.receiver.drain_timeout));
         sending.spawn(worker.run(sending.stop.clone()));
-        sending.spawn(show(registry, shards, Arc::clone(&board), sending.stop.clone()));
+        sending.spawn(totals::show(registry, shards, Arc::clone(&board), sending.stop.clone()));
         ready.receivers_bound();
         Ok(Self {
             config: shared,
@@ -296,59 +296,4 @@ fn ids(clock: &Arc<dyn Clock>) -> Box<dyn FnMut() -> DeploymentId + Send> {
         let time = uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos);
         DeploymentId(uuid::Uuid::new_v7(time).to_string())
     })
-}
-
-/// Shows the totals of the intake and the registry among our own metrics.
-async fn show(
-    registry: Arc<Registry>,
-    shards: Arc<Shards>,
-    board: Arc<ArcSwap<Board>>,
-    stop: CancellationToken,
-) {
-    const REFUSED: &str = "rollguard_intake_refused_batches_total";
-    const INCONSISTENT: &str = "rollguard_sampling_inconsistent_total";
-    const ORPHANED: &str = "rollguard_orphaned_spans_total";
-    const UNJUDGED: &str = "rollguard_deployments_refused_total";
-    const WAITING: &str = "rollguard_intake_waiting_spans";
-    const OVERFLOW: &str = "rollguard_overflow_total";
-    metrics::describe_counter!(REFUSED, "Batches pushed back because the evaluator did not keep up");
-    metrics::describe_counter!(INCONSISTENT, "Spans whose sampling threshold contradicts their trace id");
-    metrics::describe_counter!(ORPHANED, "Spans of versions whose series had ended when they were taken in");
-    metrics::describe_counter!(
-        UNJUDGED,
-        "Detected versions that are not judged because too many deployments are"
-    );
-    metrics::describe_gauge!(WAITING, "Spans waiting for the evaluator");
-    metrics::describe_counter!(
-        OVERFLOW,
-        "Names beyond a cap of pipeline.limits, counted in an overflow series"
-    );
-    let refused = |reason: &'static str| metrics::counter!(REFUSED, "reason" => reason);
-    let (full, stopping) = (refused("queue_full"), refused("shutting_down"));
-    let inconsistent = metrics::counter!(INCONSISTENT);
-    let waiting = metrics::gauge!(WAITING);
-    let (orphaned, unjudged) = (metrics::counter!(ORPHANED), metrics::counter!(UNJUDGED));
-    let overflow: Vec<_> = registry
-        .counters()
-        .all()
-        .into_iter()
-        .map(|(what, _)| metrics::counter!(OVERFLOW, "what" => what))
-        .collect();
-    let mut tick = tokio::time::interval(SHOW_EVERY);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = tick.tick() => {}
-        }
-        let counters = shards.counters();
-        let read = |n: &std::sync::atomic::AtomicU64| n.load(std::sync::atomic::Ordering::Relaxed);
-        full.absolute(read(&counters.refused_full));
-        stopping.absolute(read(&counters.refused_shutdown));
-        inconsistent.absolute(read(&counters.sampling_inconsistent));
-        waiting.set(shards.waiting() as f64);
-        let engine = board.load().counters;
-        orphaned.absolute(engine.orphaned);
-        unjudged.absolute(engine.deployments_refused);
-        overflow.iter().zip(registry.counters().all()).for_each(|(counter, (_, n))| counter.absolute(n));
-    }
 }

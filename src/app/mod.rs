@@ -7,6 +7,7 @@ mod journal;
 mod reload;
 pub mod replay;
 mod run;
+mod totals;
 
 pub use gateway::{Gateway, StartError};
 pub use run::{RunError, run};

@@ -2,6 +2,7 @@
 //! to once it is classified, and the byte codec of state snapshots. Nothing here knows where data comes
 //! from or goes to.
 
+mod discard;
 mod identity;
 mod observation;
 mod sink;
@@ -9,8 +10,9 @@ pub mod snapshot;
 mod span;
 mod time;
 
+pub use discard::Discard;
 pub use identity::{DeploymentId, ServiceKey, VersionKey};
 pub use observation::{Exemplar, InstanceId, Observation, SeriesId, VersionId};
-pub use sink::{Discard, SpanSink};
+pub use sink::SpanSink;
 pub use span::{Outcome, ResourceView, SamplingWeight, SpanKind, SpanView, StatusSource};
 pub use time::{NANOS_PER_SECOND, Slot, UnixNanos};

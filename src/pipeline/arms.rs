@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::ledger::{Disposition, Ledger};
+use super::passage::Signal;
 use crate::model::{InstanceId, SeriesId};
 use crate::verdict::{Arm, Cell, Cells, Counts, InstanceCounts};
 use crate::window::{self, ClosedSlot};
@@ -17,12 +19,20 @@ pub(super) struct Closed {
     pub(super) started_before: Cells,
     /// Everything, for displays and sampling.
     pub(super) total: window::Counts,
+    /// Spans of older slots that were passed over and never closed.
+    pub(super) passed_over: u64,
 }
 
 impl Closed {
     /// Whether the version had any request in the slot.
     pub(super) fn is_present(&self) -> bool {
         self.total.n > 0
+    }
+
+    /// Counts what the slot held, and what was passed over, in the account of records.
+    pub(super) fn settle(&self, ledger: &Ledger) {
+        ledger.settle(Signal::Traces, Disposition::Aggregated, self.total.n);
+        ledger.settle(Signal::Traces, Disposition::Late, self.passed_over);
     }
 
     /// Names what the window knows by number.

@@ -11,6 +11,8 @@ use std::sync::atomic::Ordering;
 use foldhash::fast::RandomState;
 
 use super::intake::Intake;
+use super::ledger::DiscardTally;
+use super::passage::Signal;
 use super::registry::{VersionEntry, encode_identity};
 use super::shards::Refused;
 use crate::histogram::layout;
@@ -31,7 +33,7 @@ const KEPT_OBSERVATIONS: usize = 16_384;
 pub(super) struct BatchBuffers {
     observations: Vec<Observation>,
     exemplars: Vec<Exemplar>,
-    discarded: [u64; Discard::ALL.len()],
+    discarded: DiscardTally,
     sampling_inconsistent: u64,
     /// Version id and operation bytes to series.
     series: HashMap<Box<[u8]>, SeriesId, RandomState>,
@@ -46,7 +48,7 @@ impl BatchBuffers {
         self.observations.clear();
         self.observations.shrink_to(KEPT_OBSERVATIONS);
         self.exemplars.clear();
-        self.discarded = Default::default();
+        self.discarded = DiscardTally::default();
         self.sampling_inconsistent = 0;
     }
 }
@@ -90,6 +92,13 @@ impl Batch {
         self.len() == 0
     }
 
+    /// Names what became of records that no sink was shown.
+    pub fn discard_all(&mut self, signal: Signal, reason: Discard, records: u64) {
+        if let Some(buffers) = &mut self.buffers {
+            buffers.discarded.add(signal, reason, records);
+        }
+    }
+
     /// Hands everything over, or nothing.
     ///
     /// # Errors
@@ -107,7 +116,8 @@ impl Batch {
         match outcome {
             Ok(()) => {
                 counters.spans.fetch_add(spans, Ordering::Relaxed);
-                counters.add_discarded(&buffers.discarded);
+                shards.ledger().receive(Signal::Traces, spans);
+                shards.ledger().discard(&buffers.discarded);
                 if buffers.sampling_inconsistent > 0 {
                     counters
                         .sampling_inconsistent
@@ -224,7 +234,7 @@ impl SpanSink for Batch {
 
     fn discard(&mut self, reason: Discard) {
         if let Some(buffers) = &mut self.buffers {
-            buffers.discarded[reason as usize] += 1;
+            buffers.discarded.add(Signal::Traces, reason, 1);
         }
     }
 }
@@ -242,7 +252,7 @@ impl Drop for Batch {
 mod tests {
     use super::*;
     use crate::model::{Outcome, StatusSource};
-    use crate::pipeline::{Drained, Registry, RegistryLimits, Shards};
+    use crate::pipeline::{Disposition, Drained, Registry, RegistryLimits, Shards};
 
     fn door(capacity: usize) -> Intake {
         Intake::new(Arc::new(Registry::new(RegistryLimits::default())), Arc::new(Shards::new(2, capacity)))
@@ -294,7 +304,9 @@ mod tests {
         assert_eq!((all[1].start, all[1].end, all[1].skewed), (UnixNanos(20), UnixNanos(20), true));
         assert_eq!((all[1].bucket, all[1].weight, all[1].weight_known), (layout::LOWEST, 4.0, true));
         assert_eq!(&*door.registry.series(all[0].series).unwrap().operation, "GET /a");
-        assert_eq!(door.shards.counters().discarded(Discard::Kind), 1);
+        let kind = Disposition::Discarded(Discard::Kind);
+        assert_eq!(door.shards.ledger().settled(Signal::Traces, kind), 1);
+        assert_eq!(door.shards.ledger().open(Signal::Traces), 2);
         assert_eq!(drained.exemplars.len(), 2);
         assert!(drained.exemplars[0].failed && !drained.exemplars[1].failed);
     }
@@ -343,7 +355,7 @@ mod tests {
         batch.commit().unwrap();
         assert_eq!(drain(&door).len(), 10);
         let counters = door.shards.counters();
-        assert_eq!(counters.discarded(Discard::Health), 0);
+        assert_eq!(door.shards.ledger().received(Signal::Traces), 10);
         assert_eq!(counters.refused_full.load(Ordering::Relaxed), 3);
         door.close();
         let mut batch = door.begin(UnixNanos(0));

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use super::board::{Board, ServiceBoard};
 use super::journal::{Commit, Restored};
 use super::known::Known;
+use super::ledger::{Disposition, Ledger};
+use super::passage::Signal;
 use super::registry::{InstanceMeta, Registry, SeriesMeta};
 use super::service::Service;
 use super::shards::Drained;
@@ -48,6 +50,8 @@ impl<F: Fn(&ServiceKey) -> (Policy, Mode) + Send + Sync> Policies for F {
 pub struct EngineParts {
     /// Names behind the ids of observations.
     pub registry: Arc<Registry>,
+    /// What became of every record: that of the shards.
+    pub ledger: Arc<Ledger>,
     /// Policies by service.
     pub policies: Arc<dyn Policies>,
     /// How long slots stay open.
@@ -86,8 +90,6 @@ fn ordinal(known: &mut Instances, registry: &Registry, id: InstanceId) -> Option
 pub struct EngineCounters {
     /// Spans taken in and given to a version.
     pub spans: u64,
-    /// Spans of versions whose series had ended when they were taken in.
-    pub orphaned: u64,
     /// Detected versions that are not judged because too many deployments are.
     pub deployments_refused: u64,
 }
@@ -137,7 +139,7 @@ impl Engine {
         let mut observations = drained.observations().peekable();
         while let Some(first) = observations.peek() {
             let Some(place) = self.place(first.series, now) else {
-                self.counters.orphaned += 1;
+                self.parts.ledger.settle(Signal::Traces, Disposition::Orphaned, 1);
                 observations.next();
                 continue;
             };
@@ -145,7 +147,7 @@ impl Engine {
             let Some(mut run) =
                 services.get_mut(&place.service).and_then(|s| s.run(&place.version, place.id))
             else {
-                counters.orphaned += 1;
+                parts.ledger.settle(Signal::Traces, Disposition::Orphaned, 1);
                 observations.next();
                 continue;
             };
@@ -187,7 +189,13 @@ impl Engine {
     pub(super) fn service(&mut self, key: &Arc<ServiceKey>, now: UnixNanos) -> &mut Service {
         if !self.services.contains_key(key) {
             let (policy, _) = self.parts.policies.resolve(key);
-            let service = Service::new(Arc::clone(key), policy, self.parts.lateness, now);
+            let service = Service::new(
+                Arc::clone(key),
+                policy,
+                self.parts.lateness,
+                Arc::clone(&self.parts.ledger),
+                now,
+            );
             self.services.insert(Arc::clone(key), service);
         }
         self.services.entry(Arc::clone(key)).or_insert_with_key(|_| unreachable!("inserted above"))

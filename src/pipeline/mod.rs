@@ -18,6 +18,7 @@ pub mod human;
 mod intake;
 mod journal;
 mod known;
+mod ledger;
 mod orders;
 mod passage;
 pub mod recording;
@@ -29,6 +30,9 @@ mod shards;
 mod unversioned;
 mod version;
 
+#[cfg(test)]
+mod ledger_tests;
+
 pub use batch::Batch;
 pub use board::{Board, ServiceBoard, VersionBoard};
 pub use command::{Command, CommandError};
@@ -36,6 +40,7 @@ pub use engine::{Engine, EngineCounters, EngineParts, Policies};
 pub use evaluator::{Evaluator, EvaluatorParts};
 pub use intake::Intake;
 pub use journal::{Commit, Journal, JournalError, NoJournal, Restored, ServiceSnapshot};
+pub use ledger::{Disposition, Ledger};
 pub use passage::{Admission, AdmissionBatch, Downstream, Full, NoDownstream, Permit, Signal};
 pub use registry::{
     InstanceMeta, OVERFLOW_OPERATION, Registry, RegistryCounters, RegistryLimits, SeriesMeta,

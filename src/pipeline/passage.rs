@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::{Batch, Intake, Refused};
-use crate::model::{SpanSink, UnixNanos};
+use crate::model::{Discard, SpanSink, UnixNanos};
 
 /// A kind of telemetry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,8 +39,10 @@ pub trait Admission: Clone + Send + Sync + 'static {
     fn begin(&self, arrival: UnixNanos) -> Self::Batch;
 }
 
-/// The spans of one request. Nothing is counted until it is committed; dropped, it is forgotten.
+/// The records of one request. Nothing is counted until it is committed; dropped, it is forgotten.
 pub trait AdmissionBatch: SpanSink {
+    /// Names what became of records that no sink was shown.
+    fn discard_all(&mut self, signal: Signal, reason: Discard, records: u64);
     /// Hands everything over, or nothing.
     fn commit(self) -> Result<(), Refused>;
 }
@@ -54,6 +56,10 @@ impl Admission for Intake {
 }
 
 impl AdmissionBatch for Batch {
+    fn discard_all(&mut self, signal: Signal, reason: Discard, records: u64) {
+        Self::discard_all(self, signal, reason, records);
+    }
+
     fn commit(self) -> Result<(), Refused> {
         Self::commit(self)
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::engine::Engine;
 use super::journal::{Restored, ServiceSnapshot};
+use super::passage::Signal;
 use super::running::Running;
 use super::service::Service;
 use super::version::{Totals, Version, Versions};
@@ -49,14 +50,19 @@ impl Version {
         self.ended.save(out);
     }
 
-    fn load(from: &mut Reader<'_>, now: UnixNanos) -> Result<Self, Corrupt> {
+    /// A version as it was, and how many of its spans were in open slots.
+    fn load(from: &mut Reader<'_>, now: UnixNanos) -> Result<(Self, u64), Corrupt> {
         // Spans that came before the stop are lost for the slots that were open then, for all versions.
         let mut version = Self::new(now.slot() + 1);
         version.memory = Memory::load(from)?;
         version.history = History::load(from)?;
-        version.open.restore_fates(Fates::load(from)?);
+        let mut fates = Fates::load(from)?;
         version.sampling = Counts::load(from)?;
         version.totals = Totals::load(from)?;
+        // What was in open slots is gone.
+        let lost = fates.counted.saturating_sub(version.totals.requests);
+        fates.counted -= lost;
+        version.open.restore_fates(fates);
         version.first = UnixNanos::load(from)?;
         version.last = UnixNanos::load(from)?;
         version.first_start = UnixNanos::load(from)?;
@@ -64,7 +70,7 @@ impl Version {
         version.stored = bool::load(from)?;
         version.ended = bool::load(from)?;
         version.continued(now);
-        Ok(version)
+        Ok((version, lost))
     }
 }
 
@@ -75,13 +81,24 @@ struct Continued {
     judge: Judge,
 }
 
-type State = (Versions, f64, Vec<Continued>);
+/// What a snapshot holds.
+struct State {
+    versions: Versions,
+    lateness_s: f64,
+    judges: Vec<Continued>,
+    /// Spans in slots that were open.
+    lost: u64,
+}
 
 fn read(bytes: &[u8], now: UnixNanos) -> Result<State, Corrupt> {
     let mut from = Reader::header(bytes)?;
-    let versions = (0..u32::load(&mut from)?)
-        .map(|_| Ok((Arc::<str>::load(&mut from)?, Box::new(Version::load(&mut from, now)?))))
-        .collect::<Result<_, Corrupt>>()?;
+    let (mut versions, mut lost) = (Versions::new(), 0);
+    for _ in 0..u32::load(&mut from)? {
+        let label = Arc::<str>::load(&mut from)?;
+        let (version, waiting) = Version::load(&mut from, now)?;
+        lost += waiting;
+        versions.insert(label, Box::new(version));
+    }
     let lateness_s = f64::load(&mut from)?;
     let judges = (0..u32::load(&mut from)?)
         .map(|_| {
@@ -92,7 +109,7 @@ fn read(bytes: &[u8], now: UnixNanos) -> Result<State, Corrupt> {
             })
         })
         .collect::<Result<_, Corrupt>>()?;
-    if from.is_empty() { Ok((versions, lateness_s, judges)) } else { Err(Corrupt::Body) }
+    if from.is_empty() { Ok(State { versions, lateness_s, judges, lost }) } else { Err(Corrupt::Body) }
 }
 
 impl Engine {
@@ -117,7 +134,8 @@ impl Engine {
     }
 
     fn restore_service(&mut self, key: &ServiceKey, state: State, now: UnixNanos) -> Vec<Continued> {
-        let (versions, lateness_s, judges) = state;
+        let State { versions, lateness_s, judges, lost } = state;
+        self.parts.ledger.lose(Signal::Traces, lost);
         let lateness = Lateness::new(LatenessConfig { initial: lateness_s, ..self.parts.lateness });
         let service = self.service(&Arc::new(key.clone()), now);
         service.versions = versions;

@@ -10,6 +10,8 @@ use super::arms::Closed;
 use super::arrivals::Arrivals;
 use super::board::ServiceBoard;
 use super::journal::Commit;
+use super::ledger::{Disposition, Ledger};
+use super::passage::Signal;
 use super::registry::VersionMeta;
 use super::running::Running;
 use super::version::{Version, Versions};
@@ -36,6 +38,7 @@ pub(super) struct Service {
     pub(super) running: Vec<Running>,
     ended: Vec<Arc<Deployment>>,
     arrivals: Arrivals,
+    ledger: Arc<Ledger>,
     /// Before this slot nothing is concluded from silence: we were not there.
     pub(super) gone_not_before: Slot,
 }
@@ -45,6 +48,7 @@ impl Service {
         key: Arc<ServiceKey>,
         policy: Policy,
         lateness: LatenessConfig,
+        ledger: Arc<Ledger>,
         now: UnixNanos,
     ) -> Self {
         let mut lateness = Lateness::new(lateness);
@@ -59,6 +63,7 @@ impl Service {
             running: Vec::new(),
             ended: Vec::new(),
             arrivals: Arrivals::default(),
+            ledger,
             gone_not_before: Slot::MIN,
         }
     }
@@ -91,8 +96,8 @@ impl Service {
     /// The door for a run of spans of one version.
     pub(super) fn run(&mut self, label: &Arc<str>, id: VersionId) -> Option<Run<'_>> {
         let version = self.versions.get_mut(label)?;
-        let (lateness, arrivals) = (&mut self.lateness, &mut self.arrivals);
-        Some(Run { id, version, lateness, arrivals, spans: 0, missed: 0 })
+        let (lateness, arrivals, ledger) = (&mut self.lateness, &mut self.arrivals, &*self.ledger);
+        Some(Run { id, version, lateness, arrivals, ledger, spans: 0, late: 0, future: 0 })
     }
 
     /// Closes and judges the slots whose time has come, and moves the deployments on.
@@ -113,6 +118,7 @@ impl Service {
         if !self.is_judging() {
             for version in self.versions.values_mut() {
                 let one = version.close(slot);
+                one.settle(&self.ledger);
                 version.memory.begin(slot, one.is_present());
                 version.memory.end(slot, &seen(&one), &one.arm);
             }
@@ -121,6 +127,7 @@ impl Service {
         let mut closed: BTreeMap<Arc<str>, Closed> = BTreeMap::new();
         for (label, version) in &mut self.versions {
             let one = version.close(slot);
+            one.settle(&self.ledger);
             version.memory.begin(slot, one.is_present());
             closed.insert(Arc::clone(label), one);
         }
@@ -212,7 +219,14 @@ impl Service {
             }
         }
         let needed = |label: &Arc<str>| self.running.iter().any(|r| r.needs(label));
-        self.versions.retain(|label, v| !v.ended || needed(label));
+        self.versions.retain(|label, v| {
+            let kept = !v.ended || needed(label);
+            if !kept {
+                // Of a version that ends, nothing closes any more.
+                self.ledger.settle(Signal::Traces, Disposition::Orphaned, v.waiting());
+            }
+            kept
+        });
     }
 
     /// Whether nothing is left of it.
@@ -251,20 +265,28 @@ pub(super) struct Run<'a> {
     version: &'a mut Version,
     lateness: &'a mut Lateness,
     arrivals: &'a mut Arrivals,
+    ledger: &'a Ledger,
     spans: u64,
-    missed: u64,
+    late: u64,
+    future: u64,
 }
 
 impl Run<'_> {
     pub(super) fn observe(&mut self, o: &Observation, ordinal: Option<u32>) {
         self.lateness.record(self.id, o.instance, o.end, o.arrival);
         self.spans += 1;
-        self.missed += u64::from(self.version.observe(o, ordinal) != Placed::Counted);
+        match self.version.observe(o, ordinal) {
+            Placed::Counted => {}
+            Placed::Late => self.late += 1,
+            Placed::Future => self.future += 1,
+        }
     }
 
-    /// Counts the run for the service's completeness.
+    /// Counts the run for the account of records and the service's completeness.
     pub(super) fn end(self, now: UnixNanos) {
-        self.arrivals.add(now.slot(), self.spans, self.missed);
+        self.ledger.settle(Signal::Traces, Disposition::Late, self.late);
+        self.ledger.settle(Signal::Traces, Disposition::Future, self.future);
+        self.arrivals.add(now.slot(), self.spans, self.late + self.future);
     }
 }
 

@@ -6,10 +6,11 @@
 //! knows, and 48 bytes a span for one tick are cheap.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::batch::BatchBuffers;
-use crate::model::{Discard, Exemplar, Observation};
+use super::ledger::Ledger;
+use crate::model::{Exemplar, Observation};
 
 /// Spans that one shard holds between two ticks of the evaluator, unless told otherwise.
 pub const DEFAULT_SHARD_CAPACITY: usize = 262_144;
@@ -42,7 +43,6 @@ impl Refused {
 /// Totals of the intake. Monotone; only committed batches count, but for the refusals.
 #[derive(Debug, Default)]
 pub struct IntakeCounters {
-    discarded: [AtomicU64; Discard::ALL.len()],
     /// Entry spans handed to the evaluator.
     pub spans: AtomicU64,
     /// Entry spans of batches that were refused because the log was full.
@@ -55,27 +55,13 @@ pub struct IntakeCounters {
     pub exemplars_dropped: AtomicU64,
 }
 
-impl IntakeCounters {
-    /// Spans of committed batches that make no SLI, for this reason.
-    pub fn discarded(&self, reason: Discard) -> u64 {
-        self.discarded[reason as usize].load(Ordering::Relaxed)
-    }
-
-    pub(super) fn add_discarded(&self, by_reason: &[u64; Discard::ALL.len()]) {
-        for (total, more) in self.discarded.iter().zip(by_reason) {
-            if *more > 0 {
-                total.fetch_add(*more, Ordering::Relaxed);
-            }
-        }
-    }
-}
-
 /// The shards. One per worker thread; threads beyond that share.
 #[derive(Debug)]
 pub struct Shards {
     shards: Box<[Shard]>,
     capacity: usize,
     counters: IntakeCounters,
+    ledger: Arc<Ledger>,
 }
 
 #[derive(Debug, Default)]
@@ -121,12 +107,17 @@ impl Shards {
     /// As many shards as there are worker threads, each for `capacity` spans between two drains.
     pub fn new(workers: usize, capacity: usize) -> Self {
         let shards = (0..workers.max(1)).map(|_| Shard::default()).collect();
-        Self { shards, capacity, counters: IntakeCounters::default() }
+        Self { shards, capacity, counters: IntakeCounters::default(), ledger: Arc::default() }
     }
 
     /// Totals of the intake.
     pub fn counters(&self) -> &IntakeCounters {
         &self.counters
+    }
+
+    /// What became of every record; the engine goes on with it.
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
     }
 
     /// Spans waiting for the evaluator, over all shards.

@@ -172,9 +172,19 @@ impl Version {
 
     /// Closes a slot: what is judged and remembered of it.
     pub(super) fn close(&mut self, slot: Slot) -> Closed {
-        let closed = Closed::new(&self.open.close(slot), &self.operations, &self.ordinals);
+        let late = self.open.fates().late;
+        let slots = self.open.close(slot);
+        let closed = Closed {
+            passed_over: self.open.fates().late - late,
+            ..Closed::new(&slots, &self.operations, &self.ordinals)
+        };
         self.count(slot, &closed.total);
         closed
+    }
+
+    /// Spans in open slots.
+    pub(super) fn waiting(&self) -> u64 {
+        self.open.fates().counted.saturating_sub(self.totals.requests)
     }
 
     fn count(&mut self, slot: Slot, total: &Counts) {

@@ -12,7 +12,7 @@ use super::count::records;
 use super::metrics::{ReceiverMetrics, RequestOutcome, Transport};
 use super::status::Refusal;
 use super::{WalkSettings, walk_traces};
-use crate::model::{Discard, ResourceView, SpanSink, SpanView};
+use crate::model::{Discard, UnixNanos};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::{Admission, AdmissionBatch, Downstream, Refused, Signal};
 
@@ -74,11 +74,7 @@ impl<A: Admission> Exchange<A> {
         let mut waits = ADMISSION_WAITS_MS.into_iter();
         let arrival = self.deps.clock.now();
         loop {
-            let attempt = match signal {
-                Signal::Traces => self.traces(transport, arrival, &message),
-                Signal::Metrics | Signal::Logs => self.others(transport, signal, &message),
-            };
-            let (records, why) = match attempt? {
+            let (records, why) = match self.attempt(transport, signal, arrival, &message)? {
                 Attempt::Accepted { rejected } => return Ok(rejected),
                 Attempt::Full { records, why, is_final: false } => match waits.next() {
                     Some(wait) => {
@@ -94,44 +90,50 @@ impl<A: Admission> Exchange<A> {
         }
     }
 
-    fn traces(
+    /// Reads the message into a batch, reserves room downstream, commits, and passes the bytes on.
+    fn attempt(
         &self,
         transport: Transport,
-        arrival: crate::model::UnixNanos,
+        signal: Signal,
+        arrival: UnixNanos,
         message: &Bytes,
     ) -> Result<Attempt, Refusal> {
-        let mut tally =
-            Tally { batch: self.deps.admission.begin(arrival), discarded: [0; Discard::ALL.len()] };
-        let counts = walk_traces(message, &self.settings, &mut tally).map_err(malformed)?;
-        let Ok(permit) = self.deps.downstream.reserve(Signal::Traces, message.len()) else {
-            return Ok(Attempt::full(counts.spans, "forwarding queue full"));
+        let mut batch = self.deps.admission.begin(arrival);
+        let read = self.read(signal, message, &mut batch).map_err(malformed)?;
+        let Ok(permit) = self.deps.downstream.reserve(signal, message.len()) else {
+            return Ok(Attempt::full(read.records, "forwarding queue full"));
         };
-        match tally.batch.commit() {
+        match batch.commit() {
             Ok(()) => {}
-            Err(Refused::QueueFull) => return Ok(Attempt::full(counts.spans, "ingest queue full")),
+            Err(Refused::QueueFull) => return Ok(Attempt::full(read.records, "ingest queue full")),
             Err(Refused::ShuttingDown) => {
-                return Ok(Attempt::Full { records: counts.spans, why: "shutting down", is_final: true });
+                return Ok(Attempt::Full { records: read.records, why: "shutting down", is_final: true });
             }
         }
         if let Some(permit) = permit {
-            permit.send(message.clone(), counts.spans);
+            permit.send(message.clone(), read.records);
         }
-        self.metrics.accepted(transport, Signal::Traces, counts.spans - counts.bad_ids);
-        self.metrics.spans(&tally.discarded, counts.entries, counts.attributes_dropped);
-        Ok(Attempt::Accepted { rejected: counts.bad_ids })
+        self.metrics.accepted(transport, signal, read.records - read.rejected);
+        self.metrics.attributes_dropped.increment(read.attributes_dropped);
+        Ok(Attempt::Accepted { rejected: read.rejected })
     }
 
-    /// Metrics and logs are counted and passed on.
-    fn others(&self, transport: Transport, signal: Signal, message: &Bytes) -> Result<Attempt, Refusal> {
-        let records = records(signal, message).map_err(malformed)?;
-        let Ok(permit) = self.deps.downstream.reserve(signal, message.len()) else {
-            return Ok(Attempt::full(records, "forwarding queue full"));
-        };
-        if let Some(permit) = permit {
-            permit.send(message.clone(), records);
+    /// The one place where the walker of each signal meets the sinks of the batch.
+    fn read(&self, signal: Signal, message: &[u8], batch: &mut A::Batch) -> Result<Read, super::WalkError> {
+        match signal {
+            Signal::Traces => self.read_traces(message, batch),
+            Signal::Metrics => read_framing(signal, message, batch),
+            Signal::Logs => read_framing(signal, message, batch),
         }
-        self.metrics.accepted(transport, signal, records);
-        Ok(Attempt::Accepted { rejected: 0 })
+    }
+
+    fn read_traces(&self, message: &[u8], batch: &mut A::Batch) -> Result<Read, super::WalkError> {
+        let counts = walk_traces(message, &self.settings, batch)?;
+        Ok(Read {
+            records: counts.spans,
+            rejected: counts.bad_ids,
+            attributes_dropped: counts.attributes_dropped,
+        })
     }
 
     /// Counts how a request ended.
@@ -139,6 +141,16 @@ impl<A: Admission> Exchange<A> {
         let outcome = answer.as_ref().map_or_else(Refusal::outcome, |_| RequestOutcome::Success);
         self.metrics.request(transport, outcome);
     }
+}
+
+/// What a message held, in records of its signal.
+#[derive(Debug, Clone, Copy, Default)]
+struct Read {
+    records: u64,
+    /// Those of them whose sender is told that they cannot be used.
+    rejected: u64,
+    /// Those that may be misjudged because their sender dropped attributes.
+    attributes_dropped: u64,
 }
 
 enum Attempt {
@@ -156,23 +168,13 @@ fn malformed(error: super::WalkError) -> Refusal {
     Refusal::Malformed(format!("cannot decode the request: {error}"))
 }
 
-/// Passes everything on and counts what is discarded.
-struct Tally<B> {
-    batch: B,
-    discarded: [u64; Discard::ALL.len()],
-}
-
-impl<B: SpanSink> SpanSink for Tally<B> {
-    fn resource(&mut self, resource: &ResourceView<'_>) {
-        self.batch.resource(resource);
-    }
-
-    fn span(&mut self, span: &SpanView<'_>) {
-        self.batch.span(span);
-    }
-
-    fn discard(&mut self, reason: Discard) {
-        self.discarded[reason as usize] += 1;
-        self.batch.discard(reason);
-    }
+/// Records of a signal that nothing is read from yet: counted and passed on.
+fn read_framing(
+    signal: Signal,
+    message: &[u8],
+    batch: &mut impl AdmissionBatch,
+) -> Result<Read, super::WalkError> {
+    let records = records(signal, message)?;
+    batch.discard_all(signal, Discard::Signal, records);
+    Ok(Read { records, ..Read::default() })
 }

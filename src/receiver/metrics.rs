@@ -3,7 +3,6 @@
 
 use metrics::{Counter, counter, describe_counter};
 
-use crate::model::Discard;
 use crate::pipeline::Signal;
 
 const ACCEPTED: [&str; 3] = [
@@ -22,7 +21,6 @@ const FAILED: [&str; 3] = [
     "otelcol_receiver_failed_log_records",
 ];
 const REQUESTS: &str = "otelcol_receiver_requests";
-const SPANS: &str = "rollguard_receiver_spans_total";
 const ATTRIBUTES_DROPPED: &str = "rollguard_receiver_attributes_dropped_total";
 const CONNECTIONS: &str = "rollguard_receiver_connections_total";
 
@@ -60,8 +58,7 @@ pub(super) struct ReceiverMetrics {
     accepted: [[Counter; 3]; 2],
     refused: [[Counter; 3]; 2],
     requests: [[Counter; 3]; 2],
-    spans: [Counter; Discard::ALL.len() + 1],
-    attributes_dropped: Counter,
+    pub(super) attributes_dropped: Counter,
     pub(super) connections: Counter,
 }
 
@@ -81,12 +78,10 @@ impl ReceiverMetrics {
                 counter!(REQUESTS, "receiver" => "otlp", "transport" => transport, "outcome" => outcome)
             })
         });
-        let [a, b, c, d, e] = Discard::ALL.map(|reason| counter!(SPANS, "reason" => reason.as_str()));
         Self {
             accepted: each(ACCEPTED),
             refused: each(REFUSED),
             requests,
-            spans: [a, b, c, d, e, counter!(SPANS, "reason" => "entry")],
             attributes_dropped: counter!(ATTRIBUTES_DROPPED),
             connections: counter!(CONNECTIONS),
         }
@@ -103,17 +98,6 @@ impl ReceiverMetrics {
     pub(super) fn request(&self, transport: Transport, outcome: RequestOutcome) {
         self.requests[transport as usize][outcome as usize].increment(1);
     }
-
-    /// Spans by what became of them; `discarded` in the order of [`Discard::ALL`].
-    pub(super) fn spans(&self, discarded: &[u64; Discard::ALL.len()], entries: u64, attributes_dropped: u64) {
-        let numbers = discarded.iter().chain(std::iter::once(&entries));
-        for (counter, number) in self.spans.iter().zip(numbers) {
-            if *number > 0 {
-                counter.increment(*number);
-            }
-        }
-        self.attributes_dropped.increment(attributes_dropped);
-    }
 }
 
 fn describe() {
@@ -125,7 +109,6 @@ fn describe() {
         names.into_iter().for_each(|name| describe_counter!(name, text));
     }
     describe_counter!(REQUESTS, "Export requests by how they ended");
-    describe_counter!(SPANS, "Spans received, by why they make no SLI; `entry` are those that do");
     describe_counter!(
         ATTRIBUTES_DROPPED,
         "Entry spans that may be misjudged because attributes were dropped"

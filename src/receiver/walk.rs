@@ -233,7 +233,7 @@ impl<'a> RawSpan<'a> {
         } else if !is_entry(self.kind) {
             Some(Discard::Kind)
         } else if self.end == 0 {
-            Some(Discard::Unusable)
+            Some(Discard::NoTime)
         } else {
             None
         }

@@ -159,7 +159,7 @@ fn span(s: &Span, settings: &WalkSettings) -> Told {
         return Told::Discard(Discard::Kind);
     }
     if s.end_time_unix_nano == 0 {
-        return Told::Discard(Discard::Unusable);
+        return Told::Discard(Discard::NoTime);
     }
     if matches!(a.text("user_agent.synthetic.type").as_deref(), Some("bot" | "test")) {
         return Told::Discard(Discard::Synthetic);

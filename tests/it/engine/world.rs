@@ -251,8 +251,10 @@ fn build(
 ) -> (Arc<Registry>, Arc<Shards>, Engine) {
     let registry = Arc::new(Registry::new(limits));
     let policy = policy.clone();
+    let shards = Arc::new(Shards::new(1, DEFAULT_SHARD_CAPACITY));
     let parts = EngineParts {
         registry: Arc::clone(&registry),
+        ledger: Arc::clone(shards.ledger()),
         policies: Arc::new(move |_: &ServiceKey| (policy.clone(), mode)),
         lateness: LatenessConfig::default(),
         series_ttl_s: ttl_s,
@@ -262,7 +264,7 @@ fn build(
         }),
     };
     let engine = Engine::new(parts, kept.restored(), UnixNanos::from_secs(now_s));
-    (registry, Arc::new(Shards::new(1, DEFAULT_SHARD_CAPACITY)), engine)
+    (registry, shards, engine)
 }
 
 /// One request with spans: end, latency, failed.

@@ -1,0 +1,102 @@
+//! Totals that the pipeline keeps for itself, shown among our own metrics: the account of records, what the
+//! intake refused, what the registry had no room for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use metrics::{Counter, counter, describe_counter, describe_gauge, gauge};
+use tokio_util::sync::CancellationToken;
+
+use crate::pipeline::{Board, Disposition, Ledger, Registry, Shards, Signal};
+
+/// How old the totals may be that a scrape sees.
+const SHOW_EVERY: Duration = Duration::from_secs(1);
+
+const RECORDS: &str = "rollguard_records_total";
+const RECEIVED: &str = "rollguard_records_received_total";
+const REFUSED: &str = "rollguard_intake_refused_batches_total";
+const INCONSISTENT: &str = "rollguard_sampling_inconsistent_total";
+const UNJUDGED: &str = "rollguard_deployments_refused_total";
+const WAITING: &str = "rollguard_intake_waiting_spans";
+const OVERFLOW: &str = "rollguard_overflow_total";
+
+/// Keeps the metrics up to date until it is told to stop.
+pub(super) async fn show(
+    registry: Arc<Registry>,
+    shards: Arc<Shards>,
+    board: Arc<ArcSwap<Board>>,
+    stop: CancellationToken,
+) {
+    describe();
+    let records = RecordCounters::new();
+    let refused = |reason: &'static str| counter!(REFUSED, "reason" => reason);
+    let (full, stopping) = (refused("queue_full"), refused("shutting_down"));
+    let (inconsistent, unjudged) = (counter!(INCONSISTENT), counter!(UNJUDGED));
+    let waiting = gauge!(WAITING);
+    let overflow: Vec<_> =
+        registry.counters().all().into_iter().map(|(what, _)| counter!(OVERFLOW, "what" => what)).collect();
+    let mut tick = tokio::time::interval(SHOW_EVERY);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        records.show(shards.ledger());
+        let counters = shards.counters();
+        let read = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        full.absolute(read(&counters.refused_full));
+        stopping.absolute(read(&counters.refused_shutdown));
+        inconsistent.absolute(read(&counters.sampling_inconsistent));
+        waiting.set(shards.waiting() as f64);
+        unjudged.absolute(board.load().counters.deployments_refused);
+        overflow.iter().zip(registry.counters().all()).for_each(|(counter, (_, n))| counter.absolute(n));
+    }
+}
+
+/// One counter per signal and disposition, and what was received per signal.
+struct RecordCounters {
+    received: Vec<(Signal, Counter)>,
+    settled: Vec<(Signal, Disposition, Counter)>,
+}
+
+impl RecordCounters {
+    fn new() -> Self {
+        let received = Signal::ALL.map(|signal| (signal, counter!(RECEIVED, "signal" => signal.as_str())));
+        let settled = Signal::ALL.into_iter().flat_map(|signal| {
+            Disposition::all().map(move |disposition| (signal, disposition, settled(signal, disposition)))
+        });
+        Self { received: received.to_vec(), settled: settled.collect() }
+    }
+
+    /// Received last: a scrape never sees more records settled than received.
+    fn show(&self, ledger: &Ledger) {
+        for (signal, disposition, counter) in &self.settled {
+            counter.absolute(ledger.settled(*signal, *disposition));
+        }
+        for (signal, counter) in &self.received {
+            counter.absolute(ledger.received(*signal));
+        }
+    }
+}
+
+fn settled(signal: Signal, disposition: Disposition) -> Counter {
+    let signal = signal.as_str();
+    match disposition.labels() {
+        (word, "") => counter!(RECORDS, "signal" => signal, "disposition" => word),
+        (word, reason) => {
+            counter!(RECORDS, "signal" => signal, "disposition" => word, "reason" => reason)
+        }
+    }
+}
+
+fn describe() {
+    describe_counter!(RECORDS, "Records by what became of them; each is counted once");
+    describe_counter!(RECEIVED, "Records taken; the difference to the sum of the others is in open slots");
+    describe_counter!(REFUSED, "Batches pushed back because the evaluator did not keep up");
+    describe_counter!(INCONSISTENT, "Spans whose sampling threshold contradicts their trace id");
+    describe_counter!(UNJUDGED, "Detected versions that are not judged because too many deployments are");
+    describe_gauge!(WAITING, "Spans waiting for the evaluator");
+    describe_counter!(OVERFLOW, "Names beyond a cap of pipeline.limits, counted in an overflow series");
+}
