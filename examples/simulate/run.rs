@@ -1,7 +1,7 @@
 //! Runs a cell many times and says what came out.
 
 use rollguard::pipeline::recording::step;
-use rollguard::verdict::{Judge, Memory, Policy, Verdict};
+use rollguard::verdict::{Judge, Memory, Policy, Timing, Verdict};
 
 use crate::cells::{Cell, Expect};
 use crate::scenario::Scenario;
@@ -32,7 +32,8 @@ pub(crate) struct Outcome {
 pub(crate) fn deploy(scenario: Scenario, length: Length, seed: u64) -> Outcome {
     let mut service = Service::new(scenario, length.history_s, seed);
     let mut memory = Memory::default();
-    let mut judge = Judge::new(Policy { warmup_s: scenario.warmup_s, ..Policy::default() });
+    let mut judge =
+        Judge::new(Policy { warmup_s: scenario.warmup_s, ..Policy::default() }, Timing::default());
     let mut outcome = Outcome { failed_s: None, passed_s: None };
     for _ in 0..length.history_s {
         let (t, _, input) = service.second();

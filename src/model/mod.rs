@@ -7,6 +7,7 @@ mod identity;
 mod observation;
 mod sink;
 pub mod snapshot;
+mod source;
 mod span;
 mod time;
 
@@ -14,5 +15,6 @@ pub use discard::Discard;
 pub use identity::{DeploymentId, ServiceKey, VersionKey};
 pub use observation::{Exemplar, InstanceId, Observation, SeriesId, VersionId};
 pub use sink::SpanSink;
+pub use source::Source;
 pub use span::{Outcome, ResourceView, SamplingWeight, SpanKind, SpanView, StatusSource};
 pub use time::{NANOS_PER_SECOND, Slot, UnixNanos};

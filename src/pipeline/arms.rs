@@ -46,9 +46,10 @@ impl Closed {
         for (series, operation) in &slot.operations {
             let Some(name) = operations.get(series) else { continue };
             closed.arm.young.merge(&counts(&operation.young));
-            let warm = Cell { groups: [counts(&operation.warm[0]), counts(&operation.warm[1])] };
+            let warm =
+                Cell { groups: [counts(&operation.warm[0]), counts(&operation.warm[1])], bounds: None };
             put(&mut closed.arm.warm, name, &warm);
-            let old = Cell { groups: [counts(&operation.old), Counts::default()] };
+            let old = Cell { groups: [counts(&operation.old), Counts::default()], bounds: None };
             put(&mut closed.started_before, name, &old);
         }
         for seen in slot.instances.iter().filter(|seen| seen.n > 0) {

@@ -10,7 +10,7 @@ use crate::model::{
     Discard, NANOS_PER_SECOND, Outcome, ResourceView, Slot, SpanSink, SpanView, StatusSource, UnixNanos,
 };
 use crate::verdict::{
-    Arm, Cells, Counts, Evidence, InstanceCounts, Judge, Memory, Policy, SlotInput, Verdict,
+    Arm, Cells, Counts, Evidence, InstanceCounts, Judge, Memory, Policy, SlotInput, Timing, Verdict,
 };
 
 /// A span further than this from the recording's median end is a clock gone wrong, not traffic.
@@ -184,7 +184,7 @@ impl Recording {
         let arms = self.select(selection)?;
         let (spans, far) = self.arms(arms);
         let (slots, first) = self.slots(&spans, arms);
-        let (mut memory, mut judge) = (Memory::default(), Judge::new(policy));
+        let (mut memory, mut judge) = (Memory::default(), Judge::new(policy, Timing::default()));
         let (mut verdict, mut decided) = (Verdict::Pending, None);
         let range = slots.keys().next().zip(slots.keys().next_back()).map(|(a, b)| *a..=*b);
         let silence = SlotInput::default();

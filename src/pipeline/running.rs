@@ -8,7 +8,9 @@ use super::journal::Commit;
 use super::version::Versions;
 use crate::deployment::{Deployment, Event, Phase, Sighting, choose_baseline, recovery_deadline, transition};
 use crate::model::{Exemplar, NANOS_PER_SECOND, Slot, UnixNanos};
-use crate::verdict::{Context, Evidence, ExplainInput, Judge, Memory, SlotInput, Verdict, Waiting, explain};
+use crate::verdict::{
+    Context, Evidence, ExplainInput, Judge, Memory, SlotInput, Timing, Verdict, Waiting, explain,
+};
 use crate::window::Counts;
 
 /// Trace ids kept with the evidence.
@@ -212,7 +214,7 @@ impl Running {
         }
         let known = self.deployment.baseline.as_deref().is_some_and(|b| versions.contains_key(b));
         if self.judge.is_none() && known {
-            self.judge = Some(Judge::new(self.deployment.policy.clone()));
+            self.judge = Some(Judge::new(self.deployment.policy.clone(), Timing::default()));
             self.judge_from = now.slot() + 1;
         }
         let censor = self.deployment.candidate_first.filter(|_| is_new);

@@ -10,7 +10,9 @@ mod process;
 pub use combine::{degraded_list, ratio_interval, score};
 pub use increment::{LADDER, LADDER_PASS, ODDS, STEPS, Steps, Term, lower_bound, upper_bound};
 pub use logsum::{ln_add_exp, ln_sum_exp};
-pub use process::{BLOCK_S, EProcess, RESTART_S, WATCH_RESTART_S, WatchProcess, block_cap};
+pub use process::{
+    BLOCK_S, EProcess, RESTART_S, Rhythm, WATCH_RESTART_S, WatchProcess, block_cap, watch_unit,
+};
 
 /// ln of the Shiryaev-Roberts statistic at which watch mode fires: 43,200 minutes, that is 30 days, between
 /// false alarms of one version.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{EProcess, WatchProcess};
+use super::{EProcess, Rhythm, WatchProcess};
 use crate::stats::{LADDER, LADDER_PASS, STEPS, Steps, Term, block_cap, lower_bound, upper_bound};
 use crate::stats::{degraded_list, ln_sum_exp, ratio_interval, score};
 
@@ -92,7 +92,7 @@ fn path_terms(v: &Value) -> Vec<Steps> {
 fn e_process_path() {
     let all = vectors();
     let v = &all["e_process_path"];
-    let mut process = EProcess::with_restarts(10, 0, num(v, "cap"), 40, 10);
+    let mut process = EProcess::new(10, 0, num(v, "cap"), 40, Rhythm { restart_s: 10, ..Rhythm::SECONDS });
     for (t, (nats, want)) in path_terms(v).iter().zip(v["lnE"].as_array().unwrap()).enumerate() {
         process.add(t as i64, nats);
         near(process.ln_e(), want);
@@ -103,7 +103,8 @@ fn e_process_path() {
 fn watch_path() {
     let all = vectors();
     let v = &all["e_process_path"];
-    let mut watch = WatchProcess::with_restarts(10, 0, num(v, "cap"), 10);
+    let mut watch =
+        WatchProcess::with_unit(10, 0, num(v, "cap"), Rhythm { restart_s: 10, ..Rhythm::SECONDS }, 1.0);
     for (t, (nats, want)) in
         path_terms(v).iter().zip(all["watch_path"]["lnR"].as_array().unwrap()).enumerate()
     {

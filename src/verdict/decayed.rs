@@ -1,11 +1,11 @@
-//! The remembered histogram: every slot with traffic makes what was there before count a little less. The
+//! The remembered histogram: every second with traffic makes what was there before count a little less. The
 //! factor is applied when the histogram is touched, not each second, so thousands of quiet operations cost
 //! nothing.
 
 use crate::histogram::{SparseHistogram, quantile};
 use crate::model::snapshot::snapshot_fields;
 
-/// Factor per slot in which the baseline had traffic: half-life 20 minutes.
+/// Factor per second of slots in which the baseline had traffic: half-life 20 minutes.
 pub(crate) const DECAY: f64 = 0.99944;
 
 /// Decayed weights per bucket, ascending.
@@ -13,14 +13,14 @@ pub(crate) const DECAY: f64 = 0.99944;
 pub(crate) struct DecayedHistogram {
     buckets: Vec<i16>,
     weights: Vec<f64>,
-    /// Traffic slot up to which the weights are decayed.
+    /// Seconds of traffic up to which the weights are decayed.
     at: u64,
 }
 
 snapshot_fields!(DecayedHistogram { buckets, weights, at });
 
 impl DecayedHistogram {
-    /// Adds a slot; `now` counts the baseline's slots with traffic, this one included.
+    /// Adds a slot; `now` counts the seconds of the baseline's slots with traffic, this one included.
     pub(crate) fn add(&mut self, now: u64, latencies: &SparseHistogram) {
         let factor = self.factor(now);
         self.at = now;
@@ -41,7 +41,7 @@ impl DecayedHistogram {
         }
     }
 
-    /// Weight in all, as of traffic slot `now`.
+    /// Weight in all, as of second of traffic `now`.
     pub(crate) fn total(&self, now: u64) -> f64 {
         self.weights.iter().sum::<f64>() * self.factor(now)
     }
@@ -69,8 +69,8 @@ impl DecayedHistogram {
     }
 
     fn factor(&self, now: u64) -> f64 {
-        let slots = now.saturating_sub(self.at);
-        if slots == 0 { 1.0 } else { DECAY.powf(slots as f64) }
+        let seconds = now.saturating_sub(self.at);
+        if seconds == 0 { 1.0 } else { DECAY.powf(seconds as f64) }
     }
 }
 

@@ -6,8 +6,6 @@
 use crate::model::Slot;
 use crate::model::snapshot::snapshot_fields;
 
-/// Seconds of a block.
-const BLOCK_S: i64 = 30;
 /// What is assumed of a service that was never seen: phi 1.2, worth 5 units of variance.
 const PRIOR_PHI: f64 = 1.2;
 const PRIOR_V: f64 = 5.0;
@@ -78,11 +76,12 @@ pub(crate) struct Dispersion {
 snapshot_fields!(Dispersion { time, pair, pair_n, pair_x, groups, block, block_n, block_x });
 
 impl Dispersion {
-    /// Requests and bad events of slot `t`, per instance group (all in the first where instances are unknown).
-    pub(crate) fn add(&mut self, t: Slot, n: [u64; 2], x: [u64; 2]) {
-        self.close(t);
-        (self.pair, self.block) = (t.div_euclid(2 * BLOCK_S), t.div_euclid(BLOCK_S));
-        let half = (t.div_euclid(BLOCK_S).rem_euclid(2)) as usize;
+    /// Requests and bad events of slot `t`, in blocks of `block_s` seconds, per instance group (all in the
+    /// first where instances are unknown).
+    pub(crate) fn add(&mut self, t: Slot, block_s: i64, n: [u64; 2], x: [u64; 2]) {
+        self.close(t, block_s);
+        (self.pair, self.block) = (t.div_euclid(2 * block_s), t.div_euclid(block_s));
+        let half = (t.div_euclid(block_s).rem_euclid(2)) as usize;
         add(&mut self.pair_n[half], n[0] + n[1]);
         add(&mut self.pair_x[half], x[0] + x[1]);
         for group in 0..2 {
@@ -92,15 +91,15 @@ impl Dispersion {
     }
 
     /// Counts what ended before slot `t`; call it before the dispersion is used for that slot.
-    pub(crate) fn close(&mut self, t: Slot) {
-        if t.div_euclid(2 * BLOCK_S) > self.pair {
+    pub(crate) fn close(&mut self, t: Slot, block_s: i64) {
+        if t.div_euclid(2 * block_s) > self.pair {
             let (n, x) = (self.pair_n.map(u64::from), self.pair_x.map(u64::from));
-            self.time.close(self.pair, 2 * BLOCK_S, n, x);
+            self.time.close(self.pair, 2 * block_s, n, x);
             (self.pair_n, self.pair_x) = ([0; 2], [0; 2]);
         }
-        if t.div_euclid(BLOCK_S) > self.block {
+        if t.div_euclid(block_s) > self.block {
             let (n, x) = (self.block_n.map(u64::from), self.block_x.map(u64::from));
-            self.groups.close(self.block, BLOCK_S, n, x);
+            self.groups.close(self.block, block_s, n, x);
             (self.block_n, self.block_x) = ([0; 2], [0; 2]);
         }
     }
@@ -121,7 +120,7 @@ impl Dispersion {
     }
 }
 
-/// Counts of half a minute fit into 32 bits, and every operation has sixteen of them.
+/// Counts of a block fit into 32 bits, and every operation has sixteen of them.
 fn add(sum: &mut u32, more: u64) {
     *sum = sum.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
 }
@@ -156,9 +155,9 @@ mod tests {
         for t in 0..3600 {
             // Each minute 30 s of errors on all instances alike.
             let x = if t / 30 % 2 == 0 { [5, 5] } else { [0, 0] };
-            d.add(t, [50, 50], x);
+            d.add(t, 30, [50, 50], x);
         }
-        d.close(3600);
+        d.close(3600, 30);
         assert!(d.incident_size() < 1.1, "{}", d.incident_size());
         assert!(d.incident_size_in_time() > 20.0, "{}", d.incident_size_in_time());
     }
@@ -167,9 +166,9 @@ mod tests {
     fn one_group_falls_back_to_time() {
         let mut d = Dispersion::default();
         for t in 0..600 {
-            d.add(t, [50, 0], [u64::from(t % 3 == 0), 0]);
+            d.add(t, 30, [50, 0], [u64::from(t % 3 == 0), 0]);
         }
-        d.close(600);
+        d.close(600, 30);
         assert_eq!(d.incident_size(), d.incident_size_in_time());
     }
 }

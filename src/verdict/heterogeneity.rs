@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::input::InstanceCounts;
+use super::timing::Timing;
 use crate::model::Slot;
 use crate::model::snapshot::snapshot_fields;
 
@@ -65,9 +66,10 @@ impl Heterogeneity {
         }
     }
 
-    /// Instances with traffic in the minute before slot `t`.
-    pub(crate) fn present(&self, t: Slot) -> usize {
-        self.instances.values().filter(|i| i.last >= t - PRESENT_S && i.last < t).count()
+    /// Instances with traffic in the minute before slot `t`, in two slots at least.
+    pub(crate) fn present(&self, t: Slot, timing: Timing) -> usize {
+        let since = t - timing.at_least(PRESENT_S, 2);
+        self.instances.values().filter(|i| i.last >= since && i.last < t).count()
     }
 
     /// Spread between instances, sampling noise taken off (method of moments); `phi` is the dispersion of
@@ -159,6 +161,7 @@ mod tests {
             h.add(i64::from(i), &[one(i, 10, 0, 0)]);
         }
         assert_eq!(h.instances.len(), CAPACITY);
-        assert_eq!((h.present(200), h.present(229), h.present(400)), (60, 31, 0));
+        let present = |t| h.present(t, Timing::default());
+        assert_eq!((present(200), present(229), present(400)), (60, 31, 0));
     }
 }

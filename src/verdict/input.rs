@@ -31,10 +31,14 @@ impl Counts {
 }
 
 /// One operation of one version in one slot, by instance group; all in the first where instances are unknown.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Cell {
     /// The two groups.
     pub groups: [Counts; 2],
+    /// What the buckets of the latencies mean. `None`: the log grid of [`crate::histogram::layout`]. Else the
+    /// bounds of explicit buckets in seconds, ascending: key `i` holds latencies in `(b[i-1], b[i]]`, and key
+    /// `b.len()` those above the last bound.
+    pub bounds: Option<Arc<[f64]>>,
 }
 
 impl Cell {
@@ -75,7 +79,7 @@ pub struct InstanceCounts {
 }
 
 /// One version in one slot.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Arm {
     /// Requests of instances past their warm-up.
     pub warm: Cells,
@@ -104,7 +108,7 @@ impl Arm {
 }
 
 /// A slot of both arms.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct SlotInput {
     /// The version held against.
     pub baseline: Arm,

@@ -6,43 +6,38 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::evidence::{Sli, Verdict};
+use super::evidence::Verdict;
 use super::heterogeneity::{Heterogeneity, Spread};
-use super::input::{Cell, Cells, SlotInput, pooled, totals};
+use super::input::{Cells, SlotInput, totals};
 use super::memory::Memory;
-use super::pairing::{Fixed, Group, Pairing};
+use super::pairing::Pairing;
 use super::passing::Passing;
 use super::policy::Policy;
 use super::processes::{Key, Logged, Processes, Shape, Watches};
 use super::settling::Settling;
 use super::slot_log::SlotLog;
-use super::stratum::{Dispersions, Thresholds};
-use super::terms;
+use super::stratum::Thresholds;
+use super::timing::Timing;
 use super::weights::Weights;
 use crate::model::Slot;
 use crate::model::snapshot::snapshot_fields;
-use crate::stats::{Term, block_cap, upper_bound, watch_threshold};
+use crate::stats::{block_cap, watch_threshold};
 
 /// Below this share of common operations, of at least so many requests, the service is judged pooled.
 const COVER: f64 = 0.8;
 const COVER_MIN: u64 = 20;
 /// Seconds after the take-over in which evidence against a remembered baseline counts towards FAIL.
 const REMEMBERED_FAIL_S: i64 = 300;
-/// The guard: ten times the errors and five points.
-const GUARD: (f64, f64) = (10.0, 0.05);
-/// The candidate's rate may be off by this factor from a level that is only remembered or just seen.
-const ERROR_FACTOR: f64 = 2.0;
-/// Predicted share above the median: decay per group, its start, and its bounds.
-const SHARE_DECAY: f64 = 0.99;
+/// Predicted share above the median: its start, and its bounds.
 const SHARE_START: [f64; 2] = [25.0, 50.0];
 const SHARE_BOUNDS: [f64; 2] = [1e-4, 0.999];
 
 /// What the judge keeps of one operation.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct OperationState {
-    pairing: Pairing,
+    pub(super) pairing: Pairing,
     /// Decayed events and requests of the baseline above its median threshold.
-    share: [f64; 2],
+    pub(super) share: [f64; 2],
     /// Requests compared: candidate, baseline.
     pub(crate) compared: [u64; 2],
 }
@@ -77,9 +72,10 @@ pub struct Context {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Judge {
     pub(crate) policy: Policy,
+    pub(crate) timing: Timing,
     pub(crate) operations: BTreeMap<Arc<str>, OperationState>,
     pub(crate) all: OperationState,
-    guard: Pairing,
+    pub(super) guard: Pairing,
     /// Candidate requests in operations that the baseline has shown, and in all.
     cover: [u64; 2],
     pub(crate) weights: Weights,
@@ -94,14 +90,14 @@ pub struct Judge {
     last_traffic: Slot,
     pub(crate) gone: bool,
     taken: Option<Slot>,
-    renamed: bool,
+    pub(super) renamed: bool,
     /// Thresholds of what is remembered, frozen when the baseline went away; `None` as key: pooled.
-    frozen: BTreeMap<Option<Arc<str>>, Thresholds>,
-    client_errors_from: Option<Slot>,
+    pub(super) frozen: BTreeMap<Option<Arc<str>>, Thresholds>,
+    pub(super) client_errors_from: Option<Slot>,
     pub(crate) instances: Heterogeneity,
     pub(crate) spread: Option<Spread>,
     /// Candidate instances for which the margins were computed, and the margins.
-    margins: (usize, f64, i32),
+    pub(super) margins: (usize, f64, i32),
     pub(crate) baseline_young: bool,
     pub(crate) requests: [u64; 2],
     pub(crate) errors: [u64; 2],
@@ -111,6 +107,7 @@ pub struct Judge {
 snapshot_fields!(Context { gone_not_before, biased_input, late_data });
 snapshot_fields!(Judge {
     policy,
+    timing,
     operations,
     all,
     guard,
@@ -139,11 +136,13 @@ snapshot_fields!(Judge {
 });
 
 impl Judge {
-    /// A judge that has seen nothing.
-    pub fn new(policy: Policy) -> Self {
-        let shape = Shape { cap: block_cap(policy.alpha), horizon_s: policy.horizon_s };
+    /// A judge that has seen nothing; its slots have the length of those of the memory that it will read.
+    pub fn new(policy: Policy, timing: Timing) -> Self {
+        let (cap, horizon_s) = (block_cap(policy.alpha), policy.horizon_s);
+        let shape = Shape { cap, horizon_s, rhythm: timing.rhythm() };
         Self {
             policy,
+            timing,
             operations: BTreeMap::new(),
             all: OperationState::default(),
             guard: Pairing::default(),
@@ -172,6 +171,11 @@ impl Judge {
         }
     }
 
+    /// Seconds from the candidate's first slot to the first that is compared, whole slots.
+    pub(crate) fn warmup_s(&self) -> i64 {
+        self.timing.whole(self.policy.warmup_s)
+    }
+
     /// What the surroundings know; takes effect from the next slot on.
     pub fn set_context(&mut self, context: Context) {
         self.context = context;
@@ -187,9 +191,12 @@ impl Judge {
         self.notice_absence(t, memory);
         if let (Some(first), Some(baseline_first)) = (self.first, memory.first) {
             let operations: BTreeSet<Arc<str>> = self.operations.keys().cloned().collect();
-            self.weights.fix(t, (first, baseline_first), memory, &operations);
+            let due = t >= self.timing.weights_from(first, baseline_first);
+            if due && self.weights.fixed.is_none() {
+                self.weights.fix(t, self.timing, memory, &operations);
+            }
             if self.gone && self.taken.is_none() {
-                self.taken = Some(t.max(first + self.policy.warmup_s));
+                self.taken = Some(t.max(first + self.warmup_s()));
             }
             self.judge(t, first, memory, input, totals(&seen));
         }
@@ -208,17 +215,17 @@ impl Judge {
         for operation in names {
             if !self.operations.contains_key(operation) {
                 self.operations.insert(Arc::clone(operation), OperationState::default());
-                self.weights.newcomer(operation, t);
+                self.weights.newcomer(operation, t + self.timing.slot_s());
             }
         }
         self.baseline_young = input.baseline.young.requests > 0;
         if self.spread.is_none() && self.first.is_some() {
             self.spread = Some(memory.heterogeneity.spread(memory.dispersions.errors.phi()));
         }
-        let present = self.instances.present(t);
+        let present = self.instances.present(t, self.timing);
         if present != self.margins.0 {
             let (factor, extra) =
-                self.spread.unwrap_or_default().margins(present, memory.heterogeneity.present(t));
+                self.spread.unwrap_or_default().margins(present, memory.instances_present(t) as usize);
             self.margins = (present, factor, extra);
         }
     }
@@ -235,235 +242,13 @@ impl Judge {
         self.frozen = memory.frozen_thresholds();
     }
 
-    fn clear_groups(&mut self) {
+    pub(super) fn clear_groups(&mut self) {
         self.operations.values_mut().chain([&mut self.all]).for_each(|o| o.pairing.clear());
     }
 
     /// Whether evidence against a remembered baseline still counts towards FAIL.
-    fn in_time(&self, t: Slot) -> bool {
-        !self.gone || self.taken.is_none_or(|taken| t <= taken + REMEMBERED_FAIL_S)
-    }
-
-    fn judge(&mut self, t: Slot, first: Slot, memory: &Memory, input: &SlotInput, seen: [u64; 2]) {
-        let begin = first + self.policy.warmup_s;
-        self.settling.look(t, first, self.policy.warmup_s);
-        self.judge_guard(t, first, memory, input);
-        let warm = totals(&input.candidate.warm);
-        if warm[0] > 0 && t >= begin {
-            self.judge_absolute(t, begin, memory, warm, seen);
-        }
-        if t < begin {
-            return;
-        }
-        if self.gone {
-            self.judge_remembered(t, begin, memory, &input.candidate.warm);
-        } else {
-            self.judge_concurrent(t, begin, memory, input);
-        }
-    }
-
-    /// Catastrophe guard: totals, warm-up included, from the first request.
-    fn judge_guard(&mut self, t: Slot, first: Slot, memory: &Memory, input: &SlotInput) {
-        if self.gone {
-            return;
-        }
-        let count = |[requests, bad]: [u64; 2]| super::Counts { requests, bad, ..Default::default() };
-        let fixed = self.fixed(&memory.dispersions, &memory.dispersions, None, memory);
-        let (candidate, baseline) = (count(input.candidate.totals()), count(input.baseline.totals()));
-        if let Some(group) = self.guard.add(t, candidate, baseline, fixed) {
-            let term = terms::ratio(
-                &group,
-                [group.candidate.bad, group.baseline.bad],
-                GUARD,
-                group.fixed.service_sizes()[0],
-            );
-            self.put(Key::service(Sli::Guard), &[term], t, first, true);
-        }
-    }
-
-    /// The candidate alone against its objective, what the baseline showed, and its last 10 s.
-    fn judge_absolute(&mut self, t: Slot, begin: Slot, memory: &Memory, warm: [u64; 2], seen: [u64; 2]) {
-        if memory.requests <= 0.0 {
-            return;
-        }
-        let mut p0 = self.remembered_error_rate(memory);
-        let [requests, errors] = memory.last_seconds(t, seen);
-        if requests > 0 {
-            p0 = p0.max(upper_bound(errors as f64, requests as f64, ERROR_FACTOR));
-        }
-        if p0 < 1.0 {
-            let c = memory.dispersions.errors.incident_size_in_time();
-            let term = Term::OneSample { n: warm[0] as f64, x: warm[1] as f64, p0, c };
-            self.put(Key::service(Sli::Absolute), &[term], t, begin, self.in_time(t));
-        }
-    }
-
-    /// Highest error rate that what is remembered, or the objective, allows.
-    pub(crate) fn remembered_error_rate(&self, memory: &Memory) -> f64 {
-        let floor = 2.0 * self.policy.error_budget();
-        floor.max(upper_bound(memory.errors, memory.requests, ERROR_FACTOR))
-    }
-
-    fn fixed(
-        &self,
-        service: &Dispersions,
-        own: &Dispersions,
-        thresholds: Option<Thresholds>,
-        memory: &Memory,
-    ) -> Fixed {
-        Fixed {
-            thresholds,
-            service: service.phis(),
-            own: own.phis(),
-            client_errors: memory.client_errors.phi(),
-            error_factor: self.margins.1,
-            latency_extra: self.margins.2,
-        }
-    }
-
-    /// Both versions serve: every operation's groups, summed at service level.
-    fn judge_concurrent(&mut self, t: Slot, begin: Slot, memory: &Memory, input: &SlotInput) {
-        let renamed = self.renamed();
-        if renamed != self.renamed {
-            self.renamed = renamed;
-            self.clear_groups();
-        }
-        let mut sums = ServiceTerms::default();
-        let names: Vec<Option<Arc<str>>> = self.operations.keys().cloned().map(Some).chain([None]).collect();
-        let all = (pooled(&input.candidate.warm), pooled(&input.baseline.warm));
-        for name in names {
-            let (candidate, baseline) = match &name {
-                Some(operation) => (input.candidate.warm.get(operation), input.baseline.warm.get(operation)),
-                None => (all.0.as_ref(), all.1.as_ref()),
-            };
-            let group = self.add_to_group(t, name.as_ref(), memory, candidate, baseline);
-            if let Some(group) = group {
-                let counts = name.is_none() == renamed;
-                self.judge_group(t, begin, name.as_ref(), &group, counts.then_some(&mut sums));
-            }
-        }
-        self.put_service(t, begin, sums);
-    }
-
-    fn add_to_group(
-        &mut self,
-        t: Slot,
-        name: Option<&Arc<str>>,
-        memory: &Memory,
-        candidate: Option<&Cell>,
-        baseline: Option<&Cell>,
-    ) -> Option<Group> {
-        let unknown = Dispersions::default();
-        let fixed = match name {
-            Some(operation) => {
-                let stratum = memory.strata.get(operation);
-                let own = stratum.map_or(&unknown, |s| &s.dispersions);
-                self.fixed(&memory.dispersions, own, stratum.and_then(|s| s.thresholds), memory)
-            }
-            None => self.fixed(&unknown, &unknown, memory.pooled_thresholds, memory),
-        };
-        let merged = |cell: Option<&Cell>| cell.map(Cell::merged).unwrap_or_default();
-        self.state(name)?.pairing.add(t, merged(candidate), merged(baseline), fixed)
-    }
-
-    fn state(&mut self, name: Option<&Arc<str>>) -> Option<&mut OperationState> {
-        match name {
-            Some(operation) => self.operations.get_mut(operation),
-            None => Some(&mut self.all),
-        }
-    }
-
-    /// Turns a closed group into terms: for the operation's own processes, and for the service's sums.
-    fn judge_group(
-        &mut self,
-        t: Slot,
-        begin: Slot,
-        name: Option<&Arc<str>>,
-        group: &Group,
-        sums: Option<&mut ServiceTerms>,
-    ) {
-        let latency_from = self.settling.from.filter(|from| group.since >= *from);
-        let share = self.state(name).map_or(0.5, |state| {
-            state.compared[0] += group.candidate.requests;
-            state.compared[1] += group.baseline.requests;
-            state.predicted()
-        });
-        let found = terms::of_group(&self.policy, group, share, latency_from.is_some());
-        if let (Some(above), Some(state)) = (found.above_median, self.state(name)) {
-            state.share[0] = SHARE_DECAY * state.share[0] + above as f64;
-            state.share[1] = SHARE_DECAY * state.share[1] + group.baseline.requests as f64;
-        }
-        if let Some(operation) = name
-            && let Some(start) = self.weights.start(operation, begin).filter(|start| t >= *start)
-        {
-            let latency_start = start.max(latency_from.unwrap_or(start));
-            for (i, (sli, term)) in Passing::SLIS.into_iter().zip(&found.own).enumerate() {
-                let start = if i == 0 { start } else { latency_start };
-                self.put(Key::operation(operation, sli), term.as_slice(), t, start, true);
-            }
-        }
-        if let Some(sums) = sums {
-            self.requests[0] += group.candidate.requests;
-            self.requests[1] += group.baseline.requests;
-            self.errors[0] += group.candidate.bad;
-            self.errors[1] += group.baseline.bad;
-            sums.add(found, group.candidate.requests);
-        }
-    }
-
-    fn put_service(&mut self, t: Slot, begin: Slot, sums: ServiceTerms) {
-        let latency_from = self.settling.from.unwrap_or(begin);
-        for ((sli, terms), start) in
-            Passing::SLIS.into_iter().zip(&sums.each).zip([begin, latency_from, latency_from, latency_from])
-        {
-            self.put(Key::service(sli), terms, t, start, true);
-        }
-        if let Some(from) = self.client_errors_from.filter(|from| t >= *from) {
-            self.put(Key::service(Sli::ClientErrors), &sums.client_errors, t, begin.max(from), true);
-        }
-        for (i, terms) in sums.pass.iter().enumerate() {
-            self.passing.add(i, terms);
-        }
-        self.passing.requests += sums.candidate_requests;
-    }
-
-    /// The baseline is gone: the candidate alone against what the baseline showed.
-    fn judge_remembered(&mut self, t: Slot, begin: Slot, memory: &Memory, warm: &Cells) {
-        let renamed = self.renamed();
-        let found =
-            super::remembered::terms(&self.policy, memory, &self.frozen, renamed, warm, self.settling.from);
-        let in_time = self.in_time(t);
-        let latency_from = self.settling.from.unwrap_or(begin);
-        let p0 = (memory.requests > 0.0).then(|| self.remembered_error_rate(memory));
-        if let (Some(p0), [n, x]) = (p0, totals(warm))
-            && n > 0
-        {
-            self.requests[0] += n;
-            self.errors[0] += x;
-            let c = memory.dispersions.errors.incident_size_in_time();
-            if p0 < 1.0 {
-                let term = Term::OneSample { n: n as f64, x: x as f64, p0, c };
-                self.put(Key::service(Sli::ErrorRate), &[term], t, begin, in_time);
-            }
-            self.passing.add(0, &[super::remembered::pass_errors(&self.policy, memory, [n, x], c)]);
-            self.passing.requests += n;
-        }
-        for (sli, term) in found.worse {
-            self.put(Key::service(sli), &[term], t, latency_from, in_time);
-        }
-        for (i, term) in found.pass {
-            self.passing.add(i, &[term]);
-        }
-    }
-
-    /// Sends terms to where they count: the processes that decide, the watch after a decision, or, against
-    /// a remembered baseline after its time, the processes that only people read.
-    fn put(&mut self, key: Key, terms: &[Term], t: Slot, start: Slot, counts: bool) {
-        match &mut self.watches {
-            None if counts => self.processes.add(key, terms, t, start),
-            Some(watches) if !self.gone => watches.add(key, terms, t),
-            _ => self.after.add(key, terms, t, t),
-        }
+    pub(super) fn in_time(&self, t: Slot) -> bool {
+        !self.gone || self.taken.is_none_or(|taken| t <= taken + self.timing.whole(REMEMBERED_FAIL_S))
     }
 
     /// Whether the candidate's operations are mostly unknown to the baseline.
@@ -484,10 +269,10 @@ impl Judge {
         if self.settling.from.is_none() {
             let mut latency = candidate.young.latency.clone();
             candidate.warm.values().flat_map(|cell| &cell.groups).for_each(|c| latency.merge(&c.latency));
-            self.settling.add(t, &latency);
+            self.settling.add(t, &latency, self.timing);
         }
         if (candidate.status_seen || input.baseline.status_seen) && self.client_errors_from.is_none() {
-            self.client_errors_from = Some(t + 1);
+            self.client_errors_from = Some(t + self.timing.slot_s());
         }
         self.instances.add(t, &candidate.instances);
         self.processes.advance(t);
@@ -511,7 +296,7 @@ impl Judge {
         if self.weights.fixed.is_some() && ln_e_bar >= self.policy.fail_threshold() {
             return Verdict::Fail;
         }
-        let Some(age) = self.first.map(|first| self.last_slot - first - self.policy.warmup_s) else {
+        let Some(age) = self.first.map(|first| self.last_slot - first - self.warmup_s()) else {
             return Verdict::Pending;
         };
         let doubtful = ln_e_bar >= 0.5 * self.policy.fail_threshold()
@@ -527,12 +312,12 @@ impl Judge {
 
     /// From the next slot on the candidate is watched: a verdict other than `Fail` was taken.
     pub fn watch(&mut self) {
-        let cap = block_cap(self.policy.alpha);
+        let (cap, start) = (block_cap(self.policy.alpha), self.last_slot + self.timing.slot_s());
         if self.watches.is_none() {
             // The watch has evidence of its own; what was decided keeps the evidence that decided it.
             (self.requests, self.errors) = ([0; 2], [0; 2]);
         }
-        self.watches.get_or_insert(Watches::new(cap, self.last_slot + 1));
+        self.watches.get_or_insert(Watches::new(cap, start, self.timing.watch_rhythm()));
     }
 
     /// Whether evidence that no FAIL reads has reached the threshold.
@@ -563,25 +348,5 @@ impl Judge {
     /// ln E of every process, summed again from its log.
     pub fn redo(&self) -> BTreeMap<Key, f64> {
         self.slot_log(usize::MAX).redo()
-    }
-}
-
-/// Terms of one slot at service level, one per operation that closed a group.
-#[derive(Debug, Default)]
-struct ServiceTerms {
-    /// Errors, p50, p95, p99: worse?
-    each: [Vec<Term>; 4],
-    /// The same: not unacceptably worse?
-    pass: [Vec<Term>; 4],
-    client_errors: Vec<Term>,
-    candidate_requests: u64,
-}
-
-impl ServiceTerms {
-    fn add(&mut self, found: terms::GroupTerms, candidate_requests: u64) {
-        self.each.iter_mut().zip(found.service).for_each(|(sum, term)| sum.extend(term));
-        self.pass.iter_mut().zip(found.pass).for_each(|(sum, term)| sum.extend(term));
-        self.client_errors.extend(found.client_errors);
-        self.candidate_requests += candidate_requests;
     }
 }

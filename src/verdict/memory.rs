@@ -5,22 +5,24 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::decayed::DECAY;
 use super::dispersion::Dispersion;
 use super::heterogeneity::Heterogeneity;
 use super::input::{Arm, Cells, pooled, totals};
 use super::stratum::{Dispersions, QUANTILES, Stratum, Thresholds, renew, slow};
+use super::timing::Timing;
 use crate::histogram::{SparseHistogram, layout};
 use crate::model::Slot;
 use crate::model::snapshot::snapshot_fields;
 use crate::stats::upper_bound;
 
-/// Slots whose baseline counts may lift the null of the absolute check.
-const RECENT_SLOTS: i64 = 10;
+/// Seconds whose baseline counts may lift the null of the absolute check; two slots at least, because a shared
+/// incident may show in an earlier slot of one version than of the other.
+const RECENT_S: i64 = 10;
 
 /// What is remembered of one version.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Memory {
+    timing: Timing,
     /// Boxed: a node of the tree has room for eleven, and most services have a few operations.
     pub(crate) strata: BTreeMap<Arc<str>, Box<Stratum>>,
     /// All operations as one: their histograms are sums over `strata`, their dispersion is the prior.
@@ -32,8 +34,8 @@ pub struct Memory {
     /// Decayed errors and requests (X and N of equation (5)).
     pub(crate) errors: f64,
     pub(crate) requests: f64,
-    /// Slots with warm traffic so far: the clock of the decay.
-    pub(crate) traffic_slots: u64,
+    /// Seconds of the slots with warm traffic so far: the clock of the decay.
+    pub(crate) traffic_s: u64,
     recent: VecDeque<(Slot, u64, u64)>,
     pub(crate) first: Option<Slot>,
     pub(crate) last: Option<Slot>,
@@ -43,6 +45,7 @@ pub struct Memory {
 }
 
 snapshot_fields!(Memory {
+    timing,
     strata,
     pooled_thresholds,
     dispersions,
@@ -50,7 +53,7 @@ snapshot_fields!(Memory {
     client_errors,
     errors,
     requests,
-    traffic_slots,
+    traffic_s,
     recent,
     first,
     last,
@@ -59,6 +62,16 @@ snapshot_fields!(Memory {
 });
 
 impl Memory {
+    /// A memory of nothing, for slots of the given length.
+    pub fn new(timing: Timing) -> Self {
+        Self { timing, ..Self::default() }
+    }
+
+    /// Its slots.
+    pub fn timing(&self) -> Timing {
+        self.timing
+    }
+
     /// To be called for every slot before it is judged; `present` says whether the version has any request
     /// in it (totals only: nothing else of the slot may be looked at before it is judged).
     pub fn begin(&mut self, t: Slot, present: bool) {
@@ -66,15 +79,16 @@ impl Memory {
             self.first.get_or_insert(t);
             self.last = Some(t);
         }
-        self.dispersions.close(t);
-        self.p75.close(t);
-        self.client_errors.close(t);
+        let (timing, block_s) = (self.timing, self.timing.dispersion_s());
+        self.dispersions.close(t, block_s);
+        self.p75.close(t, block_s);
+        self.client_errors.close(t, block_s);
         for stratum in self.strata.values_mut() {
-            stratum.dispersions.close(t);
-            stratum.begin(t);
+            stratum.dispersions.close(t, block_s);
+            stratum.begin(t, timing);
         }
         let strata = &self.strata;
-        renew(&mut self.pooled_thresholds, t, self.traffic_slots, || {
+        renew(&mut self.pooled_thresholds, t, timing, self.traffic_s, || {
             let mut all = SparseHistogram::default();
             strata.values().for_each(|s| all.merge(&s.recent()));
             Some(all)
@@ -85,7 +99,8 @@ impl Memory {
     /// remembered included.
     pub fn end(&mut self, t: Slot, seen: &Cells, arm: &Arm) {
         let [requests, errors] = totals(seen);
-        self.recent.retain(|r| r.0 > t - RECENT_SLOTS);
+        let recent_s = self.recent_s();
+        self.recent.retain(|r| r.0 > t - recent_s);
         self.recent.push_back((t, requests, errors));
         if requests + arm.young.requests > 0 {
             self.present_slots += 1;
@@ -93,9 +108,10 @@ impl Memory {
         if requests == 0 {
             return;
         }
-        self.traffic_slots += 1;
-        self.errors = self.errors * DECAY + errors as f64;
-        self.requests = self.requests * DECAY + requests as f64;
+        self.traffic_s += self.timing.slot_s() as u64;
+        let decay = self.timing.decay();
+        self.errors = self.errors * decay + errors as f64;
+        self.requests = self.requests * decay + requests as f64;
         self.heterogeneity.add(t, &arm.instances);
         self.end_service(t, seen);
         for (operation, cell) in seen {
@@ -103,7 +119,7 @@ impl Memory {
                 self.strata.insert(Arc::clone(operation), Box::default());
             }
             if let Some(stratum) = self.strata.get_mut(operation) {
-                stratum.end(t, self.traffic_slots, cell);
+                stratum.end(t, self.timing, self.traffic_s, cell);
             }
         }
     }
@@ -111,9 +127,10 @@ impl Memory {
     /// Dispersion at service level: errors by totals, slow requests by each operation's own thresholds.
     fn end_service(&mut self, t: Slot, seen: &Cells) {
         let Some(all) = pooled(seen) else { return };
+        let block_s = self.timing.dispersion_s();
         let n = all.groups.each_ref().map(|g| g.requests);
-        self.dispersions.errors.add(t, n, all.groups.each_ref().map(|g| g.bad));
-        self.client_errors.add(t, n, all.groups.each_ref().map(|g| g.client_errors));
+        self.dispersions.errors.add(t, block_s, n, all.groups.each_ref().map(|g| g.bad));
+        self.client_errors.add(t, block_s, n, all.groups.each_ref().map(|g| g.client_errors));
         let (mut tested, mut above) = ([0; 2], [[0; 2]; 4]);
         for (cell, thresholds) in
             seen.iter().filter_map(|(o, cell)| Some((cell, self.strata.get(o)?.thresholds.as_ref()?)))
@@ -131,42 +148,48 @@ impl Memory {
             for (dispersion, x) in
                 [&mut service.p50, &mut self.p75, &mut service.p95, &mut service.p99].into_iter().zip(above)
             {
-                dispersion.add(t, tested, x);
+                dispersion.add(t, block_s, tested, x);
             }
         }
     }
 
     /// Whether the version counts as gone in slot `t`: silent for more than 10 of its mean gaps, within 10
-    /// to 120 s. Never before its first request.
+    /// to 120 s and never less than two slots. Never before its first request.
     pub fn is_gone(&self, t: Slot) -> bool {
         self.gone(t)
     }
 
     pub(crate) fn gone(&self, t: Slot) -> bool {
         let (Some(first), Some(last)) = (self.first, self.last) else { return false };
+        let [least, most] = self.timing.gone_s().map(|s| s as f64);
         let gap = if self.present_slots == 0 {
-            10.0
+            least
         } else {
-            (10.0 * (last - first) as f64 / self.present_slots as f64).clamp(10.0, 120.0)
+            (10.0 * (last - first) as f64 / self.present_slots as f64).clamp(least, most)
         };
         (t - last) as f64 > gap
     }
 
+    fn recent_s(&self) -> i64 {
+        self.timing.at_least(RECENT_S, 2)
+    }
+
     /// Requests and errors of the last 10 s, slot `t` with `now` included.
     pub(crate) fn last_seconds(&self, t: Slot, now: [u64; 2]) -> [u64; 2] {
-        self.recent.iter().filter(|r| r.0 > t - RECENT_SLOTS).fold(now, |sum, r| [sum[0] + r.1, sum[1] + r.2])
+        let since = t - self.recent_s();
+        self.recent.iter().filter(|r| r.0 > since).fold(now, |sum, r| [sum[0] + r.1, sum[1] + r.2])
     }
 
     /// Remembered weight of an operation.
     pub(crate) fn kept(&self, operation: &str) -> f64 {
-        self.strata.get(operation).map_or(0.0, |s| s.kept.total(self.traffic_slots))
+        self.strata.get(operation).map_or(0.0, |s| s.kept.total(self.traffic_s))
     }
 
     /// Thresholds of all operations as one from what is remembered, with the weight behind them.
     pub(crate) fn pooled_kept(&self) -> BTreeMap<i16, f64> {
         let mut all = BTreeMap::new();
         for stratum in self.strata.values() {
-            stratum.kept.iter(self.traffic_slots).for_each(|(b, w)| *all.entry(b).or_default() += w);
+            stratum.kept.iter(self.traffic_s).for_each(|(b, w)| *all.entry(b).or_default() += w);
         }
         all
     }
@@ -188,7 +211,7 @@ impl Memory {
 
     /// Instances with traffic in the last minute before slot `t`; 0 where none is named.
     pub fn instances_present(&self, t: Slot) -> u64 {
-        self.heterogeneity.present(t) as u64
+        self.heterogeneity.present(t, self.timing) as u64
     }
 
     /// Whether an error count looks like what is remembered: below an upper bound of the remembered rate
@@ -206,7 +229,11 @@ impl Memory {
     }
 
     /// Takes over how bursty the service is from its previous version: kept per service, not per version.
+    /// Blocks of another length cannot go on: then it is learned anew.
     pub fn inherit_dispersion(&mut self, from: &Self) {
+        if from.timing != self.timing {
+            return;
+        }
         self.dispersions = from.dispersions.clone();
         self.p75 = from.p75.clone();
         self.client_errors = from.client_errors.clone();

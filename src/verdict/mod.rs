@@ -16,10 +16,12 @@ mod policy;
 mod processes;
 mod remembered;
 mod settling;
+mod slot;
 mod slot_log;
 mod stratum;
 mod summary;
 mod terms;
+mod timing;
 mod weights;
 
 pub use evidence::{Evidence, Flag, Sli, SliEvidence, Verdict};
@@ -32,6 +34,7 @@ pub use explain::{ExplainInput, Waiting, explain};
 pub use policy::Policy;
 pub use processes::{Key, Logged};
 pub use slot_log::SlotLog;
+pub use timing::{LONGEST_SLOT_S, Timing};
 
 #[cfg(test)]
 mod predictability_tests;

@@ -1,6 +1,6 @@
 //! The unit of comparison: consecutive slots up to the first in which both versions have had a request, at
-//! most 10 s. With traffic in both each second it is the slot itself; on sparse traffic it pairs what would
-//! otherwise be thrown away. Only request totals decide, never outcomes.
+//! most 10 s (two slots, where slots are long). With traffic in both each second it is the slot itself; on
+//! sparse traffic it pairs what would otherwise be thrown away. Only request totals decide, never outcomes.
 
 use std::collections::VecDeque;
 
@@ -9,9 +9,6 @@ use super::input::Counts;
 use super::stratum::Thresholds;
 use crate::model::Slot;
 use crate::model::snapshot::snapshot_fields;
-
-/// Longest group, seconds.
-pub(crate) const LONGEST_S: i64 = 10;
 
 /// Everything that must be fixed before a group's counts are read; a group uses what stood at its first slot.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -73,15 +70,16 @@ pub(crate) struct Pairing {
 snapshot_fields!(Pairing { slices });
 
 impl Pairing {
-    /// Adds slot `t`; answers with the group if it closes.
+    /// Adds slot `t`; answers with the group if it closes. Slots that are `longest_s` old leave it.
     pub(crate) fn add(
         &mut self,
         t: Slot,
+        longest_s: i64,
         candidate: Counts,
         baseline: Counts,
         fixed: Fixed,
     ) -> Option<Group> {
-        while self.slices.front().is_some_and(|s| s.t <= t - LONGEST_S) {
+        while self.slices.front().is_some_and(|s| s.t <= t - longest_s) {
             self.slices.pop_front();
         }
         self.slices.push_back(Slice { t, candidate, baseline, fixed });
@@ -132,7 +130,7 @@ mod tests {
         let counts = |requests| Counts { requests, ..Counts::default() };
         let (mut pairing, mut got) = (Pairing::default(), Vec::new());
         for (t, (n_c, n_b)) in list(&v["n_c"]).into_iter().zip(list(&v["n_b"])).enumerate() {
-            if let Some(g) = pairing.add(t as i64, counts(n_c), counts(n_b), fixed) {
+            if let Some(g) = pairing.add(t as i64, 10, counts(n_c), counts(n_b), fixed) {
                 got.push(vec![g.since as u64, t as u64, g.candidate.requests, g.baseline.requests]);
             }
         }

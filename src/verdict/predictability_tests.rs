@@ -110,7 +110,7 @@ impl Stream {
             return arm;
         }
         for o in 0..self.operations {
-            let cell = Cell { groups: [counts(rng, rate / 2.0), counts(rng, rate / 2.0)] };
+            let cell = Cell { groups: [counts(rng, rate / 2.0), counts(rng, rate / 2.0)], bounds: None };
             if cell.requests() > 0 {
                 arm.warm.insert(Arc::from(format!("{prefix}{o}")), cell);
             }
@@ -178,7 +178,7 @@ struct World {
 impl World {
     fn new(stream: &Stream) -> Self {
         let policy = Policy { warmup_s: stream.warmup_s, ..Policy::default() };
-        Self { memory: Memory::default(), judge: Judge::new(policy) }
+        Self { memory: Memory::default(), judge: Judge::new(policy, Timing::default()) }
     }
 
     fn step(&mut self, t: Slot, input: &SlotInput) {

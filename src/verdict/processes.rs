@@ -8,7 +8,7 @@ use super::evidence::Sli;
 use super::slot_log::SlotLog;
 use crate::model::Slot;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields};
-use crate::stats::{EProcess, STEPS, Steps, Term, WATCH_RESTART_S, WatchProcess, ln_sum_exp};
+use crate::stats::{EProcess, Rhythm, STEPS, Steps, Term, WatchProcess, ln_sum_exp, watch_unit};
 
 /// Terms kept for the redo; older ones are folded into a checkpoint of the processes.
 /// At about 100 bytes a line this is under 1 MB a deployment.
@@ -74,13 +74,14 @@ snapshot_fields!(Logged { slot, start, key, term });
 pub(crate) struct Shape {
     pub(crate) cap: f64,
     pub(crate) horizon_s: i64,
+    pub(crate) rhythm: Rhythm,
 }
 
-snapshot_fields!(Shape { cap, horizon_s });
+snapshot_fields!(Shape { cap, horizon_s, rhythm });
 
 impl Shape {
     fn process(self, term: &Term, start: Slot) -> EProcess {
-        EProcess::new(term.ladder().len(), start, self.cap, self.horizon_s)
+        EProcess::new(term.ladder().len(), start, self.cap, self.horizon_s, self.rhythm)
     }
 }
 
@@ -197,15 +198,16 @@ pub(super) fn apply(shape: Shape, each: &mut BTreeMap<Key, EProcess>, line: &Log
 pub(crate) struct Watches {
     cap: f64,
     start: Slot,
+    rhythm: Rhythm,
     each: BTreeMap<Key, WatchProcess>,
     totals: BTreeMap<Key, [f64; 4]>,
 }
 
-snapshot_fields!(Watches { cap, start, each, totals });
+snapshot_fields!(Watches { cap, start, rhythm, each, totals });
 
 impl Watches {
-    pub(crate) fn new(cap: f64, start: Slot) -> Self {
-        Self { cap, start, each: BTreeMap::new(), totals: BTreeMap::new() }
+    pub(crate) fn new(cap: f64, start: Slot, rhythm: Rhythm) -> Self {
+        Self { cap, start, rhythm, each: BTreeMap::new(), totals: BTreeMap::new() }
     }
 
     pub(crate) fn add(&mut self, key: Key, terms: &[Term], t: Slot) {
@@ -216,8 +218,8 @@ impl Watches {
             term.add_to(&mut nats, term.ladder());
             totals.iter_mut().zip(term.counts()).for_each(|(sum, v)| *sum += v);
         }
-        let (cap, start) = (self.cap, self.start);
-        let make = || WatchProcess::new(first.ladder().len(), start, cap);
+        let (cap, start, rhythm) = (self.cap, self.start, self.rhythm);
+        let make = || WatchProcess::new(first.ladder().len(), start, cap, rhythm);
         self.each.entry(key).or_insert_with(make).add(t, &nats);
     }
 
@@ -227,7 +229,8 @@ impl Watches {
 
     /// ln of the mass that began to bet up to slot `t`: R divided by it is an e-value.
     pub(crate) fn ln_mass(&self, t: Slot) -> f64 {
-        (1.0 + ((t - self.start).max(0) / WATCH_RESTART_S) as f64).ln()
+        let restarts = (t - self.start).max(0) / self.rhythm.restart_s;
+        (watch_unit(self.rhythm) * (1.0 + restarts as f64)).ln()
     }
 
     /// ln R of a watch; 0 where it has not begun.

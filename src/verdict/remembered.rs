@@ -37,8 +37,8 @@ impl Memory {
     pub(crate) fn frozen_thresholds(&self) -> BTreeMap<Option<Arc<str>>, Thresholds> {
         let mut frozen = BTreeMap::new();
         for (operation, stratum) in &self.strata {
-            if stratum.kept.total(self.traffic_slots) >= MIN_KEPT
-                && let Some(at) = stratum.kept.quantiles(self.traffic_slots, super::stratum::QUANTILES)
+            if stratum.kept.total(self.traffic_s) >= MIN_KEPT
+                && let Some(at) = stratum.kept.quantiles(self.traffic_s, super::stratum::QUANTILES)
             {
                 frozen.insert(Some(Arc::clone(operation)), at);
             }
@@ -106,7 +106,7 @@ fn remembered(
     frozen: &BTreeMap<Option<Arc<str>>, Thresholds>,
     renamed: bool,
 ) -> (f64, [f64; 4]) {
-    let now = memory.traffic_slots;
+    let now = memory.traffic_s;
     if renamed {
         let Some(at) = frozen.get(&None) else { return (0.0, [0.0; 4]) };
         let all = memory.pooled_kept();

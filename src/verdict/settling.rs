@@ -1,9 +1,10 @@
 //! When does the comparison of latency begin? Not at a fixed age but when the candidate has stopped getting
-//! faster: compilers warm up, caches fill. Looked at every 30 s from the end of the warm-up on, from slots
-//! before the one in hand only.
+//! faster: compilers warm up, caches fill. Looked at every 30 s (two slots, where they are long) from the end
+//! of the warm-up on, from slots before the one in hand only.
 
 use std::collections::BTreeMap;
 
+use super::timing::Timing;
 use crate::histogram::SparseHistogram;
 use crate::model::Slot;
 use crate::model::snapshot::snapshot_fields;
@@ -13,6 +14,10 @@ const WINDOW_S: i64 = 30;
 const LATEST_S: i64 = 600;
 /// Requests each window needs.
 const MIN_REQUESTS: u64 = 20;
+
+fn window_s(timing: Timing) -> i64 {
+    timing.at_least(WINDOW_S, 2)
+}
 
 /// Watches the candidate's latency until it has settled.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -26,33 +31,34 @@ snapshot_fields!(Settling { slots, from });
 
 impl Settling {
     /// The candidate's latencies of slot `t`.
-    pub(crate) fn add(&mut self, t: Slot, latencies: &SparseHistogram) {
+    pub(crate) fn add(&mut self, t: Slot, latencies: &SparseHistogram, timing: Timing) {
         if self.from.is_none() && !latencies.is_empty() {
             self.slots.insert(t, latencies.clone());
-            self.slots = self.slots.split_off(&(t - 4 * WINDOW_S));
+            self.slots = self.slots.split_off(&(t - 4 * window_s(timing)));
         }
     }
 
     /// Decides in slot `t` whether latency is compared from now on. `first` is the candidate's first slot.
-    pub(crate) fn look(&mut self, t: Slot, first: Slot, warmup_s: i64) {
-        let age = t - first;
+    pub(crate) fn look(&mut self, t: Slot, first: Slot, warmup_s: i64, timing: Timing) {
+        let (age, window_s) = (t - first, window_s(timing));
         if self.from.is_some() || age < warmup_s {
             return;
         }
-        let settled =
-            warmup_s == 0 || age >= LATEST_S || (age % WINDOW_S == 0 && !self.still_falling(t, age));
+        let settled = warmup_s == 0
+            || age >= LATEST_S
+            || (age % window_s == 0 && !self.still_falling(t, age, window_s));
         if settled {
             self.from = Some(t);
             self.slots.clear();
         }
     }
 
-    fn still_falling(&self, t: Slot, age: i64) -> bool {
-        let last = self.over(t - WINDOW_S, t);
-        [WINDOW_S, 2 * WINDOW_S]
+    fn still_falling(&self, t: Slot, age: i64, window_s: i64) -> bool {
+        let last = self.over(t - window_s, t);
+        [window_s, 2 * window_s]
             .into_iter()
-            .filter(|lag| age >= lag + WINDOW_S)
-            .any(|lag| falling(&last, &self.over(t - WINDOW_S - lag, t - lag)))
+            .filter(|lag| age >= lag + window_s)
+            .any(|lag| falling(&last, &self.over(t - window_s - lag, t - lag)))
     }
 
     fn over(&self, from: Slot, to: Slot) -> SparseHistogram {
@@ -96,9 +102,9 @@ mod tests {
     fn run(bucket_at: impl Fn(i64) -> i16, warmup_s: i64) -> Option<Slot> {
         let mut settling = Settling::default();
         (0..900).find_map(|t| {
-            settling.look(t, 0, warmup_s);
+            settling.look(t, 0, warmup_s, Timing::default());
             let b = bucket_at(t);
-            settling.add(t, &[(b, 5), (b + 8, 5), (b - 8, 5)].into_iter().collect());
+            settling.add(t, &[(b, 5), (b + 8, 5), (b - 8, 5)].into_iter().collect(), Timing::default());
             settling.from
         })
     }

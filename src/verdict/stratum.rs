@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use super::decayed::DecayedHistogram;
 use super::dispersion::Dispersion;
 use super::input::Cell;
+use super::timing::Timing;
 use crate::histogram::{SparseHistogram, quantile};
 use crate::model::Slot;
 use crate::model::snapshot::snapshot_fields;
@@ -16,8 +17,8 @@ pub(crate) const QUANTILES: [f64; 4] = [0.5, 0.75, 0.95, 0.99];
 const WINDOW_S: i64 = 300;
 /// Seconds between refreshes of the thresholds.
 pub(crate) const REFRESH_S: i64 = 10;
-/// Slots with traffic and requests in the window before there is a threshold.
-const MIN_SLOTS: u64 = 5;
+/// Seconds of slots with traffic, and requests in the window, before there is a threshold.
+const MIN_TRAFFIC_S: u64 = 5;
 const MIN_REQUESTS: u64 = 10;
 
 /// Latency buckets at the [`QUANTILES`]: a request above is slow.
@@ -35,8 +36,9 @@ pub(crate) struct Dispersions {
 snapshot_fields!(Dispersions { errors, p50, p95, p99 });
 
 impl Dispersions {
-    pub(crate) fn close(&mut self, t: Slot) {
-        [&mut self.errors, &mut self.p50, &mut self.p95, &mut self.p99].into_iter().for_each(|d| d.close(t));
+    pub(crate) fn close(&mut self, t: Slot, block_s: i64) {
+        let all = [&mut self.errors, &mut self.p50, &mut self.p95, &mut self.p99];
+        all.into_iter().for_each(|d| d.close(t, block_s));
     }
 
     /// phi of errors, p50, p95, p99.
@@ -45,12 +47,12 @@ impl Dispersions {
     }
 
     /// Counts one slot's cell, and its slow requests once there are thresholds.
-    pub(crate) fn add(&mut self, t: Slot, cell: &Cell, thresholds: Option<&Thresholds>) {
+    pub(crate) fn add(&mut self, t: Slot, block_s: i64, cell: &Cell, thresholds: Option<&Thresholds>) {
         let n = cell.groups.each_ref().map(|g| g.requests);
-        self.errors.add(t, n, cell.groups.each_ref().map(|g| g.bad));
+        self.errors.add(t, block_s, n, cell.groups.each_ref().map(|g| g.bad));
         if let Some(&[p50, _, p95, p99]) = thresholds {
             for (dispersion, above) in [(&mut self.p50, p50), (&mut self.p95, p95), (&mut self.p99, p99)] {
-                dispersion.add(t, n, slow(cell, above));
+                dispersion.add(t, block_s, n, slow(cell, above));
             }
         }
     }
@@ -78,13 +80,13 @@ snapshot_fields!(Entry { slot, bucket, count });
 pub(crate) struct Stratum {
     origin: Slot,
     window: VecDeque<Entry>,
-    traffic_slots: u64,
+    traffic_s: u64,
     pub(crate) thresholds: Option<Thresholds>,
     pub(crate) kept: DecayedHistogram,
     pub(crate) dispersions: Dispersions,
 }
 
-snapshot_fields!(Stratum { origin, window, traffic_slots, thresholds, kept, dispersions });
+snapshot_fields!(Stratum { origin, window, traffic_s, thresholds, kept, dispersions });
 
 impl Stratum {
     /// Latencies of the last 300 s. Summed when asked for, each 10 s: kept beside the window it would take
@@ -99,20 +101,20 @@ impl Stratum {
     }
 
     /// Forgets what left the window before slot `t` and renews the thresholds when due.
-    pub(crate) fn begin(&mut self, t: Slot) {
+    pub(crate) fn begin(&mut self, t: Slot, timing: Timing) {
         while let Some(first) = self.window.front()
-            && self.origin + i64::from(first.slot) < t - WINDOW_S
+            && self.origin + i64::from(first.slot) < t - timing.whole(WINDOW_S)
         {
             self.window.pop_front();
         }
         let window = &self.window;
         let recent = || Some(window.iter().map(|e| (e.bucket, u32::from(e.count))).collect());
-        renew(&mut self.thresholds, t, self.traffic_slots, recent);
+        renew(&mut self.thresholds, t, timing, self.traffic_s, recent);
     }
 
-    /// Remembers slot `t`; `now` counts the version's slots with traffic, this one included.
-    pub(crate) fn end(&mut self, t: Slot, now: u64, cell: &Cell) {
-        self.dispersions.add(t, cell, self.thresholds.as_ref());
+    /// Remembers slot `t`; `now` counts the seconds of the version's slots with traffic, this one included.
+    pub(crate) fn end(&mut self, t: Slot, timing: Timing, now: u64, cell: &Cell) {
+        self.dispersions.add(t, timing.dispersion_s(), cell, self.thresholds.as_ref());
         let latency = cell.merged().latency;
         self.kept.add(now, &latency);
         if self.window.is_empty() {
@@ -129,7 +131,7 @@ impl Stratum {
                 n -= u32::from(count);
             }
         }
-        self.traffic_slots += 1;
+        self.traffic_s += timing.slot_s() as u64;
     }
 }
 
@@ -137,11 +139,12 @@ impl Stratum {
 pub(crate) fn renew(
     thresholds: &mut Option<Thresholds>,
     t: Slot,
-    traffic_slots: u64,
+    timing: Timing,
+    traffic_s: u64,
     latencies: impl FnOnce() -> Option<SparseHistogram>,
 ) {
-    let due = thresholds.is_none() || t % REFRESH_S == 0;
-    if traffic_slots < MIN_SLOTS || !due {
+    let due = thresholds.is_none() || t % timing.whole(REFRESH_S) == 0;
+    if traffic_s < MIN_TRAFFIC_S || !due {
         return;
     }
     let Some(histogram) = latencies() else { return };

@@ -76,8 +76,8 @@ impl Judge {
     }
 
     fn is_set(&self, flag: Flag, memory: &Memory) -> bool {
-        let now = self.last_slot + 1;
-        let instances = self.instances.present(now);
+        let now = self.last_slot + self.timing.slot_s();
+        let instances = self.instances.present(now, self.timing);
         let burn = |i: usize| {
             self.errors[i] as f64 > SHARED_BURN * self.policy.error_budget() * self.requests[i] as f64
         };
@@ -86,8 +86,10 @@ impl Judge {
             Flag::MixShift => self.mix_distance() > MIX_SHIFT,
             Flag::OperationsDiffer => self.renamed(),
             Flag::TooHeterogeneous => {
-                let (factor, _) =
-                    self.spread.unwrap_or_default().margins(instances, memory.heterogeneity.present(now));
+                let (factor, _) = self
+                    .spread
+                    .unwrap_or_default()
+                    .margins(instances, memory.instances_present(now) as usize);
                 self.policy.error_ratio * factor > self.policy.pass_error_ratio
             }
             Flag::RememberedBaseline => self.gone,
@@ -95,7 +97,7 @@ impl Judge {
             Flag::BaselineCold => self.baseline_young,
             Flag::Bursty => memory.incident_size() > BURSTY,
             Flag::InstancesUnknown => self.requests[0] > 0 && instances == 0,
-            Flag::CandidateSilent => self.silent_s() >= SILENT_S && !self.gone,
+            Flag::CandidateSilent => self.silent_s() >= self.timing.at_least(SILENT_S, 2) && !self.gone,
             Flag::LateData => self.context.late_data,
             Flag::SharedBurn => burn(0) && burn(1),
             Flag::Degraded => self.degraded(),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::evidence::Sli;
 use super::memory::Memory;
 use super::processes::Key;
+use super::timing::Timing;
 use crate::model::Slot;
 use crate::model::snapshot::snapshot_fields;
 
@@ -30,8 +31,6 @@ const WITHIN: [(Sli, f64); 4] =
     [(Sli::ErrorRate, 0.4), (Sli::LatencyP50, 0.2), (Sli::LatencyP95, 0.25), (Sli::LatencyP99, 0.15)];
 /// Operations with processes of their own; the rest count at service level only.
 const OWN_OPERATIONS: usize = 50;
-/// Seconds of the baseline before weights are fixed.
-const BASELINE_S: i64 = 5;
 
 /// The shares of one deployment.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -47,19 +46,8 @@ pub(crate) struct Weights {
 snapshot_fields!(Weights { each, fixed, late, reserved });
 
 impl Weights {
-    /// Fixes the shares once, when the candidate is there and the baseline was for 5 s. `operations` are
-    /// all known of either version.
-    pub(crate) fn fix(
-        &mut self,
-        t: Slot,
-        first: (Slot, Slot),
-        memory: &Memory,
-        operations: &BTreeSet<Arc<str>>,
-    ) {
-        let (candidate, baseline) = first;
-        if self.fixed.is_some() || t < candidate.max(baseline + BASELINE_S) {
-            return;
-        }
+    /// Fixes the shares; to be called once, in slot `t`. `operations` are all known of either version.
+    pub(crate) fn fix(&mut self, t: Slot, timing: Timing, memory: &Memory, operations: &BTreeSet<Arc<str>>) {
         self.fixed = Some(t);
         self.each.extend(SERVICE.map(|(sli, share)| (Key::service(sli), share)));
         let (mut known, unknown): (Vec<_>, Vec<_>) =
@@ -70,13 +58,14 @@ impl Weights {
         for (operation, kept) in known {
             self.share(operation, OPERATIONS * kept.sqrt() / sum);
         }
-        unknown.into_iter().for_each(|(operation, _)| self.reserve(operation, t + 1));
+        unknown.into_iter().for_each(|(operation, _)| self.reserve(operation, t + timing.slot_s()));
     }
 
-    /// An operation that was first seen in slot `t`: after the weights are fixed it gets a part of the reserve.
-    pub(crate) fn newcomer(&mut self, operation: &Arc<str>, t: Slot) {
+    /// An operation that was first seen in the slot before `next`: after the weights are fixed it gets a part
+    /// of the reserve.
+    pub(crate) fn newcomer(&mut self, operation: &Arc<str>, next: Slot) {
         if self.fixed.is_some() {
-            self.reserve(operation, t + 1);
+            self.reserve(operation, next);
         }
     }
 

@@ -1,0 +1,267 @@
+//! What one slot says: every question that can be asked of it, as terms that go to the processes, to the way
+//! to PASS, or to what only people read. Which of them depends on whether the baseline still serves.
+
+use std::sync::Arc;
+
+use super::evidence::Sli;
+use super::input::{Cell, Cells, Counts, SlotInput, pooled, totals};
+use super::judge::{Judge, OperationState};
+use super::memory::Memory;
+use super::pairing::{Fixed, Group};
+use super::passing::Passing;
+use super::processes::Key;
+use super::stratum::{Dispersions, Thresholds};
+use super::terms;
+use crate::model::Slot;
+use crate::stats::{Term, upper_bound};
+
+/// The guard: ten times the errors and five points.
+const GUARD: (f64, f64) = (10.0, 0.05);
+/// The candidate's rate may be off by this factor from a level that is only remembered or just seen.
+const ERROR_FACTOR: f64 = 2.0;
+
+impl Judge {
+    pub(super) fn judge(&mut self, t: Slot, first: Slot, memory: &Memory, input: &SlotInput, seen: [u64; 2]) {
+        let begin = first + self.warmup_s();
+        self.settling.look(t, first, self.warmup_s(), self.timing);
+        self.judge_guard(t, first, memory, input);
+        let warm = totals(&input.candidate.warm);
+        if warm[0] > 0 && t >= begin {
+            self.judge_absolute(t, begin, memory, warm, seen);
+        }
+        if t < begin {
+            return;
+        }
+        if self.gone {
+            self.judge_remembered(t, begin, memory, &input.candidate.warm);
+        } else {
+            self.judge_concurrent(t, begin, memory, input);
+        }
+    }
+
+    /// Catastrophe guard: totals, warm-up included, from the first request.
+    fn judge_guard(&mut self, t: Slot, first: Slot, memory: &Memory, input: &SlotInput) {
+        if self.gone {
+            return;
+        }
+        let count = |[requests, bad]: [u64; 2]| Counts { requests, bad, ..Default::default() };
+        let fixed = self.fixed(&memory.dispersions, &memory.dispersions, None, memory);
+        let (candidate, baseline) = (count(input.candidate.totals()), count(input.baseline.totals()));
+        if let Some(group) = self.guard.add(t, self.timing.pairing_s(), candidate, baseline, fixed) {
+            let term = terms::ratio(
+                &group,
+                [group.candidate.bad, group.baseline.bad],
+                GUARD,
+                group.fixed.service_sizes()[0],
+            );
+            self.put(Key::service(Sli::Guard), &[term], t, first, true);
+        }
+    }
+
+    /// The candidate alone against its objective, what the baseline showed, and its last 10 s.
+    fn judge_absolute(&mut self, t: Slot, begin: Slot, memory: &Memory, warm: [u64; 2], seen: [u64; 2]) {
+        if memory.requests <= 0.0 {
+            return;
+        }
+        let mut p0 = self.remembered_error_rate(memory);
+        let [requests, errors] = memory.last_seconds(t, seen);
+        if requests > 0 {
+            p0 = p0.max(upper_bound(errors as f64, requests as f64, ERROR_FACTOR));
+        }
+        if p0 < 1.0 {
+            let c = memory.dispersions.errors.incident_size_in_time();
+            let term = Term::OneSample { n: warm[0] as f64, x: warm[1] as f64, p0, c };
+            self.put(Key::service(Sli::Absolute), &[term], t, begin, self.in_time(t));
+        }
+    }
+
+    /// Highest error rate that what is remembered, or the objective, allows.
+    pub(crate) fn remembered_error_rate(&self, memory: &Memory) -> f64 {
+        let floor = 2.0 * self.policy.error_budget();
+        floor.max(upper_bound(memory.errors, memory.requests, ERROR_FACTOR))
+    }
+
+    fn fixed(
+        &self,
+        service: &Dispersions,
+        own: &Dispersions,
+        thresholds: Option<Thresholds>,
+        memory: &Memory,
+    ) -> Fixed {
+        Fixed {
+            thresholds,
+            service: service.phis(),
+            own: own.phis(),
+            client_errors: memory.client_errors.phi(),
+            error_factor: self.margins.1,
+            latency_extra: self.margins.2,
+        }
+    }
+
+    /// Both versions serve: every operation's groups, summed at service level.
+    fn judge_concurrent(&mut self, t: Slot, begin: Slot, memory: &Memory, input: &SlotInput) {
+        let renamed = self.renamed();
+        if renamed != self.renamed {
+            self.renamed = renamed;
+            self.clear_groups();
+        }
+        let mut sums = ServiceTerms::default();
+        let names: Vec<Option<Arc<str>>> = self.operations.keys().cloned().map(Some).chain([None]).collect();
+        let all = (pooled(&input.candidate.warm), pooled(&input.baseline.warm));
+        for name in names {
+            let (candidate, baseline) = match &name {
+                Some(operation) => (input.candidate.warm.get(operation), input.baseline.warm.get(operation)),
+                None => (all.0.as_ref(), all.1.as_ref()),
+            };
+            let group = self.add_to_group(t, name.as_ref(), memory, candidate, baseline);
+            if let Some(group) = group {
+                let counts = name.is_none() == renamed;
+                self.judge_group(t, begin, name.as_ref(), &group, counts.then_some(&mut sums));
+            }
+        }
+        self.put_service(t, begin, sums);
+    }
+
+    fn add_to_group(
+        &mut self,
+        t: Slot,
+        name: Option<&Arc<str>>,
+        memory: &Memory,
+        candidate: Option<&Cell>,
+        baseline: Option<&Cell>,
+    ) -> Option<Group> {
+        let unknown = Dispersions::default();
+        let fixed = match name {
+            Some(operation) => {
+                let stratum = memory.strata.get(operation);
+                let own = stratum.map_or(&unknown, |s| &s.dispersions);
+                self.fixed(&memory.dispersions, own, stratum.and_then(|s| s.thresholds), memory)
+            }
+            None => self.fixed(&unknown, &unknown, memory.pooled_thresholds, memory),
+        };
+        let merged = |cell: Option<&Cell>| cell.map(Cell::merged).unwrap_or_default();
+        let longest_s = self.timing.pairing_s();
+        self.state(name)?.pairing.add(t, longest_s, merged(candidate), merged(baseline), fixed)
+    }
+
+    fn state(&mut self, name: Option<&Arc<str>>) -> Option<&mut OperationState> {
+        match name {
+            Some(operation) => self.operations.get_mut(operation),
+            None => Some(&mut self.all),
+        }
+    }
+
+    /// Turns a closed group into terms: for the operation's own processes, and for the service's sums.
+    fn judge_group(
+        &mut self,
+        t: Slot,
+        begin: Slot,
+        name: Option<&Arc<str>>,
+        group: &Group,
+        sums: Option<&mut ServiceTerms>,
+    ) {
+        let latency_from = self.settling.from.filter(|from| group.since >= *from);
+        let share = self.state(name).map_or(0.5, |state| {
+            state.compared[0] += group.candidate.requests;
+            state.compared[1] += group.baseline.requests;
+            state.predicted()
+        });
+        let found = terms::of_group(&self.policy, group, share, latency_from.is_some());
+        let keep = self.timing.share_decay();
+        if let (Some(above), Some(state)) = (found.above_median, self.state(name)) {
+            state.share[0] = keep * state.share[0] + above as f64;
+            state.share[1] = keep * state.share[1] + group.baseline.requests as f64;
+        }
+        if let Some(operation) = name
+            && let Some(start) = self.weights.start(operation, begin).filter(|start| t >= *start)
+        {
+            let latency_start = start.max(latency_from.unwrap_or(start));
+            for (i, (sli, term)) in Passing::SLIS.into_iter().zip(&found.own).enumerate() {
+                let start = if i == 0 { start } else { latency_start };
+                self.put(Key::operation(operation, sli), term.as_slice(), t, start, true);
+            }
+        }
+        if let Some(sums) = sums {
+            self.requests[0] += group.candidate.requests;
+            self.requests[1] += group.baseline.requests;
+            self.errors[0] += group.candidate.bad;
+            self.errors[1] += group.baseline.bad;
+            sums.add(found, group.candidate.requests);
+        }
+    }
+
+    fn put_service(&mut self, t: Slot, begin: Slot, sums: ServiceTerms) {
+        let latency_from = self.settling.from.unwrap_or(begin);
+        for ((sli, terms), start) in
+            Passing::SLIS.into_iter().zip(&sums.each).zip([begin, latency_from, latency_from, latency_from])
+        {
+            self.put(Key::service(sli), terms, t, start, true);
+        }
+        if let Some(from) = self.client_errors_from.filter(|from| t >= *from) {
+            self.put(Key::service(Sli::ClientErrors), &sums.client_errors, t, begin.max(from), true);
+        }
+        for (i, terms) in sums.pass.iter().enumerate() {
+            self.passing.add(i, terms);
+        }
+        self.passing.requests += sums.candidate_requests;
+    }
+
+    /// The baseline is gone: the candidate alone against what the baseline showed.
+    fn judge_remembered(&mut self, t: Slot, begin: Slot, memory: &Memory, warm: &Cells) {
+        let renamed = self.renamed();
+        let found =
+            super::remembered::terms(&self.policy, memory, &self.frozen, renamed, warm, self.settling.from);
+        let in_time = self.in_time(t);
+        let latency_from = self.settling.from.unwrap_or(begin);
+        let p0 = (memory.requests > 0.0).then(|| self.remembered_error_rate(memory));
+        if let (Some(p0), [n, x]) = (p0, totals(warm))
+            && n > 0
+        {
+            self.requests[0] += n;
+            self.errors[0] += x;
+            let c = memory.dispersions.errors.incident_size_in_time();
+            if p0 < 1.0 {
+                let term = Term::OneSample { n: n as f64, x: x as f64, p0, c };
+                self.put(Key::service(Sli::ErrorRate), &[term], t, begin, in_time);
+            }
+            self.passing.add(0, &[super::remembered::pass_errors(&self.policy, memory, [n, x], c)]);
+            self.passing.requests += n;
+        }
+        for (sli, term) in found.worse {
+            self.put(Key::service(sli), &[term], t, latency_from, in_time);
+        }
+        for (i, term) in found.pass {
+            self.passing.add(i, &[term]);
+        }
+    }
+
+    /// Sends terms to where they count: the processes that decide, the watch after a decision, or, against
+    /// a remembered baseline after its time, the processes that only people read.
+    fn put(&mut self, key: Key, terms: &[Term], t: Slot, start: Slot, counts: bool) {
+        match &mut self.watches {
+            None if counts => self.processes.add(key, terms, t, start),
+            Some(watches) if !self.gone => watches.add(key, terms, t),
+            _ => self.after.add(key, terms, t, t),
+        }
+    }
+}
+
+/// Terms of one slot at service level, one per operation that closed a group.
+#[derive(Debug, Default)]
+struct ServiceTerms {
+    /// Errors, p50, p95, p99: worse?
+    each: [Vec<Term>; 4],
+    /// The same: not unacceptably worse?
+    pass: [Vec<Term>; 4],
+    client_errors: Vec<Term>,
+    candidate_requests: u64,
+}
+
+impl ServiceTerms {
+    fn add(&mut self, found: terms::GroupTerms, candidate_requests: u64) {
+        self.each.iter_mut().zip(found.service).for_each(|(sum, term)| sum.extend(term));
+        self.pass.iter_mut().zip(found.pass).for_each(|(sum, term)| sum.extend(term));
+        self.client_errors.extend(found.client_errors);
+        self.candidate_requests += candidate_requests;
+    }
+}
