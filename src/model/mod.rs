@@ -5,6 +5,7 @@
 mod discard;
 mod identity;
 mod observation;
+mod resource;
 mod sink;
 pub mod snapshot;
 mod source;
@@ -14,7 +15,8 @@ mod time;
 pub use discard::Discard;
 pub use identity::{DeploymentId, ServiceKey, VersionKey};
 pub use observation::{Exemplar, InstanceId, Observation, SeriesId, VersionId};
+pub use resource::{ResourceAttribute, ResourceTexts, ResourceView};
 pub use sink::SpanSink;
 pub use source::Source;
-pub use span::{Outcome, ResourceView, SamplingWeight, SpanKind, SpanView, StatusSource};
+pub use span::{Outcome, SamplingWeight, SpanKind, SpanView, StatusSource};
 pub use time::{NANOS_PER_SECOND, Slot, UnixNanos};

@@ -1,31 +1,7 @@
-//! A span and its resource as borrowed views. Decoding hands these on and nothing else; they are never
-//! stored. Strings are the raw bytes of the message: OTLP senders do send invalid UTF-8, and one bad byte
+//! A span as a borrowed view. Decoding hands these on and nothing else; they are never stored. Strings are the raw bytes of the message: OTLP senders do send invalid UTF-8, and one bad byte
 //! must not cost a batch, so conversion (lossy) happens where a label is made, once per series.
 
 use super::UnixNanos;
-
-/// What identifies the sender, read once per `ResourceSpans`. Empty slices mean "absent".
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct ResourceView<'a> {
-    /// `service.namespace`.
-    pub namespace: &'a [u8],
-    /// `service.name`.
-    pub service: &'a [u8],
-    /// `deployment.environment.name`, else `deployment.environment`.
-    pub environment: &'a [u8],
-    /// What the first of the configured version sources yields that yields anything.
-    pub version: &'a [u8],
-    /// That source as it is configured; empty without a version.
-    pub version_from: &'a str,
-    /// `service.instance.id`, else `k8s.pod.uid`, else `container.id`, else `host.name` (+ `process.pid`).
-    pub instance: &'a [u8],
-    /// `process.pid`, 0 when absent; part of the identity only where `instance` is `host.name`.
-    pub process_id: i64,
-    /// Values of the configured extra identity attributes, in order.
-    pub extra: Vec<&'a [u8]>,
-    /// Whether any `faas.*` attribute is present: instances are short-lived, no warm-up.
-    pub is_function: bool,
-}
 
 /// `Span.kind`; numbers beyond the known ones read as `Unspecified`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

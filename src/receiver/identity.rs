@@ -4,12 +4,20 @@
 use std::borrow::Cow;
 
 use super::settings::{VersionSource, WalkSettings};
-use super::value::{Value, key_value};
+use super::value::{Value, is_indexed, key_value};
 use super::wire::{BYTES, Fields, WalkError, key, numbers};
-use crate::model::ResourceView;
+use crate::model::{ResourceAttribute, ResourceTexts, ResourceView};
 
 const ATTRIBUTE: u32 = key(1, BYTES);
 const READ: u32 = numbers([1]);
+
+/// What names an instance, in this order.
+const INSTANCE: [ResourceAttribute; 4] = [
+    ResourceAttribute::InstanceId,
+    ResourceAttribute::PodUid,
+    ResourceAttribute::ContainerId,
+    ResourceAttribute::HostName,
+];
 
 /// The attributes of a Resource that matter, as far as they were read. Of an attribute that occurs twice the
 /// last one counts.
@@ -19,15 +27,18 @@ pub(super) struct Identity<'a, 's> {
     namespace: Value<'a>,
     service: Value<'a>,
     environment: [Value<'a>; 2],
-    instance: [Value<'a>; 4],
     process_id: Value<'a>,
-    deployment_name: Value<'a>,
+    values: [Value<'a>; ResourceAttribute::ALL.len()],
     /// The parts of all version sources, one after the other.
     versions: Vec<Value<'a>>,
-    /// The version where it is joined of several parts.
-    joined: Vec<u8>,
     extra: Vec<Value<'a>>,
     is_function: bool,
+    repeated: u32,
+    indexed: u32,
+    /// The version where it is joined of several parts.
+    joined: Vec<u8>,
+    /// The service name where it is made from that of the process.
+    unnamed: Vec<u8>,
 }
 
 impl<'a, 's> Identity<'a, 's> {
@@ -37,13 +48,15 @@ impl<'a, 's> Identity<'a, 's> {
             namespace: Value::Absent,
             service: Value::Absent,
             environment: [Value::Absent; 2],
-            instance: [Value::Absent; 4],
             process_id: Value::Absent,
-            deployment_name: Value::Absent,
+            values: [Value::Absent; ResourceAttribute::ALL.len()],
             versions: vec![Value::Absent; parts(&settings.version_attributes).count()],
-            joined: Vec::new(),
             extra: vec![Value::Absent; settings.identity_attributes.len()],
             is_function: false,
+            repeated: 0,
+            indexed: 0,
+            joined: Vec::new(),
+            unnamed: Vec::new(),
         }
     }
 
@@ -53,8 +66,12 @@ impl<'a, 's> Identity<'a, 's> {
         while let Some(key) = fields.next_key()? {
             match key {
                 ATTRIBUTE => {
-                    if let Some((name, value)) = key_value(fields.bytes()?, Some)? {
+                    let attribute = fields.bytes()?;
+                    if let Some((name, value)) = key_value(attribute, Some)? {
                         self.set(name, value);
+                        if (name.is_empty() || value == Value::Absent) && is_indexed(attribute) {
+                            self.indexed = self.indexed.saturating_add(1);
+                        }
                     }
                 }
                 _ => fields.skip_unknown(key, READ)?,
@@ -64,29 +81,27 @@ impl<'a, 's> Identity<'a, 's> {
     }
 
     fn set(&mut self, name: &'a [u8], value: Value<'a>) {
-        match name {
-            b"service.namespace" => self.namespace = value,
-            b"service.name" => self.service = value,
-            b"deployment.environment.name" => self.environment[0] = value,
-            b"deployment.environment" => self.environment[1] = value,
-            b"service.instance.id" => self.instance[0] = value,
-            b"k8s.pod.uid" => self.instance[1] = value,
-            b"container.id" => self.instance[2] = value,
-            b"host.name" => self.instance[3] = value,
-            b"process.pid" => self.process_id = value,
-            b"k8s.deployment.name" => self.deployment_name = value,
-            _ => self.is_function |= name.starts_with(b"faas."),
-        }
-        for (wanted, slot) in parts(&self.settings.version_attributes).zip(&mut self.versions) {
+        let own = match name {
+            b"service.namespace" => Some(&mut self.namespace),
+            b"service.name" => Some(&mut self.service),
+            b"deployment.environment.name" => Some(&mut self.environment[0]),
+            b"deployment.environment" => Some(&mut self.environment[1]),
+            b"process.pid" => Some(&mut self.process_id),
+            _ => {
+                self.is_function |= name.starts_with(b"faas.");
+                let known = std::str::from_utf8(name).ok().and_then(ResourceAttribute::named);
+                known.map(|known| &mut self.values[known as usize])
+            }
+        };
+        let mut is_repeated = own.is_some_and(|slot| put(slot, value));
+        let versions = parts(&self.settings.version_attributes).zip(&mut self.versions);
+        let extra = self.settings.identity_attributes.iter().zip(&mut self.extra);
+        for (wanted, slot) in versions.chain(extra) {
             if is_same(wanted.as_bytes(), name) {
-                *slot = value;
+                is_repeated |= put(slot, value);
             }
         }
-        for (wanted, slot) in self.settings.identity_attributes.iter().zip(&mut self.extra) {
-            if is_same(wanted.as_bytes(), name) {
-                *slot = value;
-            }
-        }
+        self.repeated = self.repeated.saturating_add(u32::from(is_repeated));
     }
 
     /// What was found.
@@ -99,32 +114,51 @@ impl<'a, 's> Identity<'a, 's> {
                 &self.joined
             }
         };
+        let mut texts = ResourceTexts::default();
+        for attribute in ResourceAttribute::ALL {
+            texts.set(attribute, self.values[attribute as usize].text());
+        }
+        let executable = texts.get(ResourceAttribute::Executable);
+        let mut service = self.service.text();
+        if service.is_empty() && !executable.is_empty() {
+            self.unnamed = [ResourceView::UNKNOWN_SERVICE.as_bytes(), b":", executable].concat();
+            service = &self.unnamed;
+        }
         ResourceView {
             namespace: self.namespace.text(),
-            service: self.service.text(),
-            environment: first_text(&self.environment),
+            service,
+            environment: first_text(self.environment),
             version,
             version_from,
-            instance: first_text(&self.instance),
+            instance: first_text(INSTANCE.map(|attribute| self.values[attribute as usize])),
             process_id: self.process_id.number().unwrap_or(0),
             extra: self.extra.iter().map(|value| value.text()).collect(),
             is_function: self.is_function,
+            texts,
+            repeated: self.repeated,
+            indexed: self.indexed,
         }
     }
 
     /// The first source that yields a version, and the version.
     fn version(&self) -> (&'s str, Cow<'a, [u8]>) {
+        let deployment = self.values[ResourceAttribute::K8sDeployment as usize].text();
         let mut values = self.versions.as_slice();
         for source in &self.settings.version_attributes {
             let (own, rest) = values.split_at(source.parts().len());
             values = rest;
-            let version = joined(source, own, self.deployment_name.text());
+            let version = joined(source, own, deployment);
             if !version.is_empty() {
                 return (source.name(), version);
             }
         }
         ("", Cow::Borrowed(b""))
     }
+}
+
+/// Keeps the value of an attribute; whether there was one before.
+fn put<'a>(slot: &mut Value<'a>, value: Value<'a>) -> bool {
+    std::mem::replace(slot, value) != Value::Absent
 }
 
 /// The attributes of all sources, one after the other.
@@ -165,8 +199,8 @@ fn is_same(wanted: &[u8], name: &[u8]) -> bool {
         }
 }
 
-fn first_text<'a>(values: &[Value<'a>]) -> &'a [u8] {
-    values.iter().map(|value| value.text()).find(|text| !text.is_empty()).unwrap_or_default()
+fn first_text<'a, const N: usize>(values: [Value<'a>; N]) -> &'a [u8] {
+    values.into_iter().map(Value::text).find(|text| !text.is_empty()).unwrap_or_default()
 }
 
 /// `checkout-7d4b9c` of the deployment `checkout` is `7d4b9c`. Without the deployment's name one cannot tell
@@ -301,9 +335,58 @@ mod tests {
     }
 
     #[test]
+    fn r5_r6_r8_place_change_and_sdk_are_handed_on() {
+        let attributes = ResourceAttribute::ALL.map(|a| format!("{}={}", a.as_str(), a as usize));
+        let attributes = attributes.each_ref().map(String::as_str);
+        let all = |r: &ResourceView<'_>| {
+            ResourceAttribute::ALL
+                .map(|a| String::from_utf8(r.texts.get(a).to_vec()).unwrap())
+                .join(" ")
+                .into()
+        };
+        let expected = ResourceAttribute::ALL.map(|a| (a as usize).to_string()).join(" ");
+        check(&attributes, all, &expected);
+    }
+
+    #[test]
+    fn r9_of_an_attribute_that_occurs_twice_the_last_counts_and_it_is_counted() {
+        let seen = |r: &ResourceView<'_>| {
+            let service = String::from_utf8_lossy(r.service);
+            let zone = String::from_utf8_lossy(r.texts.get(ResourceAttribute::Zone));
+            format!("{service} {zone} {}", r.repeated).into()
+        };
+        check(&["service.name=a", "cloud.availability_zone=z"], seen, "a z 0");
+        check(&["service.name=a", "service.name=b", "cloud.availability_zone=y"], seen, "b y 1");
+        check(&["cloud.availability_zone=y", "service.name=b", "cloud.availability_zone=z"], seen, "b z 1");
+        // One attribute that is read for two purposes is one; what is not read is not counted.
+        check(&["k8s.cluster.name=a", "k8s.cluster.name=b"], seen, "  1");
+        check(&["other=a", "other=b", "service.name=c"], seen, "c  0");
+    }
+
+    #[test]
+    fn g8_indices_into_a_string_table_are_absent_and_counted() {
+        let text = |text: &str| AnyValue { value: Some(Any::StringValue(text.into())) };
+        let index = AnyValue { value: Some(Any::StringValueStrindex(3)) };
+        let attributes = [
+            KeyValue { key: "service.name".into(), value: Some(index), key_strindex: 0 },
+            KeyValue { key: String::new(), value: Some(text("v1")), key_strindex: 7 },
+            KeyValue { key: "service.version".into(), value: Some(text("v2")), key_strindex: 0 },
+            KeyValue { key: "service.namespace".into(), value: None, key_strindex: 0 },
+        ];
+        let bytes = Resource { attributes: attributes.to_vec(), ..Default::default() }.encode_to_vec();
+        let settings = WalkSettings::default();
+        let mut identity = Identity::new(&settings);
+        identity.merge(&bytes).unwrap();
+        let view = identity.view();
+        assert_eq!((view.service, view.version, view.indexed), (&b""[..], &b"v2"[..], 2));
+    }
+
+    #[test]
     fn r1_r4_service_environment_and_instance() {
         let names = |r: &ResourceView<'_>| [r.namespace, r.service, r.environment].join(&b'|');
         check(&["service.name=cart", "service.namespace=shop"], names, "shop|cart|");
+        check(&["process.executable.name=java"], names, "|unknown_service:java|");
+        check(&["process.executable.name=java", "service.name=cart"], names, "|cart|");
         check(&["deployment.environment=old"], names, "||old");
         check(&["deployment.environment=old", "deployment.environment.name=new"], names, "||new");
         let instance = |r: &ResourceView<'_>| r.instance.to_vec();

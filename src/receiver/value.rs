@@ -9,6 +9,8 @@ use super::wire::{BYTES, FIXED64, Fields, VARINT, WalkError, key, numbers};
 
 const KEY: u32 = key(1, BYTES);
 const VALUE: u32 = key(2, BYTES);
+/// Index of the key into the string table of profiles.
+const KEY_INDEX: u32 = key(3, VARINT);
 const READ: u32 = numbers([1, 2]);
 
 const TEXT: u32 = key(1, BYTES);
@@ -113,6 +115,40 @@ fn first_of_list<'a>(first: Option<&'a [u8]>, list: &'a [u8]) -> Result<Option<&
         }
     }
     Ok(first)
+}
+
+/// Whether a `KeyValue` names its key or its value by an index into a string table. Only profiles have such a
+/// table; elsewhere the attribute counts as absent (G8).
+/// What cannot be read is not.
+#[cold]
+pub(super) fn is_indexed(message: &[u8]) -> bool {
+    let mut fields = Fields::new(message);
+    while let Ok(Some(key)) = fields.next_key() {
+        let read = match key {
+            KEY_INDEX => return true,
+            VALUE => fields.bytes().map(|value| has_field(value, TEXT_INDEX)),
+            _ => fields.skip(key).map(|()| false),
+        };
+        match read {
+            Ok(false) => {}
+            Ok(true) => return true,
+            Err(_) => return false,
+        }
+    }
+    false
+}
+
+fn has_field(message: &[u8], wanted: u32) -> bool {
+    let mut fields = Fields::new(message);
+    while let Ok(Some(key)) = fields.next_key() {
+        if key == wanted {
+            return true;
+        }
+        if fields.skip(key).is_err() {
+            return false;
+        }
+    }
+    false
 }
 
 /// Reads a `KeyValue` whose key `select` recognises; the value of any other is passed over.

@@ -134,7 +134,10 @@ fn resource(envelope: &ResourceSpans, settings: &WalkSettings) -> Told {
     Told::Resource {
         texts: [
             first(&["service.namespace"]),
-            first(&["service.name"]),
+            a.text("service.name")
+                .or_else(|| Some(format!("unknown_service:{}", a.text("process.executable.name")?)))
+                .unwrap_or_default()
+                .into_bytes(),
             first(&["deployment.environment.name", "deployment.environment"]),
             version.unwrap_or_default().into_bytes(),
             first(&["service.instance.id", "k8s.pod.uid", "container.id", "host.name"]),

@@ -46,6 +46,7 @@ const NAMES: &[&str] = &[
     "k8s.cluster.name",
     "host.name",
     "process.pid",
+    "process.executable.name",
     "container.image.tags",
     "container.image.repo_digests",
     "k8s.pod.label.pod-template-hash",
