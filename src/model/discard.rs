@@ -8,8 +8,10 @@ pub enum Discard {
     Kind,
     /// A point of a metric that is no SLI.
     MetricName,
-    /// A log record below ERROR, or without a severity.
+    /// A log record below ERROR.
     Severity,
+    /// A log record that does not say how severe it is.
+    NoSeverity,
     /// The first point of a cumulative stream: what later ones are counted from.
     BasePoint,
     /// A point that says that its stream has ended.
@@ -34,10 +36,11 @@ pub enum Discard {
 
 impl Discard {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Kind,
         Self::MetricName,
         Self::Severity,
+        Self::NoSeverity,
         Self::BasePoint,
         Self::StaleMark,
         Self::Signal,
@@ -56,6 +59,7 @@ impl Discard {
             Self::Kind => "kind",
             Self::MetricName => "metric_name",
             Self::Severity => "severity",
+            Self::NoSeverity => "no_severity",
             Self::BasePoint => "base_point",
             Self::StaleMark => "stale_mark",
             Self::Signal => "signal",

@@ -4,6 +4,7 @@
 
 mod discard;
 mod identity;
+mod log;
 mod observation;
 mod resource;
 mod sink;
@@ -14,6 +15,7 @@ mod time;
 
 pub use discard::Discard;
 pub use identity::{DeploymentId, ServiceKey, VersionKey};
+pub use log::{ExceptionView, LogSink, LogView, SpanException};
 pub use observation::{Exemplar, InstanceId, Observation, SeriesId, VersionId};
 pub use resource::{ResourceAttribute, ResourceTexts, ResourceView};
 pub use sink::SpanSink;

@@ -1,7 +1,7 @@
 //! Where decoding puts what it finds. One trait, so that the same walker serves the servers, `replay`, the
 //! demo and the tests.
 
-use super::{Discard, ResourceView, SpanView};
+use super::{Discard, ResourceView, SpanException, SpanView};
 
 /// Receives the entry spans of a message, each after the resource it belongs to. Every span of the message is
 /// either handed to [`SpanSink::span`] or named in [`SpanSink::discard`].
@@ -12,4 +12,7 @@ pub trait SpanSink {
     fn span(&mut self, span: &SpanView<'_>);
     /// A span that makes no SLI.
     fn discard(&mut self, reason: Discard);
+    /// An exception among the events of a span, which was handed on or discarded for its kind just before.
+    /// Who does not count exceptions leaves this as it is.
+    fn exception(&mut self, _exception: &SpanException<'_>) {}
 }

@@ -88,6 +88,7 @@ const fn word(reason: Discard) -> &'static str {
         Discard::Kind
         | Discard::MetricName
         | Discard::Severity
+        | Discard::NoSeverity
         | Discard::BasePoint
         | Discard::StaleMark
         | Discard::Signal => "unused",

@@ -39,6 +39,8 @@ pub struct ReceiverConfig {
     pub point_attributes: PointAttributesConfig,
     /// Routes that are health checks and never judged; `*` at the end matches any rest.
     pub health_routes: Vec<String>,
+    /// Attributes of exceptions whose values may be kept and shown. They may hold personal data.
+    pub evidence_attributes: Vec<String>,
 }
 
 /// Attributes of metric data points; in each list the first non-empty one counts. See [`PointAttributes`].
@@ -118,6 +120,7 @@ impl Default for ReceiverConfig {
             identity_attributes: walk.identity_attributes,
             point_attributes: PointAttributesConfig::default(),
             health_routes: walk.health_routes,
+            evidence_attributes: walk.evidence_attributes,
         }
     }
 }
@@ -130,6 +133,7 @@ impl ReceiverConfig {
             identity_attributes: self.identity_attributes.clone(),
             point_attributes: (&self.point_attributes).into(),
             health_routes: self.health_routes.clone(),
+            evidence_attributes: self.evidence_attributes.clone(),
         }
     }
 

@@ -12,6 +12,9 @@ pub struct WalkSettings {
     pub point_attributes: PointAttributes,
     /// Routes, or `service/method` of RPCs, that are health checks. A `*` at the end matches any rest.
     pub health_routes: Vec<String>,
+    /// Attributes of exceptions whose values may be kept and shown; by default none, for they may hold
+    /// personal data.
+    pub evidence_attributes: Vec<String>,
 }
 
 /// One way to name a version: a resource attribute, or several joined with a `+`. Two pods of one
@@ -118,6 +121,7 @@ impl Default for WalkSettings {
             identity_attributes: Vec::new(),
             point_attributes: PointAttributes::default(),
             health_routes: HEALTH_ROUTES.map(String::from).to_vec(),
+            evidence_attributes: Vec::new(),
         }
     }
 }

@@ -6,6 +6,11 @@
 //! sub-messages that occur twice are merged, unknown fields are ignored. Beyond that, invalid UTF-8 is
 //! accepted, and so is anything inside a field that is skipped.
 
+mod exception;
+mod logs;
+
+use self::exception::{Exception, is_exception_name};
+pub use self::logs::{LogCounts, walk_logs};
 use super::identity::Identity;
 use super::semantics::{Attribute, SpanAttributes};
 use super::settings::WalkSettings;
@@ -13,7 +18,7 @@ use super::tracestate::sampling_weight;
 use super::value::key_value;
 pub use super::wire::WalkError;
 use super::wire::{BYTES, FIXED32, FIXED64, Fields, VARINT, key, numbers};
-use crate::model::{Discard, ResourceView, SpanKind, SpanSink, SpanView, UnixNanos};
+use crate::model::{Discard, ResourceView, SpanException, SpanKind, SpanSink, SpanView, UnixNanos};
 
 /// `ExportTraceServiceRequest.resource_spans`.
 const RESOURCE_SPANS: u32 = key(1, BYTES);
@@ -46,6 +51,12 @@ const OF_SPAN: u32 = numbers([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
 
 /// `Status.code`.
 const STATUS_CODE: u32 = key(3, VARINT);
+
+/// Fields of `Span.Event`.
+const EVENT_TIME: u32 = key(1, FIXED64);
+const EVENT_NAME: u32 = key(2, BYTES);
+const EVENT_ATTRIBUTE: u32 = key(3, BYTES);
+const OF_EVENT: u32 = numbers([1, 2, 3]);
 
 /// What a message held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -140,6 +151,9 @@ impl<S: SpanSink> Walk<'_, S> {
         if let Some(reason) = span.discard() {
             self.counts.bad_ids += u64::from(reason == Discard::BadId);
             self.sink.discard(reason);
+            if span.has_events && reason == Discard::Kind {
+                self.exceptions(message, &span)?;
+            }
             return Ok(());
         }
         if span.attributes_missed {
@@ -152,6 +166,53 @@ impl<S: SpanSink> Walk<'_, S> {
             self.sink.discard(Discard::Health);
         } else {
             self.entry(&span, &attributes);
+            if span.has_events {
+                self.exceptions(message, &span)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands on the exceptions among the events of a span: those of an entry span, and those of the spans
+    /// below it, which are the same service's. Most spans have no events, and this is not run for them.
+    #[cold]
+    fn exceptions(&mut self, message: &[u8], span: &RawSpan<'_>) -> Result<(), WalkError> {
+        let mut fields = Fields::new(message);
+        while let Some(key) = fields.next_key()? {
+            match key {
+                EVENT => self.event(fields.bytes()?, span)?,
+                _ => fields.skip(key)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, message: &[u8], span: &RawSpan<'_>) -> Result<(), WalkError> {
+        let (mut time, mut name) = (0, &b""[..]);
+        let mut fields = Fields::new(message);
+        while let Some(key) = fields.next_key()? {
+            match key {
+                EVENT_TIME => time = fields.fixed64()?,
+                EVENT_NAME => name = fields.bytes()?,
+                EVENT_ATTRIBUTE => fields.skip(key)?,
+                _ => fields.skip_unknown(key, OF_EVENT)?,
+            }
+        }
+        if !is_exception_name(name) {
+            return Ok(());
+        }
+        let mut exception = Exception::new(self.settings);
+        let mut fields = Fields::new(message);
+        while let Some(key) = fields.next_key()? {
+            match key {
+                EVENT_ATTRIBUTE => exception.attribute(fields.bytes()?)?,
+                _ => fields.skip(key)?,
+            }
+        }
+        let time = UnixNanos(if time == 0 { span.end } else { time });
+        if time.0 > 0 {
+            let (trace_id, span_id) = (span.trace_id, span.span_id);
+            self.sink.exception(&SpanException { time, trace_id, span_id, exception: exception.view() });
         }
         Ok(())
     }
@@ -192,6 +253,7 @@ struct RawSpan<'a> {
     status_code: i32,
     /// Attributes came while the span was not known to be an entry span, and were skipped.
     attributes_missed: bool,
+    has_events: bool,
 }
 
 impl<'a> RawSpan<'a> {
@@ -218,7 +280,11 @@ impl<'a> RawSpan<'a> {
                 }
                 STATUS => read_status(fields.bytes()?, &mut span.status_code)?,
                 DROPPED_ATTRIBUTES => span.dropped_attributes = fields.varint()? as u32,
-                EVENT | LINK | DROPPED_EVENTS | DROPPED_LINKS | FLAGS => fields.skip(key)?,
+                EVENT => {
+                    span.has_events = true;
+                    fields.skip(key)?;
+                }
+                LINK | DROPPED_EVENTS | DROPPED_LINKS | FLAGS => fields.skip(key)?,
                 _ => fields.skip_unknown(key, OF_SPAN)?,
             }
         }

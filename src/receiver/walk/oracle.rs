@@ -5,10 +5,14 @@ use std::collections::HashMap;
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
-use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, Span};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::Span;
 
 use super::super::settings::WalkSettings;
-use crate::model::{Discard, Outcome, ResourceView, SamplingWeight, SpanSink, SpanView, StatusSource};
+use crate::model::{
+    Discard, ExceptionView, LogSink, LogView, Outcome, ResourceView, SamplingWeight, SpanException, SpanSink,
+    SpanView, StatusSource,
+};
 
 /// What a sink was told, owned.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,20 +32,45 @@ pub(super) enum Told {
         trace_id: Vec<u8>,
     },
     Discard(Discard),
+    Exception {
+        time: u64,
+        ids: [Vec<u8>; 2],
+        thrown: Thrown,
+    },
+    Log {
+        time: u64,
+        is_error: bool,
+        ids: [Vec<u8>; 2],
+        thrown: Option<Thrown>,
+    },
+    DiscardLog(Discard),
+}
+
+/// Type, stack, and the listed values.
+type Thrown = ([Vec<u8>; 2], Vec<(usize, Vec<u8>)>);
+
+fn thrown(e: &ExceptionView<'_>) -> Thrown {
+    ([e.kind, e.stack].map(<[u8]>::to_vec), e.values.iter().map(|(i, v)| (*i, v.to_vec())).collect())
 }
 
 /// Keeps all that it is told.
 #[derive(Debug, Default)]
 pub(super) struct Recorder(pub(super) Vec<Told>);
 
-impl SpanSink for Recorder {
-    fn resource(&mut self, r: &ResourceView<'_>) {
+impl Recorder {
+    fn tell_resource(&mut self, r: &ResourceView<'_>) {
         self.0.push(Told::Resource {
             texts: [r.namespace, r.service, r.environment, r.version, r.instance].map(<[u8]>::to_vec),
             process_id: r.process_id,
             extra: r.extra.iter().map(|v| v.to_vec()).collect(),
             is_function: r.is_function,
         });
+    }
+}
+
+impl SpanSink for Recorder {
+    fn resource(&mut self, r: &ResourceView<'_>) {
+        self.tell_resource(r);
     }
 
     fn span(&mut self, s: &SpanView<'_>) {
@@ -58,6 +87,27 @@ impl SpanSink for Recorder {
     fn discard(&mut self, reason: Discard) {
         self.0.push(Told::Discard(reason));
     }
+
+    fn exception(&mut self, e: &SpanException<'_>) {
+        let ids = [e.trace_id, e.span_id].map(<[u8]>::to_vec);
+        self.0.push(Told::Exception { time: e.time.0, ids, thrown: thrown(&e.exception) });
+    }
+}
+
+impl LogSink for Recorder {
+    fn log_resource(&mut self, r: &ResourceView<'_>) {
+        self.tell_resource(r);
+    }
+
+    fn log(&mut self, l: &LogView<'_>) {
+        let ids = [l.trace_id, l.span_id].map(<[u8]>::to_vec);
+        let thrown = l.exception.as_ref().map(thrown);
+        self.0.push(Told::Log { time: l.time.0, is_error: l.is_error, ids, thrown });
+    }
+
+    fn discard_log(&mut self, reason: Discard) {
+        self.0.push(Told::DiscardLog(reason));
+    }
 }
 
 /// What a sink should be told of `request`.
@@ -66,8 +116,13 @@ pub(super) fn told(request: &ExportTraceServiceRequest, settings: &WalkSettings)
     for envelope in &request.resource_spans {
         let spans: Vec<&Span> = envelope.scope_spans.iter().flat_map(|s| &s.spans).collect();
         if !spans.is_empty() {
-            all.push(resource(envelope, settings));
-            all.extend(spans.into_iter().map(|s| span(s, settings)));
+            all.push(resource(envelope.resource.as_ref(), settings));
+            for s in spans {
+                all.push(span(s, settings));
+                if matches!(all.last(), Some(Told::Span { .. } | Told::Discard(Discard::Kind))) {
+                    all.extend(exceptions(s, settings));
+                }
+            }
         }
     }
     all
@@ -107,8 +162,44 @@ impl<'a> Attributes<'a> {
     }
 }
 
-fn resource(envelope: &ResourceSpans, settings: &WalkSettings) -> Told {
-    let list = envelope.resource.as_ref().map_or(&[][..], |r| &r.attributes);
+fn exceptions(s: &Span, settings: &WalkSettings) -> Vec<Told> {
+    let of = s.events.iter().filter(|e| e.name == "exception" || e.name.ends_with(".exception"));
+    let time = |nanos: u64| if nanos == 0 { s.end_time_unix_nano } else { nanos };
+    let told = of.filter(|e| time(e.time_unix_nano) > 0).map(|e| Told::Exception {
+        time: time(e.time_unix_nano),
+        ids: [s.trace_id.clone(), s.span_id.clone()],
+        thrown: thrown_by(&e.attributes, settings),
+    });
+    told.collect()
+}
+
+/// What the attributes of a log record or an event say was thrown.
+pub(super) fn thrown_by(list: &[KeyValue], settings: &WalkSettings) -> Thrown {
+    let a = Attributes::new(list);
+    let text = |name: &str| a.text(name).unwrap_or_default().into_bytes();
+    // A repeated attribute counts where it stands last.
+    let listed = |kv: &KeyValue| settings.evidence_attributes.iter().position(|wanted| *wanted == kv.key);
+    let mut values: Vec<(usize, Vec<u8>)> = Vec::new();
+    for (i, kv) in list.iter().enumerate().filter(|(_, kv)| listed(kv).is_some()) {
+        if !list[i + 1..].iter().any(|later| later.key == kv.key) {
+            values.extend(listed(kv).map(|at| (at, text(&kv.key))).filter(|(_, text)| !text.is_empty()));
+        }
+    }
+    ([text("exception.type"), text("exception.stacktrace")], values)
+}
+
+/// Whether an attribute is there and no empty text.
+pub(super) fn is_present(list: &[KeyValue], name: &str) -> bool {
+    Attributes::new(list).value(name).is_some_and(|v| *v != Value::StringValue(String::new()))
+}
+
+/// The text of an attribute.
+pub(super) fn text_of(list: &[KeyValue], name: &str) -> Option<String> {
+    Attributes::new(list).text(name)
+}
+
+pub(super) fn resource(resource: Option<&Resource>, settings: &WalkSettings) -> Told {
+    let list = resource.map_or(&[][..], |r| &r.attributes);
     let a = Attributes::new(list);
     let first = |names: &[&str]| names.iter().find_map(|n| a.text(n)).unwrap_or_default().into_bytes();
     let either_spelling = |wanted: &str| {

@@ -15,7 +15,7 @@ use super::super::settings::VersionSource;
 use super::oracle::{Recorder, Told, told};
 use super::*;
 
-fn settings() -> WalkSettings {
+pub(super) fn settings() -> WalkSettings {
     let composite = "service.version+k8s.replicaset.name + k8s.pod.label.pod-template-hash";
     let default = WalkSettings::default();
     let version_attributes =
@@ -25,6 +25,7 @@ fn settings() -> WalkSettings {
         identity_attributes: vec!["k8s.cluster.name".into(), "host.name".into()],
         point_attributes: default.point_attributes,
         health_routes: default.health_routes,
+        evidence_attributes: vec!["error.code".into(), "thread.id".into()],
     }
 }
 
@@ -72,11 +73,16 @@ const NAMES: &[&str] = &[
     "messaging.operation",
     "error.type",
     "user_agent.synthetic.type",
+    "exception.type",
+    "exception.message",
+    "exception.stacktrace",
+    "event.name",
+    "error.code",
     "thread.id",
     "",
 ];
 
-const TEXTS: &[&str] = &[
+pub(super) const TEXTS: &[&str] = &[
     "",
     "GET",
     "/healthz",
@@ -92,6 +98,8 @@ const TEXTS: &[&str] = &[
     "UNAVAILABLE",
     "unauthenticated",
     "test",
+    "ERROR2",
+    "exception",
     "é",
 ];
 
@@ -119,7 +127,7 @@ fn any_value() -> impl Strategy<Value = AnyValue> {
     })
 }
 
-fn attributes(most: usize) -> impl Strategy<Value = Vec<KeyValue>> {
+pub(super) fn attributes(most: usize) -> impl Strategy<Value = Vec<KeyValue>> {
     let one = (
         prop::sample::select(NAMES),
         prop::option::weighted(0.95, any_value()),
@@ -131,8 +139,12 @@ fn attributes(most: usize) -> impl Strategy<Value = Vec<KeyValue>> {
     )
 }
 
-fn id(length: usize) -> impl Strategy<Value = Vec<u8>> {
+pub(super) fn id(length: usize) -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![8 => prop::collection::vec(any::<u8>(), length), 1 => Just(vec![]), 1 => prop::collection::vec(any::<u8>(), 0..20)]
+}
+
+pub(super) fn any_event_name() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(&["exception", "message", "", "db.client.operation.exception"][..])
 }
 
 prop_compose! {
@@ -145,10 +157,14 @@ prop_compose! {
         attributes in attributes(8),
         dropped in prop_oneof![Just(0u32), any::<u32>()],
         events in 0..2usize,
+        event in (any_event_name(), prop_oneof![Just(0), any::<u64>()], attributes(4)),
         status in prop::option::of((prop_oneof![3 => 0..3i32, 1 => any::<i32>()], prop::sample::select(TEXTS))),
         flags in any::<u32>(),
     ) -> Span {
-        let event = span::Event { time_unix_nano: 1, name: "exception".into(), attributes: vec![], dropped_attributes_count: 3 };
+        let (event_name, time_unix_nano, event_attributes) = event;
+        let event = span::Event {
+            time_unix_nano, name: event_name.into(), attributes: event_attributes, dropped_attributes_count: 3,
+        };
         let link = span::Link { trace_id: vec![1; 16], span_id: vec![2; 8], ..Default::default() };
         Span {
             trace_id, span_id, parent_span_id, trace_state: trace_state.into(), flags, name: name.into(), kind,
@@ -180,11 +196,16 @@ fn request() -> impl Strategy<Value = ExportTraceServiceRequest> {
 // ---- the same message written otherwise ----
 
 /// Fields seen before, by nesting and key: what may stand beside another of its kind.
-type Pool = HashMap<(u32, u32), Vec<Vec<u8>>>;
+pub(super) type Pool = HashMap<(u32, u32), Vec<Vec<u8>>>;
 
 /// Rewrites a message so that its meaning stays, or at least prost still accepts it, in ways that encoders do
 /// not write: fields in another order, twice, with keys of needless length, between unknown fields.
-fn rewritten(message: &[u8], depth: u32, pool: &mut Pool, dice: &mut impl FnMut(u32) -> u32) -> Vec<u8> {
+pub(super) fn rewritten(
+    message: &[u8],
+    depth: u32,
+    pool: &mut Pool,
+    dice: &mut impl FnMut(u32) -> u32,
+) -> Vec<u8> {
     let mut parts = Vec::new();
     let mut fields = Fields::new(message);
     while let Ok(Some(key)) = fields.next_key() {
@@ -294,7 +315,7 @@ proptest! {
     }
 }
 
-fn damage(message: &mut Vec<u8>, random: &mut fastrand::Rng) {
+pub(super) fn damage(message: &mut Vec<u8>, random: &mut fastrand::Rng) {
     if message.is_empty() {
         return message.push(random.u8(..));
     }
@@ -315,13 +336,13 @@ fn server_span(name: &str) -> Span {
     Span { name: name.into(), kind: 2, start_time_unix_nano: 5, end_time_unix_nano: 9, ..Default::default() }
 }
 
-fn service(name: &str) -> Resource {
+pub(super) fn service(name: &str) -> Resource {
     let value = Some(AnyValue { value: Some(Value::StringValue(name.into())) });
     let attribute = KeyValue { key: "service.name".into(), value, key_strindex: 0 };
     Resource { attributes: vec![attribute], ..Default::default() }
 }
 
-fn field(number: u32, content: &[u8]) -> Vec<u8> {
+pub(super) fn field(number: u32, content: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     prost::encoding::encode_varint(u64::from(key(number, BYTES)), &mut out);
     prost::encoding::encode_varint(content.len() as u64, &mut out);

@@ -1,0 +1,109 @@
+//! The `exception.*` attributes, as log records and span events both carry them, and the attributes whose
+//! values the configuration allows to be shown. Read only where an exception is known to be.
+
+use crate::model::ExceptionView;
+use crate::receiver::settings::WalkSettings;
+use crate::receiver::value::{Value, key_value};
+use crate::receiver::wire::WalkError;
+
+/// Listed attributes of one exception whose values are taken; more are left out.
+const VALUES: usize = 8;
+
+/// What an attribute says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    Kind,
+    Message,
+    Stack,
+    EventName,
+    Listed(usize),
+}
+
+/// The attributes of one exception, as far as they were read. Of one that occurs twice the last one counts.
+#[derive(Debug)]
+pub(super) struct Exception<'a, 's> {
+    settings: &'s WalkSettings,
+    kind: Value<'a>,
+    message: Value<'a>,
+    stack: Value<'a>,
+    event_name: Value<'a>,
+    values: Vec<(usize, &'a [u8])>,
+}
+
+impl<'a, 's> Exception<'a, 's> {
+    pub(super) const fn new(settings: &'s WalkSettings) -> Self {
+        Self {
+            settings,
+            kind: Value::Absent,
+            message: Value::Absent,
+            stack: Value::Absent,
+            event_name: Value::Absent,
+            values: Vec::new(),
+        }
+    }
+
+    /// Reads a `KeyValue`.
+    pub(super) fn attribute(&mut self, message: &'a [u8]) -> Result<(), WalkError> {
+        let settings = self.settings;
+        let Some((meaning, value)) = key_value(message, |name| meaning(name, settings))? else {
+            return Ok(());
+        };
+        match meaning {
+            Meaning::Kind => self.kind = value,
+            Meaning::Message => self.message = value,
+            Meaning::Stack => self.stack = value,
+            Meaning::EventName => self.event_name = value,
+            Meaning::Listed(index) => self.list(index, value.text()),
+        }
+        Ok(())
+    }
+
+    fn list(&mut self, index: usize, text: &'a [u8]) {
+        self.values.retain(|(at, _)| *at != index);
+        if !text.is_empty() && self.values.len() < VALUES {
+            self.values.push((index, text));
+        }
+    }
+
+    /// Whether the attributes say that something was thrown.
+    pub(super) fn is_present(&self) -> bool {
+        self.kind.is_present()
+            || self.message.is_present()
+            || self.stack.is_present()
+            || is_exception_name(self.event_name.text())
+    }
+
+    pub(super) fn view(&self) -> ExceptionView<'_> {
+        ExceptionView { kind: self.kind.text(), stack: self.stack.text(), values: &self.values }
+    }
+}
+
+fn meaning(name: &[u8], settings: &WalkSettings) -> Option<Meaning> {
+    match name {
+        b"exception.type" => Some(Meaning::Kind),
+        b"exception.message" => Some(Meaning::Message),
+        b"exception.stacktrace" => Some(Meaning::Stack),
+        b"event.name" => Some(Meaning::EventName),
+        _ => settings.evidence_attributes.iter().position(|a| a.as_bytes() == name).map(Meaning::Listed),
+    }
+}
+
+/// `exception` of the semantic conventions, alone or at the end of a longer event name.
+pub(super) fn is_exception_name(event_name: &[u8]) -> bool {
+    event_name == b"exception" || event_name.ends_with(b".exception")
+}
+
+/// Whether an attribute may say that something was thrown, by the name it begins with. Nearly every sender
+/// writes the name, then the value; one that is written otherwise is looked at closely.
+#[inline]
+pub(super) fn may_tell(attribute: &[u8]) -> bool {
+    match attribute {
+        [0x0a, length, rest @ ..] if *length < 0x80 => {
+            let (name, value) = rest.split_at_checked(usize::from(*length)).unwrap_or_default();
+            // The commonest names differ in their first letter already.
+            value.first() != Some(&0x12)
+                || name.first() == Some(&b'e') && (name.starts_with(b"exception.") || name == b"event.name")
+        }
+        _ => true,
+    }
+}
