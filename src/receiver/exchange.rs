@@ -2,25 +2,30 @@
 //! bytes on. In this order a request is either counted and passed on, or neither, and what a client is told
 //! is true of both.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::count::records;
+use super::ids::{BadIds, bad_ids, without_bad_ids};
 use super::metrics::{ReceiverMetrics, RequestOutcome, Transport};
 use super::status::Refusal;
 use super::{WalkSettings, walk_traces};
 use crate::model::{Discard, UnixNanos};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::{Admission, AdmissionBatch, Downstream, Refused, Signal};
+use crate::telemetry::Limiter;
 
 /// How long a request waits for room before it is pushed back. Some clients never send again, so a short wait
 /// saves their data; a long one would run into the timeouts of the others.
 const ADMISSION_WAIT: Duration = Duration::from_secs(1);
 /// Waits before a full queue is tried again, 1 s in all.
 const ADMISSION_WAITS_MS: [u64; 4] = [50, 150, 300, 500];
+
+/// Seconds between two log lines about rejected records of one signal.
+const COMPLAIN_EVERY_S: u64 = 60;
 
 /// What the receivers work with.
 #[derive(Clone)]
@@ -41,6 +46,7 @@ pub(super) struct Exchange<A> {
     pub(super) max_request_bytes: usize,
     pub(super) request_timeout: Duration,
     pub(super) metrics: ReceiverMetrics,
+    complaints: Mutex<Limiter>,
 }
 
 impl<A: Admission> Exchange<A> {
@@ -52,6 +58,7 @@ impl<A: Admission> Exchange<A> {
             max_request_bytes: config.max_request_bytes,
             request_timeout: config.request_timeout,
             metrics: ReceiverMetrics::new(),
+            complaints: Mutex::new(Limiter::new(COMPLAIN_EVERY_S)),
         }
     }
 
@@ -111,11 +118,32 @@ impl<A: Admission> Exchange<A> {
             }
         }
         if let Some(permit) = permit {
-            permit.send(message.clone(), read.records);
+            let passed_on = match read.bad_ids.is_empty() {
+                true => message.clone(),
+                false => without_bad_ids(signal, message).into(),
+            };
+            permit.send(passed_on, read.records - read.bad_ids.records);
         }
-        self.metrics.accepted(transport, signal, read.records - read.rejected);
+        self.metrics.accepted(transport, signal, read.records - read.bad_ids.records);
+        self.complain(signal, read.bad_ids.records, arrival);
+        self.metrics.parts_cut[signal as usize].increment(read.bad_ids.parts);
         self.metrics.attributes_dropped.increment(read.attributes_dropped);
-        Ok(Attempt::Accepted { rejected: read.rejected })
+        Ok(Attempt::Accepted { rejected: read.bad_ids.records })
+    }
+
+    /// One line now and then, for few senders show what they are told in a partial success.
+    fn complain(&self, signal: Signal, rejected: u64, now: UnixNanos) {
+        if rejected == 0 {
+            return;
+        }
+        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        if complaints.allow(signal.as_str(), now).is_some() {
+            tracing::warn!(
+                signal = signal.as_str(),
+                rejected,
+                "records with trace or span ids of the wrong length were rejected; their sender was told"
+            );
+        }
     }
 
     /// The one place where the walker of each signal meets the sinks of the batch.
@@ -131,7 +159,7 @@ impl<A: Admission> Exchange<A> {
         let counts = walk_traces(message, &self.settings, batch)?;
         Ok(Read {
             records: counts.spans,
-            rejected: counts.bad_ids,
+            bad_ids: BadIds { records: counts.bad_ids, parts: counts.bad_links },
             attributes_dropped: counts.attributes_dropped,
         })
     }
@@ -147,8 +175,8 @@ impl<A: Admission> Exchange<A> {
 #[derive(Debug, Clone, Copy, Default)]
 struct Read {
     records: u64,
-    /// Those of them whose sender is told that they cannot be used.
-    rejected: u64,
+    /// What has trace or span ids of the wrong length: cut out of what is passed on.
+    bad_ids: BadIds,
     /// Those that may be misjudged because their sender dropped attributes.
     attributes_dropped: u64,
 }
@@ -175,6 +203,8 @@ fn read_framing(
     batch: &mut impl AdmissionBatch,
 ) -> Result<Read, super::WalkError> {
     let records = records(signal, message)?;
-    batch.discard_all(signal, Discard::Signal, records);
-    Ok(Read { records, ..Read::default() })
+    let bad_ids = bad_ids(signal, message);
+    batch.discard_all(signal, Discard::BadId, bad_ids.records);
+    batch.discard_all(signal, Discard::Signal, records - bad_ids.records);
+    Ok(Read { records, bad_ids, ..Read::default() })
 }

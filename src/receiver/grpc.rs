@@ -98,7 +98,7 @@ impl<A: Admission> UnaryService<Bytes> for Export<A> {
             let answer = exchange.accept(Transport::Grpc, signal, request.into_inner()).await;
             exchange.count_request(Transport::Grpc, &answer);
             match answer {
-                Ok(rejected) => Ok(Response::new(success_protobuf(rejected).into())),
+                Ok(rejected) => Ok(Response::new(success_protobuf(signal, rejected).into())),
                 Err(refusal) => Err(refusal.to_grpc()),
             }
         })

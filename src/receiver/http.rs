@@ -74,7 +74,7 @@ pub(super) async fn handle<A: Admission>(
     };
     let answer = exchange_message(exchange, media, signal, request).await;
     exchange.count_request(Transport::Http, &answer);
-    respond(media, answer)
+    respond(media, signal, answer)
 }
 
 async fn exchange_message<A: Admission>(
@@ -118,10 +118,10 @@ async fn receive<A: Admission>(
     }
 }
 
-fn respond(media: Media, answer: Result<u64, Refusal>) -> Response<Body> {
+fn respond(media: Media, signal: Signal, answer: Result<u64, Refusal>) -> Response<Body> {
     let (status, body) = match (&answer, media) {
-        (Ok(rejected), Media::Protobuf) => (StatusCode::OK, success_protobuf(*rejected)),
-        (Ok(rejected), Media::Json) => (StatusCode::OK, success_json(*rejected)),
+        (Ok(rejected), Media::Protobuf) => (StatusCode::OK, success_protobuf(signal, *rejected)),
+        (Ok(rejected), Media::Json) => (StatusCode::OK, success_json(signal, *rejected)),
         (Err(refusal), Media::Protobuf) => (refusal.http_status(), refusal.to_protobuf()),
         (Err(refusal), Media::Json) => (refusal.http_status(), refusal.to_json()),
     };

@@ -21,6 +21,7 @@ const FAILED: [&str; 3] = [
     "otelcol_receiver_failed_log_records",
 ];
 const REQUESTS: &str = "otelcol_receiver_requests";
+const PARTS_CUT: &str = "rollguard_receiver_parts_cut_total";
 const ATTRIBUTES_DROPPED: &str = "rollguard_receiver_attributes_dropped_total";
 const CONNECTIONS: &str = "rollguard_receiver_connections_total";
 
@@ -58,6 +59,8 @@ pub(super) struct ReceiverMetrics {
     accepted: [[Counter; 3]; 2],
     refused: [[Counter; 3]; 2],
     requests: [[Counter; 3]; 2],
+    /// By signal.
+    pub(super) parts_cut: [Counter; 3],
     pub(super) attributes_dropped: Counter,
     pub(super) connections: Counter,
 }
@@ -82,6 +85,7 @@ impl ReceiverMetrics {
             accepted: each(ACCEPTED),
             refused: each(REFUSED),
             requests,
+            parts_cut: Signal::ALL.map(|signal| counter!(PARTS_CUT, "signal" => signal.as_str())),
             attributes_dropped: counter!(ATTRIBUTES_DROPPED),
             connections: counter!(CONNECTIONS),
         }
@@ -113,5 +117,6 @@ fn describe() {
         ATTRIBUTES_DROPPED,
         "Entry spans that may be misjudged because attributes were dropped"
     );
+    describe_counter!(PARTS_CUT, "Links and exemplars with ids of the wrong length, not passed on");
     describe_counter!(CONNECTIONS, "Connections accepted");
 }

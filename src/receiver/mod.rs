@@ -13,6 +13,7 @@ mod exchange;
 mod grpc;
 mod http;
 mod identity;
+mod ids;
 mod json;
 mod metrics;
 mod semantics;

@@ -8,6 +8,7 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 
 use super::metrics::RequestOutcome;
+use crate::pipeline::Signal;
 
 /// When a refused client should come back. Far below the 10 s after which clients give up.
 pub(super) const RETRY_AFTER_SECONDS: u64 = 1;
@@ -103,27 +104,40 @@ fn retry_info() -> Vec<u8> {
 }
 
 /// The body of a success: empty, or `partial_success` when records were rejected.
-pub(super) fn success_protobuf(rejected: u64) -> Vec<u8> {
+pub(super) fn success_protobuf(signal: Signal, rejected: u64) -> Vec<u8> {
     let mut out = Vec::new();
     if rejected > 0 {
         let mut partial = vec![0x08];
         encode_varint(rejected, &mut partial);
-        string::encode(2, &REJECTED.to_owned(), &mut partial);
+        string::encode(2, &reason(signal), &mut partial);
         put_message(1, &partial, &mut out);
     }
     out
 }
 
-/// See [`success_protobuf`]. Only spans are ever rejected.
-pub(super) fn success_json(rejected: u64) -> Vec<u8> {
+/// See [`success_protobuf`].
+pub(super) fn success_json(signal: Signal, rejected: u64) -> Vec<u8> {
     if rejected == 0 {
         return b"{}".to_vec();
     }
-    let partial = serde_json::json!({ "rejectedSpans": rejected.to_string(), "errorMessage": REJECTED });
+    let field = match signal {
+        Signal::Traces => "rejectedSpans",
+        Signal::Metrics => "rejectedDataPoints",
+        Signal::Logs => "rejectedLogRecords",
+    };
+    let partial = serde_json::json!({ field: rejected.to_string(), "errorMessage": reason(signal) });
     serde_json::json!({ "partialSuccess": partial }).to_string().into_bytes()
 }
 
-const REJECTED: &str = "spans with a trace id that is not 16 bytes or a span id that is not 8 bytes";
+/// Why records were rejected. No point is: an exemplar with a bad id is cut out alone.
+fn reason(signal: Signal) -> String {
+    let records = match signal {
+        Signal::Traces => "spans",
+        Signal::Metrics => "data points",
+        Signal::Logs => "log records",
+    };
+    format!("{records} with a trace id that is not 16 bytes or a span id that is not 8 bytes")
+}
 
 fn put_message(number: u32, content: &[u8], out: &mut Vec<u8>) {
     encode_varint(u64::from(number << 3 | 2), out);

@@ -12,6 +12,7 @@ mod logs;
 use self::exception::{Exception, is_exception_name};
 pub use self::logs::{LogCounts, walk_logs};
 use super::identity::Identity;
+use super::ids::link_fits;
 use super::semantics::{Attribute, SpanAttributes};
 use super::settings::WalkSettings;
 use super::tracestate::sampling_weight;
@@ -67,6 +68,8 @@ pub struct Counts {
     pub entries: u64,
     /// Spans with a trace, span or parent id of the wrong length: rejected, the sender is told.
     pub bad_ids: u64,
+    /// Links with such ids on other spans: the span counts, the link is not passed on.
+    pub bad_links: u64,
     /// Entry spans whose sender dropped attributes and that lack an operation or a status code: the one may
     /// be the reason for the other.
     pub attributes_dropped: u64,
@@ -148,8 +151,13 @@ impl<S: SpanSink> Walk<'_, S> {
         self.counts.spans += 1;
         let mut attributes = SpanAttributes::new();
         let span = RawSpan::read(message, &mut attributes)?;
-        if let Some(reason) = span.discard() {
-            self.counts.bad_ids += u64::from(reason == Discard::BadId);
+        let discard = span.discard();
+        if discard == Some(Discard::BadId) {
+            self.counts.bad_ids += 1;
+        } else {
+            self.counts.bad_links += span.bad_links;
+        }
+        if let Some(reason) = discard {
             self.sink.discard(reason);
             if span.has_events && reason == Discard::Kind {
                 self.exceptions(message, &span)?;
@@ -251,6 +259,7 @@ struct RawSpan<'a> {
     end: u64,
     dropped_attributes: u32,
     status_code: i32,
+    bad_links: u64,
     /// Attributes came while the span was not known to be an entry span, and were skipped.
     attributes_missed: bool,
     has_events: bool,
@@ -284,7 +293,8 @@ impl<'a> RawSpan<'a> {
                     span.has_events = true;
                     fields.skip(key)?;
                 }
-                LINK | DROPPED_EVENTS | DROPPED_LINKS | FLAGS => fields.skip(key)?,
+                LINK => span.bad_links += u64::from(!link_fits(fields.bytes()?)),
+                DROPPED_EVENTS | DROPPED_LINKS | FLAGS => fields.skip(key)?,
                 _ => fields.skip_unknown(key, OF_SPAN)?,
             }
         }

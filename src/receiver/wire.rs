@@ -72,7 +72,6 @@ impl<'a> Fields<'a> {
     }
 
     /// What was not read yet.
-    #[cfg(test)]
     pub(super) const fn rest(&self) -> &'a [u8] {
         self.rest
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use prost::Message;
@@ -98,6 +98,25 @@ async fn g11_g17_bad_ids_are_a_partial_success() {
     assert_eq!(partial.rejected_spans, 1);
     assert!(partial.error_message.contains("16 bytes"));
     assert_eq!(gateway.spans.operations(), [b"good"]);
+    assert_eq!(gateway.passed.messages()[0].1, without_bad_id(), "only the bad span is cut out");
+}
+
+#[tokio::test]
+async fn g11_g17_a_log_record_with_a_bad_id_is_a_partial_success_too() {
+    let gateway = Gateway::start().await;
+    let good = LogRecord { severity_number: 9, ..Default::default() };
+    let bad = LogRecord { span_id: vec![1; 9], ..good.clone() };
+    let message = |log_records| {
+        let scope = ScopeLogs { log_records, ..Default::default() };
+        let resource = ResourceLogs { scope_logs: vec![scope], ..Default::default() };
+        ExportLogsServiceRequest { resource_logs: vec![resource] }.encode_to_vec()
+    };
+    let sent = message(vec![good.clone(), bad.clone(), bad]);
+    let answer = export(gateway.grpc, "logs.v1.LogsService", sent.into(), None).await.unwrap();
+    let partial = ExportLogsServiceResponse::decode(answer).unwrap().partial_success.unwrap();
+    assert_eq!(partial.rejected_log_records, 2);
+    assert!(partial.error_message.contains("log records"));
+    assert_eq!(gateway.passed.messages()[0].1, message(vec![good]));
 }
 
 #[tokio::test]

@@ -240,6 +240,11 @@ pub(super) fn message(spans: Vec<Span>) -> Vec<u8> {
     ExportTraceServiceRequest { resource_spans }.encode_to_vec()
 }
 
+/// [`with_bad_id`] without the bad span.
+pub(super) fn without_bad_id() -> Vec<u8> {
+    message(vec![Span { name: "good".into(), kind: 2, end_time_unix_nano: 2, ..Default::default() }])
+}
+
 /// One good span and one whose trace id is too short.
 pub(super) fn with_bad_id() -> Vec<u8> {
     let good = Span { name: "good".into(), kind: 2, end_time_unix_nano: 2, ..Default::default() };
