@@ -24,6 +24,13 @@ pub enum Discard {
     Temporality,
     /// A duration in a unit that is not known.
     Unit,
+    /// A point whose numbers contradict each other: a count below 0, buckets that do not add up to it, bounds
+    /// out of order, an end before its start.
+    Numbers,
+    /// A point of a cumulative stream beyond the cap of its version: there is nothing to count it from.
+    Streams,
+    /// A point whose requests another metric of the service counts already.
+    OtherMetric,
     /// Marked as synthetic traffic.
     Synthetic,
     /// A health check.
@@ -36,7 +43,7 @@ pub enum Discard {
 
 impl Discard {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::Kind,
         Self::MetricName,
         Self::Severity,
@@ -47,6 +54,9 @@ impl Discard {
         Self::NoTime,
         Self::Temporality,
         Self::Unit,
+        Self::Numbers,
+        Self::Streams,
+        Self::OtherMetric,
         Self::Synthetic,
         Self::Health,
         Self::Excluded,
@@ -66,6 +76,9 @@ impl Discard {
             Self::NoTime => "no_time",
             Self::Temporality => "temporality",
             Self::Unit => "unit",
+            Self::Numbers => "numbers",
+            Self::Streams => "streams",
+            Self::OtherMetric => "other_metric",
             Self::Synthetic => "synthetic",
             Self::Health => "health",
             Self::Excluded => "excluded",

@@ -6,6 +6,7 @@ mod discard;
 mod identity;
 mod log;
 mod observation;
+mod point;
 mod resource;
 mod sink;
 pub mod snapshot;
@@ -17,8 +18,12 @@ pub use discard::Discard;
 pub use identity::{DeploymentId, ServiceKey, VersionKey};
 pub use log::{ExceptionView, LogSink, LogView, SpanException};
 pub use observation::{Exemplar, InstanceId, Observation, SeriesId, VersionId};
+pub use point::{
+    BoundsId, Class, DurationUnit, Durations, Family, PointObservation, PointView, Shape, StreamId,
+    StreamMeta, Temporality,
+};
 pub use resource::{ResourceAttribute, ResourceTexts, ResourceView};
-pub use sink::SpanSink;
+pub use sink::{PointSink, SpanSink};
 pub use source::Source;
 pub use span::{Outcome, SamplingWeight, SpanKind, SpanView, StatusSource};
 pub use time::{NANOS_PER_SECOND, Slot, UnixNanos};

@@ -1,7 +1,7 @@
 //! Where decoding puts what it finds. One trait, so that the same walker serves the servers, `replay`, the
 //! demo and the tests.
 
-use super::{Discard, ResourceView, SpanException, SpanView};
+use super::{Discard, PointView, ResourceView, SpanException, SpanView};
 
 /// Receives the entry spans of a message, each after the resource it belongs to. Every span of the message is
 /// either handed to [`SpanSink::span`] or named in [`SpanSink::discard`].
@@ -15,4 +15,14 @@ pub trait SpanSink {
     /// An exception among the events of a span, which was handed on or discarded for its kind just before.
     /// Who does not count exceptions leaves this as it is.
     fn exception(&mut self, _exception: &SpanException<'_>) {}
+}
+
+/// Receives the data points of a message that count requests, each after the resource it belongs to.
+pub trait PointSink {
+    /// A new `ResourceMetrics` begins; the points that follow are its.
+    fn resource_of_points(&mut self, resource: &ResourceView<'_>);
+    /// A point that counts requests.
+    fn point(&mut self, point: &PointView<'_>);
+    /// Points that make no SLI.
+    fn discard_points(&mut self, reason: Discard, points: u64);
 }

@@ -91,8 +91,11 @@ const fn word(reason: Discard) -> &'static str {
         | Discard::NoSeverity
         | Discard::BasePoint
         | Discard::StaleMark
+        | Discard::OtherMetric
         | Discard::Signal => "unused",
-        Discard::NoTime | Discard::Temporality | Discard::Unit => "unusable",
+        Discard::NoTime | Discard::Temporality | Discard::Unit | Discard::Numbers | Discard::Streams => {
+            "unusable"
+        }
         Discard::Synthetic => "synthetic",
         Discard::Health => "health",
         Discard::Excluded => "excluded",

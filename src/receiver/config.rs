@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::walk::POINT_NAMES_MAX;
 use super::{PointAttributes, VersionSource, WalkSettings};
 use crate::pipeline::human;
 
@@ -41,6 +42,9 @@ pub struct ReceiverConfig {
     pub health_routes: Vec<String>,
     /// Attributes of exceptions whose values may be kept and shown. They may hold personal data.
     pub evidence_attributes: Vec<String>,
+    /// Names of further metrics that count requests, of a mesh or an ingress: histograms of durations, or
+    /// monotonic sums.
+    pub request_metrics: Vec<String>,
 }
 
 /// Attributes of metric data points; in each list the first non-empty one counts. See [`PointAttributes`].
@@ -121,6 +125,7 @@ impl Default for ReceiverConfig {
             point_attributes: PointAttributesConfig::default(),
             health_routes: walk.health_routes,
             evidence_attributes: walk.evidence_attributes,
+            request_metrics: walk.request_metrics,
         }
     }
 }
@@ -134,6 +139,7 @@ impl ReceiverConfig {
             point_attributes: (&self.point_attributes).into(),
             health_routes: self.health_routes.clone(),
             evidence_attributes: self.evidence_attributes.clone(),
+            request_metrics: self.request_metrics.clone(),
         }
     }
 
@@ -152,6 +158,11 @@ impl ReceiverConfig {
         }
         if self.max_request_bytes > u32::MAX as usize {
             problems.push("receiver.max_request_bytes is beyond what a gRPC frame can hold (4 GiB)".into());
+        }
+        if self.walk_settings().point_attributes.names() > POINT_NAMES_MAX {
+            problems.push(format!(
+                "receiver.point_attributes names more than {POINT_NAMES_MAX} attributes in all"
+            ));
         }
         let lists = [
             ("version_attributes", &self.version_attributes),

@@ -168,7 +168,7 @@ fn parts(sources: &[VersionSource]) -> impl Iterator<Item = &String> {
 
 /// What a source yields: nothing without its first part; else the parts that are present with a `+` between
 /// them. A single one, which is the rule, is not copied.
-fn joined<'a>(source: &VersionSource, values: &[Value<'a>], deployment: &[u8]) -> Cow<'a, [u8]> {
+pub(super) fn joined<'a>(source: &VersionSource, values: &[Value<'a>], deployment: &[u8]) -> Cow<'a, [u8]> {
     let mut present = source.parts().iter().zip(values).map(|(name, value)| part(name, *value, deployment));
     let mut version = Cow::Borrowed(present.next().unwrap_or_default());
     if !version.is_empty() {

@@ -30,4 +30,4 @@ pub use exchange::ReceiverDeps;
 pub use json::{JsonError, traces_from_json};
 pub use server::Receivers;
 pub use settings::{PointAttributes, VersionSource, WalkSettings};
-pub use walk::{Counts, LogCounts, WalkError, walk_logs, walk_traces};
+pub use walk::{Counts, LogCounts, PointCounts, WalkError, walk_logs, walk_metrics, walk_traces};

@@ -117,6 +117,16 @@ impl<'a> SpanAttributes<'a> {
         Operation::new(b"", b"", name)
     }
 
+    /// The same for a metric point, whose `name` is that of the spans it was made of, if it was. Without
+    /// route and name the method is what is left: HTTP servers write it on every point.
+    pub(super) fn operation_of_point(&self, name: &'a [u8]) -> Operation<'a> {
+        let operation = self.operation(name);
+        if operation.tail.is_empty() && operation.head.is_empty() {
+            return Operation::new(b"", b"", self.first_text([Attribute::Method, Attribute::OldMethod]));
+        }
+        operation
+    }
+
     /// The present convention has the whole name in `rpc.method`, the older one two attributes.
     fn rpc_operation(&self) -> Operation<'a> {
         let method = self.get(Attribute::RpcMethod).text();
@@ -138,6 +148,27 @@ impl<'a> SpanAttributes<'a> {
             _ => by_code().unwrap_or_else(|| self.outcome_by_error_type()),
         };
         (outcome, source)
+    }
+
+    /// The same for a metric point. Senders write `error.type` on points of failed requests only (semantic
+    /// conventions of HTTP and RPC metrics), so there it also stands against an HTTP code below 400: a
+    /// response that broke off after its headers.
+    pub(super) fn outcome_of_point(&self, status_code: i32) -> (Outcome, StatusSource) {
+        let (outcome, source) = self.outcome(status_code);
+        let broke_off =
+            self.http_code().is_some_and(|code| code < 400) && self.outcome_by_error_type() == Outcome::Bad;
+        if status_code != STATUS_OK && broke_off { (Outcome::Bad, source) } else { (outcome, source) }
+    }
+
+    /// Whether a route, a path or an RPC method says what was asked for.
+    pub(super) fn has_place(&self) -> bool {
+        let names = [Attribute::Route, Attribute::UrlPath, Attribute::OldTarget, Attribute::RpcMethod];
+        !self.first_text(names).is_empty()
+    }
+
+    /// Whether a status code of HTTP or RPC is there.
+    pub(super) fn has_code(&self) -> bool {
+        self.http_code().is_some() || self.rpc_code().is_present()
     }
 
     fn outcome_by_error_type(&self) -> Outcome {
@@ -179,7 +210,7 @@ impl<'a> SpanAttributes<'a> {
         let operation = [Attribute::Route, Attribute::RpcMethod, Attribute::DestinationTemplate];
         let has_operation = operation.iter().any(|a| self.get(*a).is_present())
             || self.get(Attribute::Destination).is_present();
-        has_operation && (self.http_code().is_some() || self.rpc_code().is_present())
+        has_operation && self.has_code()
     }
 }
 

@@ -15,6 +15,8 @@ pub struct WalkSettings {
     /// Attributes of exceptions whose values may be kept and shown; by default none, for they may hold
     /// personal data.
     pub evidence_attributes: Vec<String>,
+    /// Metrics of other names that count requests: of a mesh, an ingress.
+    pub request_metrics: Vec<String>,
 }
 
 /// One way to name a version: a resource attribute, or several joined with a `+`. Two pods of one
@@ -70,6 +72,15 @@ pub struct PointAttributes {
     pub status: Vec<String>,
 }
 
+impl PointAttributes {
+    /// Number of attributes over all lists.
+    pub fn names(&self) -> usize {
+        let plain = [&self.service, &self.namespace, &self.environment, &self.operation, &self.status];
+        plain.iter().map(|list| list.len()).sum::<usize>()
+            + self.version.iter().map(|source| source.parts().len()).sum::<usize>()
+    }
+}
+
 impl Default for PointAttributes {
     /// The names that span_metrics and Istio's telemetry use.
     fn default() -> Self {
@@ -122,6 +133,7 @@ impl Default for WalkSettings {
             point_attributes: PointAttributes::default(),
             health_routes: HEALTH_ROUTES.map(String::from).to_vec(),
             evidence_attributes: Vec::new(),
+            request_metrics: Vec::new(),
         }
     }
 }

@@ -11,6 +11,10 @@ mod logs;
 
 use self::exception::{Exception, is_exception_name};
 pub use self::logs::{LogCounts, walk_logs};
+mod metrics;
+
+pub(super) use self::metrics::POINT_NAMES_MAX;
+pub use self::metrics::{PointCounts, walk_metrics};
 use super::identity::Identity;
 use super::ids::link_fits;
 use super::semantics::{Attribute, SpanAttributes};

@@ -59,12 +59,7 @@ pub(super) struct Recorder(pub(super) Vec<Told>);
 
 impl Recorder {
     fn tell_resource(&mut self, r: &ResourceView<'_>) {
-        self.0.push(Told::Resource {
-            texts: [r.namespace, r.service, r.environment, r.version, r.instance].map(<[u8]>::to_vec),
-            process_id: r.process_id,
-            extra: r.extra.iter().map(|v| v.to_vec()).collect(),
-            is_function: r.is_function,
-        });
+        self.0.push(resource_told(r));
     }
 }
 
@@ -110,6 +105,16 @@ impl LogSink for Recorder {
     }
 }
 
+/// A resource, owned.
+pub(super) fn resource_told(r: &ResourceView<'_>) -> Told {
+    Told::Resource {
+        texts: [r.namespace, r.service, r.environment, r.version, r.instance].map(<[u8]>::to_vec),
+        process_id: r.process_id,
+        extra: r.extra.iter().map(|v| v.to_vec()).collect(),
+        is_function: r.is_function,
+    }
+}
+
 /// What a sink should be told of `request`.
 pub(super) fn told(request: &ExportTraceServiceRequest, settings: &WalkSettings) -> Vec<Told> {
     let mut all = Vec::new();
@@ -128,20 +133,35 @@ pub(super) fn told(request: &ExportTraceServiceRequest, settings: &WalkSettings)
     all
 }
 
-struct Attributes<'a>(HashMap<&'a str, &'a AnyValue>);
+/// Attributes by name, the last of each.
+#[derive(Clone)]
+pub(super) struct Attributes<'a>(HashMap<&'a str, &'a AnyValue>);
 
 impl<'a> Attributes<'a> {
-    fn new(list: &'a [KeyValue]) -> Self {
+    pub(super) fn new(list: &'a [KeyValue]) -> Self {
         static NOTHING: AnyValue = AnyValue { value: None };
         Self(list.iter().map(|kv| (kv.key.as_str(), kv.value.as_ref().unwrap_or(&NOTHING))).collect())
     }
 
-    fn value(&self, name: &str) -> Option<&'a Value> {
+    pub(super) fn get(&self, name: &str) -> Option<&'a AnyValue> {
+        self.0.get(name).copied()
+    }
+
+    pub(super) fn insert(&mut self, name: &'a str, value: &'a AnyValue) {
+        self.0.insert(name, value);
+    }
+
+    /// Whether there is any value but an empty text.
+    pub(super) fn is_present(&self, name: &str) -> bool {
+        self.value(name).is_some_and(|value| !matches!(value, Value::StringValue(s) if s.is_empty()))
+    }
+
+    pub(super) fn value(&self, name: &str) -> Option<&'a Value> {
         let value = self.0.get(name)?.value.as_ref()?;
         (!matches!(value, Value::StringValueStrindex(_))).then_some(value)
     }
 
-    fn text(&self, name: &str) -> Option<String> {
+    pub(super) fn text(&self, name: &str) -> Option<String> {
         let text = match self.value(name)? {
             Value::StringValue(s) => s.clone(),
             Value::ArrayValue(list) => match list.values.first()?.value.as_ref()? {
@@ -153,7 +173,7 @@ impl<'a> Attributes<'a> {
         (!text.is_empty()).then_some(text)
     }
 
-    fn number(&self, name: &str) -> Option<i64> {
+    pub(super) fn number(&self, name: &str) -> Option<i64> {
         match self.value(name)? {
             Value::IntValue(n) => Some(*n),
             Value::StringValue(s) => s.parse().ok(),
@@ -279,7 +299,7 @@ fn span(s: &Span, settings: &WalkSettings) -> Told {
     }
 }
 
-fn rpc(a: &Attributes<'_>) -> Option<String> {
+pub(super) fn rpc(a: &Attributes<'_>) -> Option<String> {
     let method = a.text("rpc.method")?;
     match a.text("rpc.service") {
         Some(service) if !method.contains('/') => Some(format!("{service}/{method}")),
@@ -287,7 +307,7 @@ fn rpc(a: &Attributes<'_>) -> Option<String> {
     }
 }
 
-fn operation(a: &Attributes<'_>, name: &str) -> String {
+pub(super) fn operation(a: &Attributes<'_>, name: &str) -> String {
     let first = |names: &[&str]| names.iter().find_map(|n| a.text(n));
     if let Some(route) = a.text("http.route") {
         return match first(&["http.request.method", "http.method"]) {
@@ -307,7 +327,7 @@ fn operation(a: &Attributes<'_>, name: &str) -> String {
     }
 }
 
-fn outcome(a: &Attributes<'_>, status_code: i32) -> (Outcome, StatusSource) {
+pub(super) fn outcome(a: &Attributes<'_>, status_code: i32) -> (Outcome, StatusSource) {
     let http = ["http.response.status_code", "http.status_code"]
         .iter()
         .find_map(|n| a.number(n).filter(|code| *code >= 100));

@@ -26,6 +26,7 @@ pub(super) fn settings() -> WalkSettings {
         point_attributes: default.point_attributes,
         health_routes: default.health_routes,
         evidence_attributes: vec!["error.code".into(), "thread.id".into()],
+        request_metrics: default.request_metrics,
     }
 }
 
@@ -37,7 +38,7 @@ fn walked(message: &[u8]) -> Result<(Vec<Told>, Counts), WalkError> {
 
 // ---- generated messages ----
 
-const NAMES: &[&str] = &[
+pub(super) const NAMES: &[&str] = &[
     "service.name",
     "service.namespace",
     "service.version",
@@ -103,9 +104,9 @@ pub(super) const TEXTS: &[&str] = &[
     "é",
 ];
 
-fn any_value() -> impl Strategy<Value = AnyValue> {
+fn any_value(texts: &'static [&'static str]) -> impl Strategy<Value = AnyValue> {
     let leaf = prop_oneof![
-        6 => prop::sample::select(TEXTS).prop_map(|s| Some(Value::StringValue(s.into()))),
+        6 => prop::sample::select(texts).prop_map(|s| Some(Value::StringValue(s.into()))),
         3 => prop_oneof![Just(200), Just(500), Just(429), Just(16), any::<i64>()]
             .prop_map(|n| Some(Value::IntValue(n))),
         1 => any::<bool>().prop_map(|b| Some(Value::BoolValue(b))),
@@ -128,9 +129,18 @@ fn any_value() -> impl Strategy<Value = AnyValue> {
 }
 
 pub(super) fn attributes(most: usize) -> impl Strategy<Value = Vec<KeyValue>> {
+    attributes_of(NAMES, TEXTS, most)
+}
+
+/// Attributes with some of these names and texts.
+pub(super) fn attributes_of(
+    names: &'static [&'static str],
+    texts: &'static [&'static str],
+    most: usize,
+) -> impl Strategy<Value = Vec<KeyValue>> {
     let one = (
-        prop::sample::select(NAMES),
-        prop::option::weighted(0.95, any_value()),
+        prop::sample::select(names),
+        prop::option::weighted(0.95, any_value(texts)),
         prop_oneof![9 => Just(0), 1 => any::<i32>()],
     );
     prop::collection::vec(

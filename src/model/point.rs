@@ -1,0 +1,253 @@
+//! A metric data point as a borrowed view, and what a shard keeps of it. Only points of metrics that count
+//! requests are handed on: their names are known (see [`Family`]) or configured.
+
+use super::{InstanceId, Outcome, SeriesId, StatusSource, UnixNanos};
+
+/// A stream of points, interned: one time series of one sender. Never reused while the program runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub u32);
+
+/// Bounds of explicit buckets, interned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BoundsId(pub u32);
+
+/// Which metric a point is of, by what it counts. Several families may count the same requests, so one
+/// [`Class`] per service is judged, and within a class the new name before the legacy one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// `http.server.request.duration`.
+    Http,
+    /// `http.server.duration`.
+    HttpLegacy,
+    /// `rpc.server.call.duration`.
+    Rpc,
+    /// `rpc.server.duration`.
+    RpcLegacy,
+    /// `messaging.process.duration`.
+    Messaging,
+    /// Durations that a Collector made of spans (`span_metrics`).
+    SpanDuration,
+    /// Counts that a Collector made of spans.
+    SpanCalls,
+    /// Durations of a configured name: a mesh, an ingress.
+    OtherDuration,
+    /// Counts of a configured name.
+    OtherCalls,
+}
+
+/// Families whose metrics count different requests, or the same under an old and a new name: they can be
+/// judged together. Best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// Written by the service's own SDK.
+    Sdk,
+    /// Durations made of its spans.
+    SpanDuration,
+    /// Counts made of its spans.
+    SpanCalls,
+    /// Durations written by others.
+    OtherDuration,
+    /// Counts written by others.
+    OtherCalls,
+}
+
+impl Family {
+    /// All families.
+    pub const ALL: [Self; 9] = [
+        Self::Http,
+        Self::HttpLegacy,
+        Self::Rpc,
+        Self::RpcLegacy,
+        Self::Messaging,
+        Self::SpanDuration,
+        Self::SpanCalls,
+        Self::OtherDuration,
+        Self::OtherCalls,
+    ];
+
+    /// The class it belongs to.
+    pub const fn class(self) -> Class {
+        match self {
+            Self::Http | Self::HttpLegacy | Self::Rpc | Self::RpcLegacy | Self::Messaging => Class::Sdk,
+            Self::SpanDuration => Class::SpanDuration,
+            Self::SpanCalls => Class::SpanCalls,
+            Self::OtherDuration => Class::OtherDuration,
+            Self::OtherCalls => Class::OtherCalls,
+        }
+    }
+
+    /// The family that counts the same requests under the present name, if this one has a legacy name.
+    pub const fn present_name(self) -> Option<Self> {
+        match self {
+            Self::HttpLegacy => Some(Self::Http),
+            Self::RpcLegacy => Some(Self::Rpc),
+            _ => None,
+        }
+    }
+
+    /// Whether its points are histograms of durations.
+    pub const fn is_duration(self) -> bool {
+        !matches!(self, Self::SpanCalls | Self::OtherCalls)
+    }
+}
+
+/// Whether a point counts since the point before or since a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Temporality {
+    /// Since the point before.
+    Delta,
+    /// Since the start of its stream.
+    Cumulative,
+}
+
+/// The unit of a duration metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DurationUnit {
+    /// `s`
+    Seconds,
+    /// `ms`
+    Millis,
+    /// `us`
+    Micros,
+    /// `ns`
+    Nanos,
+    /// `min`
+    Minutes,
+}
+
+impl DurationUnit {
+    /// A number of this unit in seconds, correctly rounded: 5 ms is the same number as 0.005 s.
+    pub fn seconds(self, value: f64) -> f64 {
+        match self {
+            Self::Seconds => value,
+            Self::Millis => value / 1e3,
+            Self::Micros => value / 1e6,
+            Self::Nanos => value / 1e9,
+            Self::Minutes => value * 60.0,
+        }
+    }
+}
+
+/// How long the requests of a point took.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Durations<'a> {
+    /// Not known: a count, a summary, or a histogram without buckets.
+    Unknown,
+    /// Explicit buckets: `counts[i]` values in `(bounds[i-1], bounds[i]]`; one more count than bounds.
+    Explicit {
+        /// Strictly ascending, in `unit`.
+        bounds: &'a [f64],
+        /// Never empty.
+        counts: &'a [u64],
+    },
+    /// Base-2 exponential buckets: `counts[i]` values in `(b^(offset+i), b^(offset+i+1)]`, `b = 2^(2^-scale)`.
+    Exponential {
+        /// Within -10 and 20.
+        scale: i32,
+        /// Values of about 0 (and any below 0).
+        zero: u64,
+        /// Index of the first count.
+        offset: i32,
+        /// Positive values.
+        counts: &'a [u64],
+    },
+}
+
+/// One data point of a metric that counts requests.
+#[derive(Debug, Clone, Copy)]
+pub struct PointView<'a> {
+    /// Identity of its stream: a hash over everything that OpenTelemetry says identifies one.
+    pub stream: u128,
+    /// What it counts.
+    pub family: Family,
+    /// Since when.
+    pub temporality: Temporality,
+    /// Service that the point names itself; empty where the resource's holds.
+    pub service: &'a [u8],
+    /// Its namespace, likewise.
+    pub namespace: &'a [u8],
+    /// Its environment, likewise.
+    pub environment: &'a [u8],
+    /// Version that the point names itself; empty where the resource's holds.
+    pub version: &'a [u8],
+    /// Operation, as in [`super::SpanView`].
+    pub operation_head: &'a [u8],
+    /// See [`super::SpanView`].
+    pub operation_joint: &'a [u8],
+    /// See [`super::SpanView`].
+    pub operation_tail: &'a [u8],
+    /// How its requests ended.
+    pub outcome: Outcome,
+    /// Whether a status code says so.
+    pub status: StatusSource,
+    /// Whether it holds what went beyond its sender's own cap (`otel.metric.overflow`).
+    pub overflow: bool,
+    /// Start of what is counted; 0 where the sender does not say.
+    pub start: UnixNanos,
+    /// When it was counted; never 0.
+    pub time: UnixNanos,
+    /// Requests.
+    pub count: u64,
+    /// Unit of the durations.
+    pub unit: DurationUnit,
+    /// How long they took.
+    pub durations: Durations<'a>,
+}
+
+/// How the counts of a [`PointObservation`] are to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// There are none.
+    Count,
+    /// Explicit buckets with these bounds.
+    Explicit(BoundsId),
+    /// Exponential buckets over seconds at this scale, 5 or lower; the first count has this index.
+    Exponential {
+        /// See [`crate::histogram::layout`].
+        scale: i8,
+        /// Index of the first count; the counts of the zero bucket stand in `zero`.
+        offset: i32,
+        /// Values of about 0.
+        zero: u64,
+    },
+}
+
+/// One data point on its way to the evaluator; its bucket counts lie in the arena of the log that holds it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PointObservation {
+    /// Which stream.
+    pub stream: StreamId,
+    /// Start; 0 where the sender does not say.
+    pub start: UnixNanos,
+    /// Time of the point: decides the slot.
+    pub time: UnixNanos,
+    /// When the request that carried it arrived.
+    pub arrival: UnixNanos,
+    /// Requests.
+    pub count: u64,
+    /// How to read the counts.
+    pub shape: Shape,
+    /// First of its counts in the arena.
+    pub counts_at: u32,
+    /// Number of its counts.
+    pub counts_len: u32,
+}
+
+/// What is known of a stream from its attributes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamMeta {
+    /// Its identity, the same in every run of the program.
+    pub key: u128,
+    /// Version and operation.
+    pub series: SeriesId,
+    /// Who sent it.
+    pub instance: InstanceId,
+    /// What it counts.
+    pub family: Family,
+    /// Since when its points count.
+    pub temporality: Temporality,
+    /// How its requests ended.
+    pub outcome: Outcome,
+    /// Whether a status code says so.
+    pub status: StatusSource,
+}
