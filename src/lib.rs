@@ -18,7 +18,7 @@
 //!
 //! | layer | modules | what for |
 //! |---|---|---|
-//! | words | [`model`], [`stats`], [`histogram`] | time, identity, spans as borrowed views; e-processes; one fixed latency grid |
+//! | words | [`model`], [`stats`], [`histogram`], [`exception`] | time, identity, spans as borrowed views; e-processes; one fixed latency grid; names of exceptions |
 //! | state | [`window`] | seconds that are still open, how long they stay open, what a display remembers |
 //! | judgement | [`verdict`], [`deployment`] | evidence and verdicts; the life of a deployment |
 //! | ourselves | [`telemetry`] | our own log and metrics |
@@ -40,6 +40,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod deployment;
+pub mod exception;
 pub mod exporter;
 pub mod forward;
 pub mod histogram;

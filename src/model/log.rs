@@ -26,6 +26,8 @@ pub struct ExceptionView<'a> {
     pub kind: &'a [u8],
     /// `exception.stacktrace`; empty when absent.
     pub stack: &'a [u8],
+    /// `exception.message`, only to tell it from the frames of the stack.
+    pub message: &'a [u8],
     /// Attributes that the configuration lists, by their index there; empty unless it lists any.
     pub values: &'a [(usize, &'a [u8])],
 }

@@ -74,7 +74,12 @@ impl<'a, 's> Exception<'a, 's> {
     }
 
     pub(super) fn view(&self) -> ExceptionView<'_> {
-        ExceptionView { kind: self.kind.text(), stack: self.stack.text(), values: &self.values }
+        ExceptionView {
+            kind: self.kind.text(),
+            stack: self.stack.text(),
+            message: self.message.text(),
+            values: &self.values,
+        }
     }
 }
 

@@ -221,7 +221,7 @@ fn l2_time_or_observed_time_and_raw_ids() {
 fn l4_an_exception_counts_at_any_severity() {
     let info = LogRecord { severity_number: 9, time_unix_nano: 5, ..Default::default() };
     let thrown = |record: &LogRecord| match one(record) {
-        Told::Log { is_error, thrown, .. } => (is_error, thrown.map(|([kind, _], _)| kind)),
+        Told::Log { is_error, thrown, .. } => (is_error, thrown.map(|([kind, ..], _)| kind)),
         other => panic!("{other:?}"),
     };
     let typed = LogRecord { attributes: vec![text("exception.type", "E")], ..info.clone() };

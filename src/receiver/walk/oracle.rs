@@ -46,11 +46,14 @@ pub(super) enum Told {
     DiscardLog(Discard),
 }
 
-/// Type, stack, and the listed values.
-type Thrown = ([Vec<u8>; 2], Vec<(usize, Vec<u8>)>);
+/// Type, stack, message, and the listed values.
+type Thrown = ([Vec<u8>; 3], Vec<(usize, Vec<u8>)>);
 
 fn thrown(e: &ExceptionView<'_>) -> Thrown {
-    ([e.kind, e.stack].map(<[u8]>::to_vec), e.values.iter().map(|(i, v)| (*i, v.to_vec())).collect())
+    (
+        [e.kind, e.stack, e.message].map(<[u8]>::to_vec),
+        e.values.iter().map(|(i, v)| (*i, v.to_vec())).collect(),
+    )
 }
 
 /// Keeps all that it is told.
@@ -205,7 +208,7 @@ pub(super) fn thrown_by(list: &[KeyValue], settings: &WalkSettings) -> Thrown {
             values.extend(listed(kv).map(|at| (at, text(&kv.key))).filter(|(_, text)| !text.is_empty()));
         }
     }
-    ([text("exception.type"), text("exception.stacktrace")], values)
+    (["exception.type", "exception.stacktrace", "exception.message"].map(text), values)
 }
 
 /// Whether an attribute is there and no empty text.
