@@ -1,6 +1,6 @@
 //! `GET /api/v1/deployments/{id}/slots`: the log from which the sum of a decision can be made again. Each
-//! line is what one second of traffic added to one process; `checkpoint` holds the processes before the
-//! first line. `docs/statistics.md` has the formulas.
+//! line is what one slot of traffic added to one process; `checkpoint` holds the processes before the first
+//! line. `purpose` says what they are for and `statistic` what they hold: E of a decision, R of a watch. `docs/statistics.md`, section 13, has the formulas.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub(super) async fn of_deployment(
     let found = board.deployments.iter().find(|d| d.id.0 == id);
     let found = found.ok_or_else(|| ApiError::not_found(format!("no deployment {id}")))?;
     let Some(log) = &found.evidence.slot_log else {
-        let text = format!("deployment {id} has no slot log: it is not decided, or the watch decided");
+        let text = format!("deployment {id} has no slot log: it is not decided");
         return Err(ApiError::not_found(text));
     };
     Ok(Json(view(&id, log)).into_response())
@@ -34,8 +34,8 @@ fn view(id: &str, log: &SlotLog) -> Value {
         .iter()
         .map(|(key, process)| {
             let [ln_mass, block] = process.masses();
-            let state = json!({ "start": process.start(), "elapsed_s": process.elapsed_s(), "ln_mass": ln_mass,
-                "block": block, "unspent": process.unspent() });
+            let state = json!({ "start": process.start(), "elapsed_seconds": process.elapsed_s(),
+                "ln_mass": ln_mass, "block": block, "unspent": process.unspent() });
             (key.name(), state)
         })
         .collect();
@@ -44,7 +44,11 @@ fn view(id: &str, log: &SlotLog) -> Value {
         .iter()
         .map(|line| json!({ "slot": line.slot, "start": line.start, "process": line.key.name(), "term": term(&line.term) }))
         .collect();
-    json!({ "deployment_id": id, "through_slot": log.through, "checkpoint": checkpoint, "lines": lines })
+    let shape = &log.shape;
+    json!({ "deployment_id": id, "purpose": shape.purpose.as_str(), "statistic": shape.statistic(),
+        "cap": shape.cap, "horizon_seconds": shape.horizon_s,
+        "block_seconds": shape.rhythm.block_s, "restart_seconds": shape.rhythm.restart_s,
+        "through_slot": log.through, "checkpoint": checkpoint, "lines": lines })
 }
 
 fn term(term: &Term) -> Value {

@@ -164,6 +164,22 @@ impl WatchProcess {
         Self::with_unit(steps, start, cap, rhythm, watch_unit(rhythm))
     }
 
+    /// Slot of the first second.
+    pub fn start(&self) -> Slot {
+        self.start
+    }
+
+    /// ln of the mass on each effect size before the running block, and what the block has gained so far.
+    pub fn masses(&self) -> [&[f64]; 2] {
+        let steps = usize::from(self.steps);
+        [&self.ln_mass[..steps], &self.block[..steps]]
+    }
+
+    /// Seconds since the start up to which blocks and restarts were executed.
+    pub fn elapsed_s(&self) -> i64 {
+        self.elapsed
+    }
+
     fn with_unit(steps: usize, start: Slot, cap: f64, rhythm: Rhythm, unit: f64) -> Self {
         let ln_unit = unit.ln();
         Self {

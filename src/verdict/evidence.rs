@@ -212,7 +212,7 @@ pub struct Evidence {
     pub incident_size: f64,
     /// Trace ids (hex) of failed or slow candidate requests.
     pub exemplars: Vec<String>,
-    /// What the sum is made of; with a decision only, and not with one of the watch.
+    /// What the sum is made of; with a decision only.
     pub slot_log: Option<Arc<SlotLog>>,
 }
 

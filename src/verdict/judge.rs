@@ -13,9 +13,9 @@ use super::memory::Memory;
 use super::pairing::Pairing;
 use super::passing::Passing;
 use super::policy::Policy;
-use super::processes::{Key, Logged, Processes, Shape, Watches};
+use super::process::{Purpose, Shape};
+use super::processes::Processes;
 use super::settling::Settling;
-use super::slot_log::SlotLog;
 use super::stratum::Thresholds;
 use super::timing::Timing;
 use super::weights::Weights;
@@ -80,9 +80,11 @@ pub struct Judge {
     cover: [u64; 2],
     pub(crate) weights: Weights,
     pub(crate) processes: Processes,
-    /// Evidence that no FAIL reads: against a remembered baseline after its time.
+    /// Evidence that no FAIL reads: against a remembered baseline after its time. As the evidence that
+    /// counts, it begins anew with the watch.
     pub(crate) after: Processes,
-    pub(crate) watches: Option<Watches>,
+    /// The life after the decision; it began when that was taken.
+    pub(crate) watches: Option<Processes>,
     pub(crate) passing: Passing,
     pub(crate) settling: Settling,
     pub(crate) first: Option<Slot>,
@@ -138,9 +140,9 @@ snapshot_fields!(Judge {
 impl Judge {
     /// A judge that has seen nothing; its slots have the length of those of the memory that it will read.
     pub fn new(policy: Policy, timing: Timing) -> Self {
-        let (cap, horizon_s) = (block_cap(policy.alpha), policy.horizon_s);
-        let shape = Shape { cap, horizon_s, rhythm: timing.rhythm() };
         Self {
+            processes: processes(&policy, timing, Purpose::Decision, None),
+            after: processes(&policy, timing, Purpose::Degraded, None),
             policy,
             timing,
             operations: BTreeMap::new(),
@@ -148,8 +150,6 @@ impl Judge {
             guard: Pairing::default(),
             cover: [0; 2],
             weights: Weights::default(),
-            processes: Processes::new(shape),
-            after: Processes::new(shape),
             watches: None,
             passing: Passing::default(),
             settling: Settling::default(),
@@ -282,14 +282,14 @@ impl Judge {
 
     /// ln of the weighted average of the evidence so far.
     pub fn ln_e_bar(&self) -> f64 {
-        self.processes.ln_average(&self.weights.each)
+        self.processes.ln_combined(&self.weights.each)
     }
 
     /// The verdict as of the last slot. `Fail` and `Pass` are decisions; `Inconclusive` is answered once the
     /// horizon has ended; otherwise `Pending`.
     pub fn verdict(&self, memory: &Memory) -> Verdict {
         if let Some(watches) = &self.watches {
-            let fired = watches.ln_sum(&self.weights.each) >= watch_threshold();
+            let fired = watches.ln_combined(&self.weights.each) >= watch_threshold();
             return if fired { Verdict::Fail } else { Verdict::Pending };
         }
         let ln_e_bar = self.ln_e_bar();
@@ -312,17 +312,20 @@ impl Judge {
 
     /// From the next slot on the candidate is watched: a verdict other than `Fail` was taken.
     pub fn watch(&mut self) {
-        let (cap, start) = (block_cap(self.policy.alpha), self.last_slot + self.timing.slot_s());
-        if self.watches.is_none() {
-            // The watch has evidence of its own; what was decided keeps the evidence that decided it.
-            (self.requests, self.errors) = ([0; 2], [0; 2]);
+        if self.watches.is_some() {
+            return;
         }
-        self.watches.get_or_insert(Watches::new(cap, start, self.timing.watch_rhythm()));
+        // The watch has evidence of its own; what was decided keeps the evidence that decided it.
+        (self.requests, self.errors) = ([0; 2], [0; 2]);
+        self.processes.close_log();
+        let from = Some(self.last_slot + self.timing.slot_s());
+        self.watches = Some(processes(&self.policy, self.timing, Purpose::Watch, from));
+        self.after = processes(&self.policy, self.timing, Purpose::Degraded, from);
     }
 
     /// Whether evidence that no FAIL reads has reached the threshold.
     pub fn degraded(&self) -> bool {
-        !self.after.is_empty() && self.after.ln_average(&self.weights.each) >= self.policy.fail_threshold()
+        !self.after.is_empty() && self.after.ln_combined(&self.weights.each) >= self.threshold(&self.after)
     }
 
     /// The last slot that was judged.
@@ -334,19 +337,15 @@ impl Judge {
     pub fn silent_s(&self) -> i64 {
         if self.first.is_some() { self.last_slot - self.last_traffic } else { 0 }
     }
+}
 
-    /// The bounded log of what entered the evidence, oldest first.
-    pub fn log(&self) -> impl Iterator<Item = &Logged> {
-        self.processes.log().iter()
-    }
-
-    /// The log of the decision with at most `lines` lines, and what stood before it.
-    pub(super) fn slot_log(&self, lines: usize) -> SlotLog {
-        self.processes.slot_log(self.last_slot, lines)
-    }
-
-    /// ln E of every process, summed again from its log.
-    pub fn redo(&self) -> BTreeMap<Key, f64> {
-        self.slot_log(usize::MAX).redo()
-    }
+/// An empty set of processes under a policy; watches from `watch_from` on, else e-processes.
+fn processes(policy: &Policy, timing: Timing, purpose: Purpose, watch_from: Option<Slot>) -> Processes {
+    Processes::new(Shape {
+        purpose,
+        cap: block_cap(policy.alpha),
+        horizon_s: policy.horizon_s,
+        watch_from,
+        rhythm: if watch_from.is_some() { timing.watch_rhythm() } else { timing.rhythm() },
+    })
 }

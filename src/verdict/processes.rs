@@ -1,18 +1,16 @@
-//! The set of e-processes of a deployment: one per SLI at service level and per operation, each with its
-//! share of alpha. What goes in is logged as [`Term`]s, so that whoever doubts a verdict can redo the sum.
+//! A set of processes of a deployment: one per SLI at service level and per operation, each with its share of
+//! alpha. There is one set for the decision, one for the watch after it, and one that no FAIL reads. What goes
+//! in is logged as [`Term`]s, so that whoever doubts a verdict can redo the sum.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::evidence::Sli;
-use super::slot_log::SlotLog;
+use super::process::{Process, Shape};
+use super::slot_log::{LINES, SlotLog};
 use crate::model::Slot;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields};
-use crate::stats::{EProcess, Rhythm, STEPS, Steps, Term, WatchProcess, ln_sum_exp, watch_unit};
-
-/// Terms kept for the redo; older ones are folded into a checkpoint of the processes.
-/// At about 100 bytes a line this is under 1 MB a deployment.
-const LOG_CAPACITY: usize = 8_000;
+use crate::stats::{STEPS, Steps, Term, ln_sum_exp};
 
 /// Names one process.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,30 +67,15 @@ pub struct Logged {
 
 snapshot_fields!(Logged { slot, start, key, term });
 
-/// How processes are made: ladder length aside, all alike.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Shape {
-    pub(crate) cap: f64,
-    pub(crate) horizon_s: i64,
-    pub(crate) rhythm: Rhythm,
-}
-
-snapshot_fields!(Shape { cap, horizon_s, rhythm });
-
-impl Shape {
-    fn process(self, term: &Term, start: Slot) -> EProcess {
-        EProcess::new(term.ladder().len(), start, self.cap, self.horizon_s, self.rhythm)
-    }
-}
-
-/// Processes by key, with the totals that went in.
+/// Processes by key, with the totals that went in and the log of the last of it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Processes {
     shape: Shape,
-    each: BTreeMap<Key, EProcess>,
+    each: BTreeMap<Key, Process>,
     totals: BTreeMap<Key, [f64; 4]>,
+    /// At most [`LINES`] lines, about 100 bytes each; older ones are folded into the checkpoint.
     log: VecDeque<Logged>,
-    checkpoint: BTreeMap<Key, EProcess>,
+    checkpoint: BTreeMap<Key, Process>,
 }
 
 /// The log is not part of a snapshot: after a restart the redo begins at the processes as they stood.
@@ -114,9 +97,11 @@ impl Processes {
         Self { shape, each, totals, log, checkpoint }
     }
 
-    /// Adds the terms of slot `t` to a process, which begins in slot `start` if it has not yet.
+    /// Adds the terms of slot `t` to a process, which begins in slot `start` if it has not yet; a watch
+    /// begins with its set.
     pub(crate) fn add(&mut self, key: Key, terms: &[Term], t: Slot, start: Slot) {
         let Some(first) = terms.first() else { return };
+        let start = self.shape.watch_from.unwrap_or(start);
         let mut nats: Steps = [0.0; STEPS];
         let totals = self.totals.entry(key.clone()).or_default();
         for term in terms {
@@ -126,16 +111,22 @@ impl Processes {
         }
         let shape = self.shape;
         self.each.entry(key).or_insert_with(|| shape.process(first, start)).add(t, &nats);
-        while self.log.len() > LOG_CAPACITY {
+        while self.log.len() > LINES {
             self.fold_oldest();
         }
     }
 
-    /// Moves the oldest slot of one process from the log into the checkpoint.
+    /// Moves the oldest line from the log into the checkpoint.
     fn fold_oldest(&mut self) {
         if let Some(line) = self.log.pop_front() {
             apply(self.shape, &mut self.checkpoint, &line);
         }
+    }
+
+    /// Gives the log up: nothing more goes in, and the evidence of the decision has taken its copy.
+    pub(crate) fn close_log(&mut self) {
+        self.log = VecDeque::new();
+        self.checkpoint.clone_from(&self.each);
     }
 
     /// Executes block ends and restarts of all processes up to slot `t`.
@@ -143,18 +134,31 @@ impl Processes {
         self.each.values_mut().for_each(|p| p.advance(t));
     }
 
-    /// ln E of a process; 0 where it has not begun.
-    pub(crate) fn ln_e(&self, key: &Key) -> f64 {
-        self.each.get(key).map_or(0.0, EProcess::ln_e)
+    /// ln E or ln R of a process; 0 where it has not begun.
+    pub(crate) fn ln(&self, key: &Key) -> f64 {
+        self.each.get(key).map_or(0.0, Process::ln)
     }
 
-    /// ln of the weighted average of all processes.
-    pub(crate) fn ln_average(&self, weights: &BTreeMap<Key, f64>) -> f64 {
-        if weights.is_empty() {
+    /// ln of the weighted sum of all processes. Of those that decide, one that has not begun counts as 1; a
+    /// watch that has not begun counts nothing.
+    pub(crate) fn ln_combined(&self, weights: &BTreeMap<Key, f64>) -> f64 {
+        if weights.is_empty() && !self.is_watch() {
             return 0.0;
         }
-        let terms: Vec<f64> = weights.iter().map(|(key, w)| self.ln_e(key) + w.ln()).collect();
+        let not_begun = if self.is_watch() { None } else { Some(0.0) };
+        let ln = |key: &Key| self.each.get(key).map(Process::ln).or(not_begun);
+        let terms: Vec<f64> = weights.iter().filter_map(|(key, w)| Some(ln(key)? + w.ln())).collect();
         ln_sum_exp(terms.iter().copied())
+    }
+
+    /// Whether its processes hold R rather than E.
+    pub(crate) fn is_watch(&self) -> bool {
+        self.shape.watch_from.is_some()
+    }
+
+    /// ln of the mass that began to bet up to slot `t`: what a process holds divided by it is an e-value.
+    pub(crate) fn ln_mass(&self, t: Slot) -> f64 {
+        self.shape.ln_mass(t)
     }
 
     /// Candidate requests, bad ones, baseline requests, bad ones that went into a process.
@@ -163,29 +167,22 @@ impl Processes {
     }
 
     pub(crate) fn start(&self, key: &Key) -> Option<Slot> {
-        self.each.get(key).map(EProcess::start)
+        self.each.get(key).map(Process::start)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.each.is_empty()
     }
 
-    pub(crate) fn log(&self) -> &VecDeque<Logged> {
-        &self.log
-    }
-
-    /// The log and what stood before it, as of slot `through`: at most `lines` lines, older ones folded in.
-    pub(crate) fn slot_log(&self, through: Slot, lines: usize) -> SlotLog {
-        let mut checkpoint = self.checkpoint.clone();
-        let older = self.log.len().saturating_sub(lines);
-        self.log.iter().take(older).for_each(|line| apply(self.shape, &mut checkpoint, line));
-        let lines = self.log.iter().skip(older).cloned().collect();
+    /// The log and what stood before it, as of slot `through`.
+    pub(crate) fn slot_log(&self, through: Slot) -> SlotLog {
+        let (checkpoint, lines) = (self.checkpoint.clone(), self.log.iter().cloned().collect());
         SlotLog { shape: self.shape, through, checkpoint, lines }
     }
 }
 
 /// Adds a line to the process it is about.
-pub(super) fn apply(shape: Shape, each: &mut BTreeMap<Key, EProcess>, line: &Logged) {
+pub(super) fn apply(shape: Shape, each: &mut BTreeMap<Key, Process>, line: &Logged) {
     let mut nats: Steps = [0.0; STEPS];
     line.term.add_to(&mut nats, line.term.ladder());
     each.entry(line.key.clone())
@@ -193,60 +190,13 @@ pub(super) fn apply(shape: Shape, each: &mut BTreeMap<Key, EProcess>, line: &Log
         .add(line.slot, &nats);
 }
 
-/// Watch processes by key: the life after the verdict.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Watches {
-    cap: f64,
-    start: Slot,
-    rhythm: Rhythm,
-    each: BTreeMap<Key, WatchProcess>,
-    totals: BTreeMap<Key, [f64; 4]>,
-}
-
-snapshot_fields!(Watches { cap, start, rhythm, each, totals });
-
-impl Watches {
-    pub(crate) fn new(cap: f64, start: Slot, rhythm: Rhythm) -> Self {
-        Self { cap, start, rhythm, each: BTreeMap::new(), totals: BTreeMap::new() }
+#[cfg(test)]
+impl Processes {
+    pub(crate) fn log(&self) -> &VecDeque<Logged> {
+        &self.log
     }
 
-    pub(crate) fn add(&mut self, key: Key, terms: &[Term], t: Slot) {
-        let Some(first) = terms.first() else { return };
-        let mut nats: Steps = [0.0; STEPS];
-        let totals = self.totals.entry(key.clone()).or_default();
-        for term in terms {
-            term.add_to(&mut nats, term.ladder());
-            totals.iter_mut().zip(term.counts()).for_each(|(sum, v)| *sum += v);
-        }
-        let (cap, start, rhythm) = (self.cap, self.start, self.rhythm);
-        let make = || WatchProcess::new(first.ladder().len(), start, cap, rhythm);
-        self.each.entry(key).or_insert_with(make).add(t, &nats);
-    }
-
-    pub(crate) fn advance(&mut self, t: Slot) {
-        self.each.values_mut().for_each(|p| p.advance(t));
-    }
-
-    /// ln of the mass that began to bet up to slot `t`: R divided by it is an e-value.
-    pub(crate) fn ln_mass(&self, t: Slot) -> f64 {
-        let restarts = (t - self.start).max(0) / self.rhythm.restart_s;
-        (watch_unit(self.rhythm) * (1.0 + restarts as f64)).ln()
-    }
-
-    /// ln R of a watch; 0 where it has not begun.
-    pub(crate) fn ln_r(&self, key: &Key) -> f64 {
-        self.each.get(key).map_or(0.0, WatchProcess::ln_r)
-    }
-
-    /// Candidate requests, bad ones, baseline requests, bad ones that went into a watch.
-    pub(crate) fn totals(&self, key: &Key) -> [f64; 4] {
-        self.totals.get(key).copied().unwrap_or_default()
-    }
-
-    /// ln of the weighted sum of all watches; those that have not begun count nothing.
-    pub(crate) fn ln_sum(&self, weights: &BTreeMap<Key, f64>) -> f64 {
-        let terms: Vec<f64> =
-            weights.iter().filter_map(|(key, w)| Some(self.each.get(key)?.ln_r() + w.ln())).collect();
-        ln_sum_exp(terms.iter().copied())
+    pub(crate) fn begun(&self) -> impl Iterator<Item = (&Key, f64)> {
+        self.each.iter().map(|(key, process)| (key, process.ln()))
     }
 }

@@ -240,7 +240,7 @@ impl Judge {
     fn put(&mut self, key: Key, terms: &[Term], t: Slot, start: Slot, counts: bool) {
         match &mut self.watches {
             None if counts => self.processes.add(key, terms, t, start),
-            Some(watches) if !self.gone => watches.add(key, terms, t),
+            Some(watches) if !self.gone => watches.add(key, terms, t, start),
             _ => self.after.add(key, terms, t, t),
         }
     }

@@ -3,22 +3,23 @@
 
 use std::collections::BTreeMap;
 
-use super::processes::{Key, Logged, Shape, apply};
+use super::process::{Process, Shape};
+use super::processes::{Key, Logged, apply};
 use crate::model::Slot;
 use crate::model::snapshot::snapshot_fields;
-use crate::stats::EProcess;
 
-/// Lines kept with a decision, about 100 bytes each.
+/// Lines kept per set of processes, and with a decision; about 100 bytes each.
 pub(super) const LINES: usize = 1_000;
 
 /// A bounded log of judged slots.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SlotLog {
-    pub(super) shape: Shape,
+    /// How the processes are made, and whether they hold E or R.
+    pub shape: Shape,
     /// The last slot that was judged.
     pub through: Slot,
     /// The processes before the first line; those that are missing began later.
-    pub checkpoint: BTreeMap<Key, EProcess>,
+    pub checkpoint: BTreeMap<Key, Process>,
     /// What was added, oldest first.
     pub lines: Vec<Logged>,
 }
@@ -26,14 +27,14 @@ pub struct SlotLog {
 snapshot_fields!(SlotLog { shape, through, checkpoint, lines });
 
 impl SlotLog {
-    /// ln E of every process, summed again.
+    /// ln E, or ln R of a watch, of every process, summed again.
     pub fn redo(&self) -> BTreeMap<Key, f64> {
         let mut each = self.checkpoint.clone();
         self.lines.iter().for_each(|line| apply(self.shape, &mut each, line));
         each.into_iter()
             .map(|(key, mut process)| {
                 process.advance(self.through);
-                (key, process.ln_e())
+                (key, process.ln())
             })
             .collect()
     }

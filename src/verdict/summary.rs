@@ -6,8 +6,8 @@ use super::evidence::{Evidence, Flag, Sli, SliEvidence};
 use super::judge::Judge;
 use super::memory::Memory;
 use super::passing::Passing;
-use super::processes::Key;
-use super::slot_log;
+use super::processes::{Key, Processes};
+use super::slot_log::SlotLog;
 use super::stratum::Dispersions;
 use crate::histogram::layout;
 use crate::stats::{degraded_list, ratio_interval, score, watch_threshold};
@@ -47,27 +47,33 @@ impl Judge {
 
     /// The evidence of a decision: everything known now, and what the sum is made of.
     pub fn decisive_evidence(&self, memory: &Memory) -> Evidence {
-        let log = self.watches.is_none().then(|| Arc::new(self.slot_log(slot_log::LINES)));
-        Evidence { slot_log: log, ..self.evidence(memory) }
+        Evidence { slot_log: Some(Arc::new(self.slot_log())), ..self.evidence(memory) }
     }
 
-    /// Where the evidence that counts now stands, and where it is a fail: the decision's; after it the
-    /// watch's; against a baseline that is gone, what no fail reads.
+    /// The evidence that counts now: the decision's; after it the watch's; against a baseline that is gone,
+    /// what no fail reads.
+    fn counting(&self) -> &Processes {
+        match &self.watches {
+            None => &self.processes,
+            Some(watches) if !self.gone => watches,
+            Some(_) => &self.after,
+        }
+    }
+
+    /// Where the evidence that counts now stands, and where it is a fail.
     fn stand(&self) -> (f64, f64) {
-        match &self.watches {
-            None => (self.ln_e_bar(), self.policy.fail_threshold()),
-            Some(watches) if !self.gone => (watches.ln_sum(&self.weights.each), watch_threshold()),
-            Some(_) => (self.after.ln_average(&self.weights.each), self.policy.fail_threshold()),
-        }
+        let counting = self.counting();
+        (counting.ln_combined(&self.weights.each), self.threshold(counting))
     }
 
-    /// ln E of one process, and the counts that went in, of the evidence that counts now.
-    fn process(&self, key: &Key) -> (f64, [f64; 4]) {
-        match &self.watches {
-            None => (self.processes.ln_e(key), self.processes.totals(key)),
-            Some(watches) if !self.gone => (watches.ln_r(key), watches.totals(key)),
-            Some(_) => (self.after.ln_e(key), self.after.totals(key)),
-        }
+    /// What the weighted sum of a set must reach: 1/alpha once, or in a watch 43,200, for ever.
+    pub(super) fn threshold(&self, set: &Processes) -> f64 {
+        if set.is_watch() { watch_threshold() } else { self.policy.fail_threshold() }
+    }
+
+    /// The bounded log of the evidence that counts now, and what stood before it.
+    pub fn slot_log(&self) -> SlotLog {
+        self.counting().slot_log(self.last_slot)
     }
 
     /// What to bear in mind, in the order of [`Flag::ALL`].
@@ -113,8 +119,8 @@ impl Judge {
 
     fn sli_evidence(&self, memory: &Memory) -> Vec<SliEvidence> {
         let keys: Vec<&Key> = self.weights.each.keys().collect();
-        let ln_e: Vec<f64> = keys.iter().map(|key| self.process(key).0).collect();
-        let mass = self.watches.as_ref().filter(|_| !self.gone).map_or(0.0, |w| w.ln_mass(self.last_slot));
+        let ln_e: Vec<f64> = keys.iter().map(|key| self.counting().ln(key)).collect();
+        let mass = self.counting().ln_mass(self.last_slot);
         let e_values: Vec<f64> = ln_e.iter().map(|e| e - mass).collect();
         let degraded = degraded_list(&e_values, LIST_RATE);
         let mut slis: Vec<SliEvidence> = keys
@@ -132,7 +138,7 @@ impl Judge {
     }
 
     fn one(&self, key: &Key, ln_e: f64, degraded: bool, memory: &Memory) -> SliEvidence {
-        let counts = self.process(key).1;
+        let counts = self.counting().totals(key);
         let (phi, threshold) = self.scale(key, memory);
         let pass = Passing::SLIS.iter().position(|sli| *sli == key.sli && key.operation.is_none());
         SliEvidence {
@@ -168,7 +174,7 @@ impl Judge {
     /// Shares, evidence and starts of all processes, by name: what a trace shows.
     pub fn trace(&self) -> Vec<(String, f64, f64, Option<i64>)> {
         let line = |(key, weight): (&Key, &f64)| {
-            (key.name(), *weight, self.processes.ln_e(key), self.processes.start(key))
+            (key.name(), *weight, self.processes.ln(key), self.processes.start(key))
         };
         self.weights.each.iter().map(line).collect()
     }

@@ -91,25 +91,6 @@ fn silence_is_no_evidence() {
     assert!(world.kept.rollbacks.is_empty());
 }
 
-/// Scenario: a fail. Guarantees: the log that goes with the decision gives the evidence of every process again.
-#[test]
-fn a_decision_can_be_summed_again_from_its_log() {
-    let mut world = World::with_known_v1(quick(), Mode::Observe, 100.0, 0.002);
-    world.sends("v2", traffic(3, 100.0, 0.1));
-    world.run(120);
-    let d = world.deployment("v2").unwrap();
-    assert_eq!(d.verdict, Verdict::Fail);
-    let log = d.evidence.slot_log.as_ref().unwrap();
-    assert!(!log.lines.is_empty() && log.lines.len() <= 1_000);
-    for (key, ln_e) in log.redo() {
-        let same = |e: &&rollguard::verdict::SliEvidence| {
-            e.sli == key.sli && e.operation.as_deref() == key.operation.as_deref()
-        };
-        let shown = d.evidence.slis.iter().find(same).unwrap();
-        assert!((shown.ln_e - ln_e).abs() < 1e-9, "{}: {} is not {ln_e}", key.name(), shown.ln_e);
-    }
-}
-
 /// Scenario: a good v2 passes, is watched, and turns bad later. Guarantees: pass, watching, then a fail.
 #[test]
 fn a_late_fault_after_a_pass_is_a_fail() {

@@ -2,6 +2,7 @@
 //! without I/O and with fixed seeds.
 
 mod deployments;
+mod redo;
 mod restarts;
 mod spans;
 mod world;
