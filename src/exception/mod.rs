@@ -9,6 +9,10 @@ mod fingerprint;
 mod frames;
 mod names;
 mod paths;
+mod recent;
+mod shown;
 
 pub use fingerprint::{Exception, Fingerprint, TOP_FRAMES};
 pub use frames::top_frames;
+pub use recent::Recent;
+pub use shown::{New, News, Occurrence, REMEMBERED_S, Showing, Shown, WATCHED_S};

@@ -28,8 +28,8 @@ pub struct ExceptionView<'a> {
     pub stack: &'a [u8],
     /// `exception.message`, only to tell it from the frames of the stack.
     pub message: &'a [u8],
-    /// Attributes that the configuration lists, by their index there; empty unless it lists any.
-    pub values: &'a [(usize, &'a [u8])],
+    /// Name and value of the attributes that the configuration lists; empty unless it lists any.
+    pub values: &'a [(&'a [u8], &'a [u8])],
 }
 
 /// An exception of a span: the span it was thrown in says where it belongs.

@@ -16,7 +16,7 @@ enum Meaning {
     Message,
     Stack,
     EventName,
-    Listed(usize),
+    Listed,
 }
 
 /// The attributes of one exception, as far as they were read. Of one that occurs twice the last one counts.
@@ -27,7 +27,7 @@ pub(super) struct Exception<'a, 's> {
     message: Value<'a>,
     stack: Value<'a>,
     event_name: Value<'a>,
-    values: Vec<(usize, &'a [u8])>,
+    values: Vec<(&'a [u8], &'a [u8])>,
 }
 
 impl<'a, 's> Exception<'a, 's> {
@@ -45,7 +45,8 @@ impl<'a, 's> Exception<'a, 's> {
     /// Reads a `KeyValue`.
     pub(super) fn attribute(&mut self, message: &'a [u8]) -> Result<(), WalkError> {
         let settings = self.settings;
-        let Some((meaning, value)) = key_value(message, |name| meaning(name, settings))? else {
+        let select = |name| Some((meaning(name, settings)?, name));
+        let Some(((meaning, name), value)) = key_value(message, select)? else {
             return Ok(());
         };
         match meaning {
@@ -53,15 +54,15 @@ impl<'a, 's> Exception<'a, 's> {
             Meaning::Message => self.message = value,
             Meaning::Stack => self.stack = value,
             Meaning::EventName => self.event_name = value,
-            Meaning::Listed(index) => self.list(index, value.text()),
+            Meaning::Listed => self.list(name, value.text()),
         }
         Ok(())
     }
 
-    fn list(&mut self, index: usize, text: &'a [u8]) {
-        self.values.retain(|(at, _)| *at != index);
+    fn list(&mut self, name: &'a [u8], text: &'a [u8]) {
+        self.values.retain(|(other, _)| *other != name);
         if !text.is_empty() && self.values.len() < VALUES {
-            self.values.push((index, text));
+            self.values.push((name, text));
         }
     }
 
@@ -89,7 +90,10 @@ fn meaning(name: &[u8], settings: &WalkSettings) -> Option<Meaning> {
         b"exception.message" => Some(Meaning::Message),
         b"exception.stacktrace" => Some(Meaning::Stack),
         b"event.name" => Some(Meaning::EventName),
-        _ => settings.evidence_attributes.iter().position(|a| a.as_bytes() == name).map(Meaning::Listed),
+        _ => {
+            let is_listed = settings.evidence_attributes.iter().any(|a| a.as_bytes() == name);
+            is_listed.then_some(Meaning::Listed)
+        }
     }
 }
 

@@ -47,12 +47,12 @@ pub(super) enum Told {
 }
 
 /// Type, stack, message, and the listed values.
-type Thrown = ([Vec<u8>; 3], Vec<(usize, Vec<u8>)>);
+type Thrown = ([Vec<u8>; 3], Vec<(Vec<u8>, Vec<u8>)>);
 
 fn thrown(e: &ExceptionView<'_>) -> Thrown {
     (
         [e.kind, e.stack, e.message].map(<[u8]>::to_vec),
-        e.values.iter().map(|(i, v)| (*i, v.to_vec())).collect(),
+        e.values.iter().map(|(n, v)| (n.to_vec(), v.to_vec())).collect(),
     )
 }
 
@@ -201,13 +201,12 @@ pub(super) fn thrown_by(list: &[KeyValue], settings: &WalkSettings) -> Thrown {
     let a = Attributes::new(list);
     let text = |name: &str| a.text(name).unwrap_or_default().into_bytes();
     // A repeated attribute counts where it stands last.
-    let listed = |kv: &KeyValue| settings.evidence_attributes.iter().position(|wanted| *wanted == kv.key);
-    let mut values: Vec<(usize, Vec<u8>)> = Vec::new();
-    for (i, kv) in list.iter().enumerate().filter(|(_, kv)| listed(kv).is_some()) {
-        if !list[i + 1..].iter().any(|later| later.key == kv.key) {
-            values.extend(listed(kv).map(|at| (at, text(&kv.key))).filter(|(_, text)| !text.is_empty()));
-        }
-    }
+    let is_listed = |kv: &&(usize, &KeyValue)| settings.evidence_attributes.contains(&kv.1.key);
+    let is_last = |i: usize, kv: &KeyValue| !list[i + 1..].iter().any(|later| later.key == kv.key);
+    let last = list.iter().enumerate().collect::<Vec<_>>();
+    let values = last.iter().filter(is_listed).filter(|(i, kv)| is_last(*i, kv));
+    let values = values.map(|(_, kv)| (kv.key.clone().into_bytes(), text(&kv.key)));
+    let values = values.filter(|(_, text)| !text.is_empty()).collect();
     (["exception.type", "exception.stacktrace", "exception.message"].map(text), values)
 }
 
