@@ -7,9 +7,9 @@ use super::{InstanceId, Outcome, SeriesId, StatusSource, UnixNanos};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u32);
 
-/// Bounds of explicit buckets, interned.
+/// Bounds of explicit buckets, by a hash over them and their unit: the same in every run of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BoundsId(pub u32);
+pub struct BoundsId(pub u64);
 
 /// Which metric a point is of, by what it counts. Several families may count the same requests, so one
 /// [`Class`] per service is judged, and within a class the new name before the legacy one.
@@ -116,6 +116,17 @@ pub enum DurationUnit {
 }
 
 impl DurationUnit {
+    /// How many of it make a second.
+    pub const fn per_second(self) -> f64 {
+        match self {
+            Self::Seconds => 1.0,
+            Self::Millis => 1e3,
+            Self::Micros => 1e6,
+            Self::Nanos => 1e9,
+            Self::Minutes => 1.0 / 60.0,
+        }
+    }
+
     /// A number of this unit in seconds, correctly rounded: 5 ms is the same number as 0.005 s.
     pub fn seconds(self, value: f64) -> f64 {
         match self {
@@ -201,7 +212,7 @@ pub enum Shape {
     Count,
     /// Explicit buckets with these bounds.
     Explicit(BoundsId),
-    /// Exponential buckets over seconds at this scale, 5 or lower; the first count has this index.
+    /// Exponential buckets in the unit of the stream at this scale, 5 or lower; the first count has this index.
     Exponential {
         /// See [`crate::histogram::layout`].
         scale: i8,
@@ -246,6 +257,8 @@ pub struct StreamMeta {
     pub family: Family,
     /// Since when its points count.
     pub temporality: Temporality,
+    /// Unit of its durations.
+    pub unit: DurationUnit,
     /// How its requests ended.
     pub outcome: Outcome,
     /// Whether a status code says so.

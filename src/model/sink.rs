@@ -17,12 +17,11 @@ pub trait SpanSink {
     fn exception(&mut self, _exception: &SpanException<'_>) {}
 }
 
-/// Receives the data points of a message that count requests, each after the resource it belongs to.
+/// Receives the data points of a message that count requests. Every point of the message is either handed to
+/// [`PointSink::point`] or counted in [`PointSink::discard_points`].
 pub trait PointSink {
-    /// A new `ResourceMetrics` begins; the points that follow are its.
-    fn resource_of_points(&mut self, resource: &ResourceView<'_>);
-    /// A point that counts requests.
-    fn point(&mut self, point: &PointView<'_>);
+    /// A point that counts requests, and the resource that it was sent with.
+    fn point(&mut self, resource: &ResourceView<'_>, point: &PointView<'_>);
     /// Points that make no SLI.
     fn discard_points(&mut self, reason: Discard, points: u64);
 }

@@ -34,14 +34,18 @@ impl Instances {
     /// Takes note of a span; answers whether its instance is new. `ordinal` is the instance's place in its
     /// version's order of appearance.
     pub fn note(&mut self, o: &Observation, ordinal: u32) -> bool {
-        let slot = o.end.slot();
+        self.note_at(o.instance, o.end.slot(), ordinal)
+    }
+
+    /// The same for an instance that shows in `slot` by other means than a span.
+    pub fn note_at(&mut self, instance: InstanceId, slot: Slot, ordinal: u32) -> bool {
         self.first = Some(self.first.map_or(slot, |first| first.min(slot)));
-        if o.instance == InstanceId::UNKNOWN {
+        if instance == InstanceId::UNKNOWN {
             return false;
         }
         let group = (ordinal & 1) as u8;
         let known = self.seen.len();
-        let seen = self.seen.entry(o.instance).or_insert(Seen { first: slot, last: slot, group });
+        let seen = self.seen.entry(instance).or_insert(Seen { first: slot, last: slot, group });
         seen.first = seen.first.min(slot);
         seen.last = seen.last.max(slot);
         self.seen.len() > known

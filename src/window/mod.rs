@@ -9,15 +9,19 @@
 
 mod cell;
 mod instances;
+mod intervals;
 mod lateness;
 mod open;
 mod ring;
+mod streams;
 
 pub use cell::{Cell, Counts};
 pub use instances::Instances;
+pub use intervals::{Addition, ClosedInterval, OpenIntervals, Reduced};
 pub use lateness::{Lateness, LatenessConfig};
 pub use open::{ClosedSlot, Fates, InstanceSlot, OpenSlots, OperationSlot, Placed, Placement};
 pub use ring::History;
+pub use streams::{Delta, Point, Stream, Taken};
 
 #[cfg(test)]
 mod simulation_tests;

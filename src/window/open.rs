@@ -104,7 +104,16 @@ pub struct InstanceSlot {
 }
 
 impl InstanceSlot {
-    fn new(instance: InstanceId) -> Self {
+    /// Adds what another metric counted of the same instance.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.n = self.n.saturating_add(other.n);
+        self.bad = self.bad.saturating_add(other.bad);
+        self.young = self.young.saturating_add(other.young);
+        self.bucket_sum = self.bucket_sum.saturating_add(other.bucket_sum);
+        self.bucket_squares = self.bucket_squares.saturating_add(other.bucket_squares);
+    }
+
+    pub(super) fn new(instance: InstanceId) -> Self {
         Self { instance, n: 0, bad: 0, young: 0, bucket_sum: 0, bucket_squares: 0 }
     }
 }

@@ -92,10 +92,9 @@ struct Walk<'s, S> {
     digest: Digest,
 }
 
-/// The resource of the points being read; the sink hears of it at the first point that is handed on.
+/// The resource of the points being read.
 struct Envelope<'a> {
     resource: ResourceView<'a>,
-    announced: bool,
     identity: u128,
 }
 
@@ -148,19 +147,18 @@ impl<S: PointSink> Walk<'_, S> {
                 _ => fields.skip_unknown(key, numbers([1, 2]))?,
             }
         }
-        let mut envelope =
-            Envelope { resource: identity.view(), announced: false, identity: pieces.finish(&self.digest) };
+        let envelope = Envelope { resource: identity.view(), identity: pieces.finish(&self.digest) };
         let mut fields = Fields::new(message);
         while let Some(key) = fields.next_key()? {
             match key {
-                SCOPE_METRICS => self.scope_metrics(&mut envelope, fields.bytes()?)?,
+                SCOPE_METRICS => self.scope_metrics(&envelope, fields.bytes()?)?,
                 _ => fields.skip(key)?,
             }
         }
         Ok(())
     }
 
-    fn scope_metrics(&mut self, envelope: &mut Envelope<'_>, message: &[u8]) -> Result<(), WalkError> {
+    fn scope_metrics(&mut self, envelope: &Envelope<'_>, message: &[u8]) -> Result<(), WalkError> {
         let mut pieces = Pieces::default();
         let mut fields = Fields::new(message);
         while let Some(key) = fields.next_key()? {
@@ -181,7 +179,7 @@ impl<S: PointSink> Walk<'_, S> {
         Ok(())
     }
 
-    fn metric(&mut self, envelope: &mut Envelope<'_>, scope: u128, message: &[u8]) -> Result<(), WalkError> {
+    fn metric(&mut self, envelope: &Envelope<'_>, scope: u128, message: &[u8]) -> Result<(), WalkError> {
         let Some(header) = Header::read(message)? else { return Ok(()) };
         let meaning = match names::recognise(&header, self.settings) {
             Ok(recognised) => recognised,
@@ -214,7 +212,7 @@ impl<S: PointSink> Walk<'_, S> {
 
     fn point(
         &mut self,
-        envelope: &mut Envelope<'_>,
+        envelope: &Envelope<'_>,
         meaning: &Recognised,
         kind: Kind,
         metric: u128,
@@ -231,23 +229,20 @@ impl<S: PointSink> Walk<'_, S> {
             self.discard(reason, 1);
             return Ok(());
         }
-        if !envelope.announced {
-            envelope.announced = true;
-            self.sink.resource_of_points(&envelope.resource);
-        }
         self.counts.handed_on += 1;
         attributes.adopt_status(&self.names);
         let operation = attributes.operation(&self.names);
         let [service, namespace, environment] = attributes.subject(&self.names);
         let (outcome, status) = attributes.outcome();
-        self.sink.point(&PointView {
+        let version = attributes.version(&self.names);
+        let view = PointView {
             stream: self.digest.of_parts(&[metric, pieces.finish(&self.digest)]),
             family: meaning.family,
             temporality: meaning.temporality,
             service,
             namespace,
             environment,
-            version: &attributes.version(&self.names),
+            version: &version,
             operation_head: operation.head,
             operation_joint: operation.joint,
             operation_tail: operation.tail,
@@ -259,7 +254,8 @@ impl<S: PointSink> Walk<'_, S> {
             count: raw.count,
             unit: meaning.unit,
             durations: raw.durations(&self.buckets),
-        });
+        };
+        self.sink.point(&envelope.resource, &view);
         Ok(())
     }
 }

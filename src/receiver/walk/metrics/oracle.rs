@@ -53,11 +53,8 @@ pub(super) struct Recorder {
 }
 
 impl PointSink for Recorder {
-    fn resource_of_points(&mut self, resource: &ResourceView<'_>) {
+    fn point(&mut self, resource: &ResourceView<'_>, p: &PointView<'_>) {
         self.told.push(Told::Resource(resource_told(resource)));
-    }
-
-    fn point(&mut self, p: &PointView<'_>) {
         self.streams.push(p.stream);
         self.told.push(Told::Point {
             family: p.family,
@@ -115,7 +112,6 @@ struct Numbers<'a> {
 
 impl Reading<'_> {
     fn envelope(&mut self, envelope: &ResourceMetrics) {
-        let mut announced = false;
         for scope in &envelope.scope_metrics {
             for metric in &scope.metrics {
                 let identity = format!(
@@ -126,12 +122,12 @@ impl Reading<'_> {
                         .as_ref()
                         .map_or_else(|| scope_text(&InstrumentationScope::default()), scope_text),
                 );
-                self.metric(envelope, &identity, metric, &mut announced);
+                self.metric(envelope, &identity, metric);
             }
         }
     }
 
-    fn metric(&mut self, envelope: &ResourceMetrics, identity: &str, metric: &Metric, announced: &mut bool) {
+    fn metric(&mut self, envelope: &ResourceMetrics, identity: &str, metric: &Metric) {
         let Some(data) = &metric.data else { return };
         let (kind, temporality, monotonic, points) = numbers_of(data);
         let meaning = meaning(metric, kind, temporality, monotonic, self.settings);
@@ -150,13 +146,10 @@ impl Reading<'_> {
                 self.told.push(Told::Discard(reason, 1));
                 continue;
             }
-            if !*announced {
-                *announced = true;
-                self.told.push(Told::Resource(super::super::oracle::resource(
-                    envelope.resource.as_ref(),
-                    self.settings,
-                )));
-            }
+            self.told.push(Told::Resource(super::super::oracle::resource(
+                envelope.resource.as_ref(),
+                self.settings,
+            )));
             self.streams.push(format!(
                 "{identity} {} {} {kind} {temporality:?} {monotonic} {:?}",
                 metric.name,

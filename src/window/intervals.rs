@@ -1,0 +1,340 @@
+//! The open export intervals of one version: what metric points add waits here until its slot closes, as spans
+//! do in [`super::OpenSlots`]. A slot is as long as the service's export interval and is named by its first
+//! second, a multiple of its length.
+//!
+//! Which metric counts and in which buckets latencies are compared is decided when the slot closes, because
+//! only then all versions have been heard: a slot keeps every family and every division of buckets apart.
+//! There is no right-censoring here: the requests of a point cannot be told apart by their start.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::cell::{Cell, Counts};
+use super::open::{ClosedSlot, InstanceSlot, OperationSlot, Placed, Placement};
+use crate::histogram::exponential::{grid_bucket, unit_shift};
+use crate::histogram::{Form, Ruler, SparseHistogram};
+use crate::model::{
+    BoundsId, Class, Family, InstanceId, NANOS_PER_SECOND, Outcome, Shape, Slot, StatusSource, StreamMeta,
+    UnixNanos,
+};
+
+/// An end this far ahead of the arrival is a wrong clock.
+const FUTURE_NANOS: u64 = 5 * NANOS_PER_SECOND;
+
+/// What a point adds, and to whom.
+#[derive(Debug, Clone, Copy)]
+pub struct Addition<'a> {
+    /// Whose it is.
+    pub stream: &'a StreamMeta,
+    /// Begin of the interval.
+    pub start: UnixNanos,
+    /// Its end: decides the slot.
+    pub end: UnixNanos,
+    /// When the point arrived.
+    pub arrival: UnixNanos,
+    /// Requests.
+    pub count: u64,
+    /// How to read `counts`.
+    pub shape: Shape,
+    /// Bucket counts.
+    pub counts: &'a [u64],
+    /// Bounds in seconds where the buckets are explicit.
+    pub bounds: Option<&'a Arc<[f64]>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum CellName {
+    Young,
+    Warm0,
+    Warm1,
+}
+
+/// Latencies as they came, by division.
+#[derive(Debug, Default)]
+struct Latencies {
+    /// By scale; index in seconds.
+    exponential: BTreeMap<(i8, i32), u64>,
+    explicit: BTreeMap<BoundsId, (Arc<[f64]>, Vec<u64>)>,
+    /// About 0, or not known.
+    lowest: u64,
+}
+
+#[derive(Debug, Default)]
+struct OpenCell {
+    counts: Counts,
+    latencies: Latencies,
+}
+
+#[derive(Debug, Default)]
+struct OpenInterval {
+    cells: BTreeMap<(Family, crate::model::SeriesId, CellName), OpenCell>,
+    instances: BTreeMap<(Family, InstanceId), InstanceSlot>,
+    /// Points by family.
+    points: BTreeMap<Family, u64>,
+    first_start: Option<UnixNanos>,
+}
+
+/// The open intervals of one version.
+#[derive(Debug)]
+pub struct OpenIntervals {
+    slot_s: i64,
+    slots: BTreeMap<Slot, OpenInterval>,
+    open_from: Slot,
+}
+
+/// An interval that will not change any more, not yet reduced to one metric.
+#[derive(Debug, Default)]
+pub struct ClosedInterval {
+    slot: Slot,
+    open: OpenInterval,
+    /// Points of older slots that were passed over and never closed.
+    pub passed_over: u64,
+}
+
+/// An interval reduced to the metric that counts.
+#[derive(Debug, Default)]
+pub struct Reduced {
+    /// As a slot of spans; latencies are keyed as the form says.
+    pub slot: ClosedSlot,
+    /// Points in it.
+    pub points: u64,
+    /// Points of other metrics that count the same requests.
+    pub unused: u64,
+}
+
+impl OpenIntervals {
+    /// Slots of so many seconds; those before `open_from` count as closed.
+    pub fn new(slot_s: i64, open_from: Slot) -> Self {
+        Self { slot_s: slot_s.max(1), slots: BTreeMap::new(), open_from }
+    }
+
+    /// Points that wait in open slots.
+    pub fn waiting(&self) -> u64 {
+        self.slots.values().map(OpenInterval::points).sum()
+    }
+
+    /// Adds to a slot, or says why not.
+    pub fn record(&mut self, addition: &Addition<'_>, placement: Placement) -> Placed {
+        if addition.end.since(addition.arrival) > FUTURE_NANOS {
+            return Placed::Future;
+        }
+        let second = addition.end.slot();
+        let slot = second - second.rem_euclid(self.slot_s);
+        if slot < self.open_from {
+            return Placed::Late;
+        }
+        self.slots.entry(slot).or_default().record(addition, placement);
+        Placed::Counted
+    }
+
+    /// Closes the slot and hands it over. Slots close in order: what is still open before it counts as late.
+    pub fn close(&mut self, slot: Slot) -> ClosedInterval {
+        let mut passed_over = 0;
+        while let Some(older) = self.slots.first_entry().filter(|e| *e.key() < slot) {
+            passed_over += older.remove().points();
+        }
+        self.open_from = self.open_from.max(slot + self.slot_s);
+        ClosedInterval { slot, open: self.slots.remove(&slot).unwrap_or_default(), passed_over }
+    }
+
+    /// Bytes on the heap, nearly.
+    pub fn heap_bytes(&self) -> usize {
+        let cell = |cell: &OpenCell| {
+            let explicit = cell.latencies.explicit.values().map(|(_, counts)| counts.capacity() * 8 + 64);
+            size_of::<OpenCell>() + cell.latencies.exponential.len() * 24 + explicit.sum::<usize>()
+        };
+        self.slots
+            .values()
+            .map(|slot| {
+                slot.cells.values().map(cell).sum::<usize>()
+                    + slot.instances.len() * size_of::<InstanceSlot>()
+            })
+            .sum()
+    }
+}
+
+impl OpenInterval {
+    fn points(&self) -> u64 {
+        self.points.values().sum()
+    }
+
+    fn record(&mut self, a: &Addition<'_>, placement: Placement) {
+        let family = a.stream.family;
+        *self.points.entry(family).or_default() += 1;
+        if a.count == 0 {
+            return;
+        }
+        self.first_start = Some(self.first_start.map_or(a.start, |first| first.min(a.start)));
+        let name = match placement {
+            Placement { young: true, .. } => CellName::Young,
+            Placement { group: 0, .. } => CellName::Warm0,
+            _ => CellName::Warm1,
+        };
+        let cell = self.cells.entry((family, a.stream.series, name)).or_default();
+        add_counts(&mut cell.counts, a);
+        cell.latencies.add(a);
+        let seen = self
+            .instances
+            .entry((family, a.stream.instance))
+            .or_insert_with(|| InstanceSlot::new(a.stream.instance));
+        add_instance(seen, a, name == CellName::Young);
+    }
+}
+
+fn add_counts(counts: &mut Counts, a: &Addition<'_>) {
+    counts.n += a.count;
+    match a.stream.outcome {
+        Outcome::Bad => counts.bad += a.count,
+        Outcome::ClientError => counts.client += a.count,
+        Outcome::Good => {}
+    }
+    if a.stream.status == StatusSource::Code {
+        counts.with_status += a.count;
+    }
+    counts.weight += a.count as f64;
+    counts.weight_squared += a.count as f64;
+}
+
+fn add_instance(seen: &mut InstanceSlot, a: &Addition<'_>, young: bool) {
+    let requests = small(a.count);
+    if young {
+        seen.young = seen.young.saturating_add(requests);
+        return;
+    }
+    seen.n = seen.n.saturating_add(requests);
+    if a.stream.outcome == Outcome::Bad {
+        seen.bad = seen.bad.saturating_add(requests);
+    }
+    // The middle of an explicit bucket stands for what is in it: instances are told apart by large factors.
+    let middle = a.bounds.map(|bounds| Form::Bounds(Arc::clone(bounds)));
+    for (at, n) in a.counts.iter().enumerate().filter(|(_, n)| **n > 0) {
+        let bucket = match (a.shape, &middle) {
+            (Shape::Explicit(_), Some(form)) => form.grid_of(at as i16),
+            (Shape::Exponential { scale, offset, .. }, _) => {
+                grid_bucket(scale, in_seconds(a, scale, offset, at))
+            }
+            _ => continue,
+        };
+        let (bucket, n) = (i64::from(bucket), n.cast_signed());
+        seen.bucket_sum = seen.bucket_sum.saturating_add(bucket.saturating_mul(n));
+        seen.bucket_squares = seen.bucket_squares.saturating_add((bucket * bucket).saturating_mul(n));
+    }
+}
+
+/// The index of a bucket as if its unit were seconds.
+fn in_seconds(a: &Addition<'_>, scale: i8, offset: i32, at: usize) -> i64 {
+    i64::from(offset) + at as i64 - unit_shift(scale, a.stream.unit.per_second())
+}
+
+fn small(n: u64) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+impl Latencies {
+    fn add(&mut self, a: &Addition<'_>) {
+        match (a.shape, a.bounds) {
+            (Shape::Exponential { scale, offset, zero }, _) => {
+                self.lowest += zero;
+                for (at, n) in a.counts.iter().enumerate().filter(|(_, n)| **n > 0) {
+                    let index =
+                        in_seconds(a, scale, offset, at).clamp(i64::from(i32::MIN), i64::from(i32::MAX));
+                    *self.exponential.entry((scale, index as i32)).or_default() += n;
+                }
+            }
+            (Shape::Explicit(id), Some(bounds)) => {
+                let fresh = || (Arc::clone(bounds), vec![0; a.counts.len()]);
+                let (_, sums) = self.explicit.entry(id).or_insert_with(fresh);
+                sums.iter_mut().zip(a.counts).for_each(|(sum, n)| *sum += n);
+            }
+            _ => self.lowest += a.count,
+        }
+    }
+
+    /// Takes the divisions that occur into account.
+    fn admit(&self, form: &mut Form, margin: i32) -> bool {
+        let mut changed = false;
+        for (scale, _) in self.exponential.keys() {
+            changed |= form.admit(Ruler::Exponential(*scale), margin);
+        }
+        for (bounds, _) in self.explicit.values() {
+            changed |= form.admit(Ruler::Explicit(bounds), margin);
+        }
+        changed
+    }
+
+    fn in_form(&self, form: &Form) -> SparseHistogram {
+        let exponential = self
+            .exponential
+            .iter()
+            .map(|((scale, index), n)| (form.of_exponential(*scale, i64::from(*index)), small(*n)));
+        let explicit = self.explicit.values().flat_map(|(bounds, counts)| {
+            counts.iter().enumerate().map(move |(at, n)| (form.of_explicit(bounds, at), small(*n)))
+        });
+        exponential.chain(explicit).chain([(form.lowest(), small(self.lowest))]).collect()
+    }
+}
+
+impl ClosedInterval {
+    /// Requests of a class, whatever their family.
+    pub fn requests(&self, class: Class) -> u64 {
+        self.open
+            .cells
+            .iter()
+            .filter(|((family, ..), _)| family.class() == class)
+            .map(|(_, cell)| cell.counts.n)
+            .sum()
+    }
+
+    /// Families with points in it.
+    pub fn families(&self) -> impl Iterator<Item = Family> {
+        self.open.points.keys().copied()
+    }
+
+    /// Lets `form` know the divisions of the families that count; whether it changed.
+    pub fn admit(&self, form: &mut Form, margin: i32, counts: impl Fn(Family) -> bool) -> bool {
+        let mut changed = false;
+        for ((family, ..), cell) in &self.open.cells {
+            if counts(*family) {
+                changed |= cell.latencies.admit(form, margin);
+            }
+        }
+        changed
+    }
+
+    /// The interval with the families that count, latencies in `form`.
+    pub fn reduce(self, form: &Form, counts: impl Fn(Family) -> bool) -> Reduced {
+        let mut reduced = Reduced::default();
+        for (family, points) in &self.open.points {
+            *if counts(*family) { &mut reduced.points } else { &mut reduced.unused } += points;
+        }
+        let mut operations = BTreeMap::<_, OperationSlot>::new();
+        for ((family, series, name), cell) in &self.open.cells {
+            if counts(*family) {
+                let operation = operations.entry(*series).or_default();
+                let into = match name {
+                    CellName::Young => &mut operation.young,
+                    CellName::Warm0 => &mut operation.warm[0],
+                    CellName::Warm1 => &mut operation.warm[1],
+                };
+                into.add(&Cell { counts: cell.counts, latency: cell.latencies.in_form(form) });
+            }
+        }
+        let mut instances = BTreeMap::<InstanceId, InstanceSlot>::new();
+        for ((family, id), seen) in self.open.instances {
+            if counts(family) {
+                instances.entry(id).and_modify(|sum| sum.add(&seen)).or_insert(seen);
+            }
+        }
+        reduced.slot = ClosedSlot {
+            slot: self.slot,
+            operations,
+            instances: instances.into_values().collect(),
+            first_start: self.open.first_start,
+        };
+        reduced
+    }
+}
+
+#[cfg(test)]
+#[path = "intervals_tests.rs"]
+mod tests;

@@ -1,0 +1,115 @@
+//! Intervals by example, and that deltas and cumulative points of the same traffic give equal slots.
+
+use super::*;
+use crate::model::{DurationUnit, SeriesId, Temporality};
+
+const MARGIN: i32 = 4;
+
+fn stream(family: Family, outcome: Outcome) -> StreamMeta {
+    StreamMeta {
+        key: 1,
+        series: SeriesId(3),
+        instance: InstanceId(5),
+        family,
+        temporality: Temporality::Delta,
+        unit: DurationUnit::Seconds,
+        outcome,
+        status: StatusSource::Code,
+    }
+}
+
+fn bounds() -> Arc<[f64]> {
+    Arc::from([0.1, 0.5, 1.0])
+}
+
+fn explicit<'a>(
+    stream: &'a StreamMeta,
+    end_s: u64,
+    counts: &'a [u64],
+    bounds: &'a Arc<[f64]>,
+) -> Addition<'a> {
+    Addition {
+        stream,
+        start: UnixNanos::from_secs(end_s - 15),
+        end: UnixNanos::from_secs(end_s),
+        arrival: UnixNanos::from_secs(end_s + 1),
+        count: counts.iter().sum(),
+        shape: Shape::Explicit(BoundsId(9)),
+        counts,
+        bounds: Some(bounds),
+    }
+}
+
+#[test]
+fn a_delta_lies_in_the_slot_of_its_end() {
+    let (good, bounds) = (stream(Family::Http, Outcome::Good), bounds());
+    let mut open = OpenIntervals::new(15, 60);
+    for (end, expected) in
+        [(74, Placed::Counted), (75, Placed::Counted), (59, Placed::Late), (89, Placed::Counted)]
+    {
+        assert_eq!(
+            open.record(&explicit(&good, end, &[1, 0, 0, 0], &bounds), Placement::default()),
+            expected,
+            "{end}"
+        );
+    }
+    let early = Addition { arrival: UnixNanos::from_secs(60), ..explicit(&good, 80, &[1, 0, 0, 0], &bounds) };
+    assert_eq!(open.record(&early, Placement::default()), Placed::Future);
+    assert_eq!(open.waiting(), 3);
+    let first = open.close(60).reduce(&Form::Unknown, |_| true);
+    assert_eq!((first.points, first.slot.slot, first.slot.total().n), (1, 60, 1));
+    assert_eq!(open.record(&explicit(&good, 70, &[1, 0, 0, 0], &bounds), Placement::default()), Placed::Late);
+    let skipping = open.close(90);
+    assert_eq!((skipping.passed_over, open.waiting()), (2, 0));
+}
+
+#[test]
+fn only_the_families_that_count_are_in_the_slot() {
+    let bounds = bounds();
+    let mut open = OpenIntervals::new(15, 0);
+    let streams = [
+        stream(Family::Http, Outcome::Good),
+        stream(Family::HttpLegacy, Outcome::Good),
+        stream(Family::Http, Outcome::Bad),
+    ];
+    for stream in &streams {
+        open.record(&explicit(stream, 20, &[1, 2, 3, 4], &bounds), Placement { young: false, group: 1 });
+    }
+    open.record(&explicit(&streams[0], 20, &[0, 0, 0, 0], &bounds), Placement::default());
+    let closed = open.close(15);
+    let mut form = Form::default();
+    assert!(closed.admit(&mut form, MARGIN, |f| f == Family::Http));
+    assert_eq!(closed.requests(Class::Sdk), 30);
+    let reduced = closed.reduce(&form, |f| f == Family::Http);
+    assert_eq!((reduced.points, reduced.unused), (3, 1));
+    let cell = reduced.slot.operations[&SeriesId(3)].warm_cell();
+    assert_eq!((cell.counts.n, cell.counts.bad, cell.counts.with_status), (20, 10, 20));
+    assert_eq!(cell.latency.iter().collect::<Vec<_>>(), [(0, 2), (1, 4), (2, 6), (3, 8)]);
+    let seen = reduced.slot.instances[0];
+    assert_eq!((seen.instance, seen.n, seen.bad, seen.young), (InstanceId(5), 20, 10, 0));
+}
+
+#[test]
+fn e2_e4_exponential_counts_of_any_unit_meet_on_the_grid() {
+    let seconds = stream(Family::Http, Outcome::Good);
+    let millis = StreamMeta { unit: DurationUnit::Millis, ..seconds };
+    let mut open = OpenIntervals::new(15, 0);
+    let bounds = bounds();
+    // Around 1 s: index -1 at scale 5 in seconds ends at 1 s; in milliseconds 2^(319/32) = 1002 ms does.
+    for (stream, offset) in [(&seconds, -1), (&millis, 318)] {
+        let addition = Addition {
+            shape: Shape::Exponential { scale: 5, offset, zero: 1 },
+            count: 4,
+            counts: &[3],
+            bounds: None,
+            ..explicit(stream, 20, &[], &bounds)
+        };
+        open.record(&addition, Placement::default());
+    }
+    let closed = open.close(15);
+    let mut form = Form::default();
+    closed.admit(&mut form, MARGIN, |_| true);
+    assert_eq!(form, Form::Grid(5));
+    let cell = closed.reduce(&form, |_| true).slot.operations[&SeriesId(3)].warm_cell();
+    assert_eq!(cell.latency.iter().collect::<Vec<_>>(), [(-640, 2), (-1, 6)]);
+}
