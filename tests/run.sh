@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# All tests: Rust, then the Python end-to-end tests against the release binary.
+# All tests: Rust, then the Python end-to-end tests and real clients against the release binary.
 #
-#   tests/run.sh          everything; as root it installs what is missing (apt-get, pip)
+#   tests/run.sh          everything; as root it installs what is missing (apt-get, and each language's packages)
 #   tests/run.sh --fast   Rust only
 #
 # The last line is "N passed, N failed". Where CI is set a missing tool is a failure; elsewhere it is a loud skip.
@@ -17,7 +17,8 @@ esac
 
 venv=target/e2e-venv
 results=$(mktemp)
-trap 'rm -f "$results"' EXIT
+builds=$(mktemp)
+trap 'rm -f "$results" "$builds"' EXIT
 passed=0
 failed=0
 
@@ -50,6 +51,11 @@ install_tools() {
   local packages=()
   command -v prometheus >/dev/null && command -v promtool >/dev/null || packages+=(prometheus)
   python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3 python3-venv)
+  # What the clients of tests/clients are built and run with.
+  command -v go >/dev/null || packages+=(golang-go)
+  command -v npm >/dev/null || packages+=(nodejs npm)
+  command -v mvn >/dev/null && command -v javac >/dev/null || packages+=(default-jdk-headless maven)
+  command -v chromium-headless-shell >/dev/null || packages+=(chromium-headless-shell)
   if [ "${#packages[@]}" -gt 0 ] && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
     echo "installing ${packages[*]}"
     # A machine that tests needs the programs, not their services.
@@ -89,10 +95,35 @@ python_tests() {
   failed=$((failed + f))
 }
 
+# Real clients of other languages. CI asks that the table they fill is the one that is committed.
+client_tests() {
+  local check=()
+  wait "$client_builds" || true
+  cat "$builds"
+  [ -z "${CI:-}" ] || check=(--check)
+  python3 tests/clients/run.py "${check[@]}" 2>&1 | tee "$results"
+  local p f
+  read -r p f < <(sed -n 's/^clients result: \([0-9]*\) passed; \([0-9]*\) failed.*/\1 \2/p' "$results" | tail -1)
+  if [ -z "${p:-}" ]; then
+    broken "the clients did not come to their end"
+    return
+  fi
+  passed=$((passed + p))
+  failed=$((failed + f))
+}
+
 # First, so that the Rust tests that want promtool find it.
-[ "$fast" = yes ] || install_tools
+if [ "$fast" = no ]; then
+  install_tools
+  # The clients are built beside cargo's own work; a failure shows when they are to run.
+  nice python3 tests/clients/run.py --build >"$builds" 2>&1 &
+  client_builds=$!
+fi
 rust_tests
-[ "$fast" = yes ] || python_tests
+if [ "$fast" = no ]; then
+  python_tests
+  client_tests
+fi
 
 echo
 echo "$passed passed, $failed failed"

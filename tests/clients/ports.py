@@ -1,0 +1,32 @@
+"""Ports of this machine: free ones, and those that somebody answers on."""
+
+import random
+import socket
+import time
+
+# Below the range from which the system takes ports for connections: one of those could take a port between the moment
+# that it is found free and the moment that its server starts, or while a server is away.
+RANGE = range(20_000, 32_000)
+
+
+def free_port():
+    while True:
+        port = random.choice(RANGE)
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+def wait_for_port(port, timeout=30.0):
+    end = time.monotonic() + timeout
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            if time.monotonic() > end:
+                raise AssertionError(f"nobody listens on port {port} after {timeout:.0f} s") from None
+            time.sleep(0.05)

@@ -1,0 +1,198 @@
+"""Runs real clients against the real binary and writes down what arrived: docs/conformance.md.
+
+    python3 tests/clients/run.py                    every cell of the plan; writes the table
+    python3 tests/clients/run.py --check            the same; a table that differs is a failure (what CI does)
+    python3 tests/clients/run.py python go          only these clients; writes nothing
+    python3 tests/clients/run.py --mixed 120        all clients at once for two minutes: every record is accounted for
+    python3 tests/clients/run.py --build            only build the clients
+
+The binary is target/release/rollguard, or ROLLGUARD_BIN. A client whose tools are missing is a loud skip; where CI is
+set it is a failure. The last line is "clients result: N passed; N failed; N skipped", one test a cell."""
+
+import argparse
+import concurrent.futures
+import os
+import sys
+import threading
+import time
+import traceback
+
+import build
+
+build.python()
+if os.path.realpath(sys.prefix) != os.path.realpath(os.path.join(build.TARGET, "venv")):
+    # gRPC and the definitions are in the environment of the Python client.
+    os.execv(build.venv("python"), [build.venv("python"), *sys.argv])
+
+import clients
+import mixed
+import page
+import table
+import worlds
+from plan import BEHAVIOURS, CLIENTS, ITEMS, SECONDS, cells
+
+# Two cores: a third world fills the waits of the other two.
+AT_ONCE = 3
+ARRIVAL_SECONDS = 40
+
+
+def built(names):
+    """Builds what is needed. Returns why clients cannot run, by name."""
+    makers, missing = {}, {}
+    for name in names:
+        makers.setdefault(clients.LAUNCHERS[name][0], []).append(name)
+
+    def make(one):
+        begin = time.monotonic()
+        try:
+            one()
+        except build.Missing as why:
+            return str(why)
+        finally:
+            print(f"{one.__name__}: built or found in {time.monotonic() - begin:.0f} s", flush=True)
+        return None
+
+    # `js` before `browser`, which shares its product; the others do not meet.
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        order = sorted(makers, key=lambda one: one is build.browser)
+        for one, why in zip(order, pool.map(make, [o for o in order if o is not build.browser])):
+            missing.update({name: why for name in makers[one] if why})
+    if build.browser in makers and (why := make(build.browser)):
+        missing["browser"] = why
+    return missing
+
+
+def run_world(client, behaviour):
+    """All cells of one client under one behaviour, at once. Returns (cell, outcome, why it failed) of each."""
+    chosen = cells(client, behaviour)
+    more = with_cors if client.name == "browser" else lambda conf: conf
+    with worlds.world(more) as (running, sink):
+        jobs = clients.jobs_of(chosen, running, ITEMS, SECONDS[behaviour])
+        started = threading.Event()
+        over = worlds.happen(behaviour, running, sink, started)
+        started.set()
+        said = clients.LAUNCHERS[client.name][1](jobs, lambda: sink.complete(jobs))
+        over()
+        return judge(chosen, said, running, sink)
+
+
+def with_cors(conf):
+    conf["receiver"]["http"]["cors"] = page.CORS
+    return conf
+
+
+def judge(chosen, said, running, sink):
+    taken = lambda cell: min(ITEMS, said.get(cell.job, {}).get("ok", 0))
+    expected = {cell.job: taken(cell) if cell.abandoned else ITEMS for cell in chosen}
+    end = time.monotonic() + ARRIVAL_SECONDS
+    # What a client has delivered is on its way to the sink.
+    while any(sink.arrived(job)[0] < count for job, count in expected.items()) and time.monotonic() < end:
+        time.sleep(0.1)
+    time.sleep(0.5)
+    return [(cell, *outcome(cell, said.get(cell.job), running, sink)) for cell in chosen]
+
+
+def outcome(cell, said, running, sink):
+    """What happened to a cell's items, in the table's words, and what is wrong with it."""
+    arrived, again = sink.arrived(cell.job)
+    missing = ITEMS - arrived
+    note = f"{arrived} of {ITEMS} arrived, {again} of them more than once; the client said {said}"
+    if said is None:
+        return "broken", f"no result: {note}"
+    if arrived > ITEMS:
+        return "broken", f"more than was sent: {note}"
+    # What a client was told is there must be there, whatever the client gives up by itself. Metrics are sent again
+    # and again as they grow, so their exports are no count of items.
+    if cell.signal != "metrics" and arrived < min(said.get("ok", 0), ITEMS):
+        return "lost", f"acknowledged, and lost: {note}"
+    if cell.abandoned:
+        return f"gives up ({missing} of {ITEMS} missing)", None
+    if missing:
+        return "incomplete", note
+    if again and cell.signal != "metrics" and cell.behaviour != "restarts":
+        return "twice", note
+    if cell.signal == "traces" and cell.behaviour == "plain":
+        worlds.wait_until(f"Rollguard counts the requests of {cell.job}", lambda: counted(running, cell) == ITEMS, 30)
+    return "complete", None
+
+
+def counted(running, cell):
+    return running.value("rollguard_requests_total", service_name=cell.job, version="v1")
+
+
+class Tests:
+    """What passed and what did not, and the table's contents."""
+
+    def __init__(self):
+        self.passed = self.failed = self.skipped = 0
+        self.outcomes = {}
+        self.lock = threading.Lock()
+
+    def take(self, name, failure, cell=None, outcome=None):
+        with self.lock:
+            if cell:
+                self.outcomes[cell] = outcome
+            if failure:
+                self.failed += 1
+                print(f"test clients::{name} ... FAILED: {failure}", flush=True)
+            else:
+                self.passed += 1
+                print(f"test clients::{name} ... ok" + (f" ({outcome})" if outcome else ""), flush=True)
+
+    def skip(self, name, why):
+        if os.environ.get("CI"):
+            self.take(name, f"{why}, and CI is set")
+        else:
+            self.skipped += 1
+            print(f"\n*** SKIPPED: client {name}: {why} ***\n", flush=True)
+
+
+def run_plan(chosen, behaviours, tests):
+    def one(pair):
+        client, behaviour = pair
+        begin = time.monotonic()
+        try:
+            for cell, outcome, failure in run_world(client, behaviour):
+                tests.take(cell.job, failure, cell, outcome)
+        except Exception:
+            tests.take(f"{client.name}-{behaviour}", traceback.format_exc())
+        print(f"world {client.name}-{behaviour}: {time.monotonic() - begin:.0f} s", flush=True)
+
+    pairs = [(client, behaviour) for behaviour in reversed(behaviours) for client in chosen]
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(one, pairs))
+
+
+def main():
+    parser = argparse.ArgumentParser(add_help=True)
+    parser.add_argument("clients", nargs="*", help="only these clients")
+    parser.add_argument("--behaviour", choices=BEHAVIOURS, help="only this one")
+    parser.add_argument("--check", action="store_true", help="fail where docs/conformance.md is out of date")
+    parser.add_argument("--mixed", type=int, metavar="SECONDS", help="all clients at once for this long")
+    parser.add_argument("--build", action="store_true", help="only build the clients")
+    options = parser.parse_args()
+    chosen = [client for client in CLIENTS if not options.clients or client.name in options.clients]
+    tests = Tests()
+    missing = built([client.name for client in chosen])
+    for name, why in missing.items():
+        tests.skip(name, why)
+    chosen = [client for client in chosen if client.name not in missing]
+    if options.build:
+        return 1 if tests.failed else 0
+    if not os.access(worlds.BINARY, os.X_OK):
+        sys.exit(f"{worlds.BINARY} is not there: build it with `cargo build --release`")
+    begin = time.monotonic()
+    behaviours = (options.behaviour,) if options.behaviour else BEHAVIOURS
+    if options.mixed is None:
+        run_plan(chosen, behaviours, tests)
+        if not missing and len(chosen) == len(CLIENTS) and not options.behaviour:
+            tests.take("table", table.update(tests.outcomes, clients.versions(), options.check))
+    else:
+        mixed.run(chosen, options.mixed, tests)
+    print(f"clients took {time.monotonic() - begin:.0f} s apart from builds")
+    print(f"clients result: {tests.passed} passed; {tests.failed} failed; {tests.skipped} skipped", flush=True)
+    return 1 if tests.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
