@@ -14,6 +14,7 @@ mod serve;
 mod services;
 mod slots;
 mod state;
+mod telemetry;
 mod view;
 
 pub use access::{TokenError, WriteAccess};

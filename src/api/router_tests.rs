@@ -13,9 +13,12 @@ use tower::ServiceExt;
 use super::super::{Readiness, WriteAccess};
 use super::*;
 use crate::deployment::{Deployment, Origin, Phase, Request as Start, Transition};
-use crate::model::{DeploymentId, ServiceKey, UnixNanos};
+use crate::model::{DeploymentId, ResourceAttribute, ServiceKey, UnixNanos};
 use crate::pipeline::clock::Clock;
-use crate::pipeline::{Board, Command, CommandError, ServiceBoard, VersionBoard};
+use crate::pipeline::{
+    Board, Command, CommandError, Missing, ServiceBoard, ServiceTelemetry, SignalTelemetry, VersionBoard,
+    VersionTelemetry,
+};
 use crate::verdict::{Evidence, Sli, SliEvidence, Verdict};
 
 struct FixedClock(Mutex<UnixNanos>);
@@ -95,7 +98,35 @@ struct Port {
 fn port(access: WriteAccess) -> Port {
     let version =
         |name: &str, requests_5m| VersionBoard { version: name.into(), requests_5m, ..Default::default() };
+    let spans = SignalTelemetry {
+        resources: 4,
+        records: 40,
+        unversioned: 30,
+        with_instance: 40,
+        version_from: [("service.version".to_owned(), 10)].into(),
+        instance_from: [("k8s.pod.uid", 40)].into(),
+        with: [(ResourceAttribute::PodUid, 40)].into(),
+        ..Default::default()
+    };
+    let telemetry = ServiceTelemetry {
+        service: ServiceKey { namespace: "shop".into(), name: "checkout".into(), ..Default::default() },
+        signals: [Some(spans), None, None],
+        versions: vec![VersionTelemetry {
+            version: "v1".into(),
+            records: [10, 0, 0],
+            places: [([Some("z1".to_owned()), None, None], 2)].into(),
+            ..Default::default()
+        }],
+        missing: vec![Missing {
+            what: "version",
+            is_warning: true,
+            text: "75 % of the spans carry no version".into(),
+            environment: "OTEL_RESOURCE_ATTRIBUTES=service.version=1",
+            collector: "processors: {}",
+        }],
+    };
     let board = Board {
+        telemetry: Arc::new(vec![telemetry]),
         counters: Default::default(),
         at: NOW,
         services: vec![ServiceBoard {
@@ -265,6 +296,26 @@ async fn services_show_what_carries_no_version() {
     let (_, body) = port.get("/api/v1/services").await;
     assert_eq!(body["services"][0]["unversioned_share_5m"], 0.75);
     assert_eq!(body["services"][0]["versions"][1]["version"], "v1");
+}
+
+#[tokio::test]
+async fn what_the_telemetry_of_a_service_lacks() {
+    let port = port(WriteAccess::Open);
+    let (status, body) = port.get("/api/v1/services/checkout/telemetry").await;
+    assert_eq!(status, 200);
+    let service = &body["services"][0];
+    let traces = &service["signals"]["traces"];
+    assert_eq!((&traces["records"], &traces["unversioned_share"]), (&json!(40), &json!(0.75)));
+    assert_eq!(traces["version_from"], json!({"service.version": 0.25}));
+    assert_eq!(traces["instance_from"], json!({"k8s.pod.uid": 1.0}));
+    assert_eq!(service["signals"]["logs"], Value::Null);
+    let version = &service["versions"][0];
+    assert_eq!(version["records"], json!({"traces": 10, "metrics": 0, "logs": 0}));
+    let place = json!([{"zone": "z1", "region": null, "cluster": null, "instances": 2}]);
+    assert_eq!(version["placement"], place);
+    assert_eq!(service["missing"][0]["severity"], "warning");
+    assert_eq!(port.get("/api/v1/services/shop%2Fcheckout/telemetry").await.1, body);
+    assert_eq!(port.get("/api/v1/services/nobody/telemetry").await.0, 404);
 }
 
 #[tokio::test]

@@ -1,10 +1,12 @@
 //! A deployment as JSON. Times are RFC 3339 in UTC, durations are seconds, shares are 0 to 1; what is not
 //! known is null.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::deployment::Deployment;
-use crate::model::{ServiceKey, UnixNanos};
+use crate::model::{Labels, ServiceKey, UnixNanos};
 use crate::verdict::{Evidence, Policy, SliEvidence};
 
 /// One deployment.
@@ -225,6 +227,11 @@ impl<'a> TransitionView<'a> {
     fn new(t: &'a crate::deployment::Transition) -> Self {
         Self { at: rfc3339(t.at), phase: t.phase.as_str(), reason: &t.reason }
     }
+}
+
+/// Kept resource attributes by their names.
+pub(super) fn labels(labels: &Labels) -> BTreeMap<&'static str, &str> {
+    labels.iter().map(|(attribute, text)| (attribute.as_str(), text)).collect()
 }
 
 /// A time for people and programs. `None` for the epoch (never) and for what lies beyond the year 9999.

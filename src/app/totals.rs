@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use metrics::{Counter, counter, describe_counter, describe_gauge, gauge};
+use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::{Board, Disposition, Ledger, Registry, Shards, Signal};
@@ -21,6 +21,10 @@ const INCONSISTENT: &str = "rollguard_sampling_inconsistent_total";
 const UNJUDGED: &str = "rollguard_deployments_refused_total";
 const WAITING: &str = "rollguard_intake_waiting_spans";
 const OVERFLOW: &str = "rollguard_overflow_total";
+const JOINS: &str = "rollguard_joins_total";
+const JOIN_IDS: &str = "rollguard_join_ids";
+const JOINS_EVICTED: &str = "rollguard_join_ids_evicted_total";
+const ATTRIBUTES: &str = "rollguard_resource_attributes_total";
 
 /// Keeps the metrics up to date until it is told to stop.
 pub(super) async fn show(
@@ -37,6 +41,8 @@ pub(super) async fn show(
     let waiting = gauge!(WAITING);
     let overflow: Vec<_> =
         registry.counters().all().into_iter().map(|(what, _)| counter!(OVERFLOW, "what" => what)).collect();
+    let joins = JoinCounters::new();
+    let attributes = ["repeated", "indexed"].map(|what| counter!(ATTRIBUTES, "what" => what));
     let mut tick = tokio::time::interval(SHOW_EVERY);
     loop {
         tokio::select! {
@@ -51,7 +57,32 @@ pub(super) async fn show(
         inconsistent.absolute(read(&counters.sampling_inconsistent));
         waiting.set(shards.waiting() as f64);
         unjudged.absolute(board.load().counters.deployments_refused);
+        joins.show(&registry);
+        attributes[0].absolute(read(&counters.attributes_repeated));
+        attributes[1].absolute(read(&counters.attributes_indexed));
         overflow.iter().zip(registry.counters().all()).for_each(|(counter, (_, n))| counter.absolute(n));
+    }
+}
+
+/// What came of asking which version a pod, container or process is of.
+struct JoinCounters {
+    outcomes: [Counter; 3],
+    ids: Gauge,
+    evicted: Counter,
+}
+
+impl JoinCounters {
+    fn new() -> Self {
+        let outcomes =
+            ["joined", "ambiguous", "unknown"].map(|outcome| counter!(JOINS, "outcome" => outcome));
+        Self { outcomes, ids: gauge!(JOIN_IDS), evicted: counter!(JOINS_EVICTED) }
+    }
+
+    fn show(&self, registry: &Registry) {
+        let (counters, ids) = registry.join_counters();
+        self.outcomes.iter().zip(counters.outcomes()).for_each(|(counter, n)| counter.absolute(n));
+        self.ids.set(ids as f64);
+        self.evicted.absolute(counters.evicted.load(Ordering::Relaxed));
     }
 }
 
@@ -98,5 +129,9 @@ fn describe() {
     describe_counter!(INCONSISTENT, "Spans whose sampling threshold contradicts their trace id");
     describe_counter!(UNJUDGED, "Detected versions that are not judged because too many deployments are");
     describe_gauge!(WAITING, "Spans waiting for the evaluator");
+    describe_counter!(JOINS, "Resources without service or version, by whether an id of theirs led to one");
+    describe_gauge!(JOIN_IDS, "Ids of pods, containers and processes whose version is known");
+    describe_counter!(JOINS_EVICTED, "Ids forgotten for lack of room");
+    describe_counter!(ATTRIBUTES, "Resource attributes that occurred twice, or were given by index");
     describe_counter!(OVERFLOW, "Names beyond a cap of pipeline.limits, counted in an overflow series");
 }

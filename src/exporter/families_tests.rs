@@ -78,6 +78,7 @@ fn service(key: ServiceKey, versions: Vec<VersionBoard>) -> ServiceBoard {
 fn board() -> Board {
     let odd = ServiceKey { name: "odd \"name\"\\\n".into(), ..Default::default() };
     Board {
+        telemetry: Arc::default(),
         counters: Default::default(),
         at: UnixNanos::from_secs(1_764_031_401),
         services: vec![

@@ -54,4 +54,7 @@ pub trait LogSink {
     fn log(&mut self, log: &LogView<'_>);
     /// A record that is not counted.
     fn discard_log(&mut self, reason: Discard);
+    /// All records of a resource were read, this many, whether they count or not. Who does not account for
+    /// senders leaves this as it is.
+    fn sender_of_logs(&mut self, _resource: &ResourceView<'_>, _records: u64) {}
 }

@@ -4,6 +4,7 @@
 
 mod discard;
 mod identity;
+mod labels;
 mod log;
 mod observation;
 mod point;
@@ -16,6 +17,7 @@ mod time;
 
 pub use discard::Discard;
 pub use identity::{DeploymentId, ServiceKey, VersionKey};
+pub use labels::Labels;
 pub use log::{ExceptionView, LogSink, LogView, SpanException};
 pub use observation::{Exemplar, InstanceId, Observation, SeriesId, VersionId};
 pub use point::{

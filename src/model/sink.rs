@@ -12,6 +12,8 @@ pub trait SpanSink {
     fn span(&mut self, span: &SpanView<'_>);
     /// A span that makes no SLI.
     fn discard(&mut self, reason: Discard);
+    /// All spans of a resource were read, this many. Who does not account for senders leaves this as it is.
+    fn sender_of_spans(&mut self, _resource: &ResourceView<'_>, _spans: u64) {}
     /// An exception among the events of a span, which was handed on or discarded for its kind just before.
     /// Who does not count exceptions leaves this as it is.
     fn exception(&mut self, _exception: &SpanException<'_>) {}
@@ -24,4 +26,7 @@ pub trait PointSink {
     fn point(&mut self, resource: &ResourceView<'_>, point: &PointView<'_>);
     /// Points that make no SLI.
     fn discard_points(&mut self, reason: Discard, points: u64);
+    /// All points of a resource were read, this many, whether they count requests or not. Who does not account
+    /// for senders leaves this as it is.
+    fn sender_of_points(&mut self, _resource: &ResourceView<'_>, _points: u64) {}
 }

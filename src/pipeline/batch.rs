@@ -5,7 +5,6 @@
 //! carries a cache of series ids that is checked against the registry's generation once per batch.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use foldhash::fast::RandomState;
@@ -13,18 +12,21 @@ use foldhash::fast::RandomState;
 use super::intake::Intake;
 use super::ledger::DiscardTally;
 use super::passage::Signal;
-use super::registry::{VersionEntry, encode_identity};
+use super::registry::encode_identity;
+use super::senders::{Heard, Sender};
 use super::shards::Refused;
 use crate::histogram::layout;
 use crate::model::{
-    Discard, Exemplar, InstanceId, Observation, ResourceView, SamplingWeight, SeriesId, SpanSink, SpanView,
-    UnixNanos,
+    Discard, Exemplar, Observation, ResourceAttribute, ResourceView, SamplingWeight, SeriesId, SpanSink,
+    SpanView, UnixNanos,
 };
 
 /// Failed spans of one batch whose trace ids are kept.
 const FAILED_EXEMPLARS: usize = 4;
 /// Series that the cache of one buffer holds; beyond it the registry is asked.
 const CACHED_SERIES: usize = 8_192;
+/// Senders of one batch that are counted at its commit; further ones are counted at once.
+const HEARD: usize = 4_096;
 /// Observations for which a recycled buffer keeps room.
 const KEPT_OBSERVATIONS: usize = 16_384;
 
@@ -35,6 +37,9 @@ pub(super) struct BatchBuffers {
     exemplars: Vec<Exemplar>,
     discarded: DiscardTally,
     sampling_inconsistent: u64,
+    heard: Vec<Heard>,
+    attributes_repeated: u64,
+    attributes_indexed: u64,
     /// Version id and operation bytes to series.
     series: HashMap<Box<[u8]>, SeriesId, RandomState>,
     generation: u64,
@@ -50,6 +55,9 @@ impl BatchBuffers {
         self.exemplars.clear();
         self.discarded = DiscardTally::default();
         self.sampling_inconsistent = 0;
+        self.heard.clear();
+        self.attributes_repeated = 0;
+        self.attributes_indexed = 0;
     }
 }
 
@@ -62,13 +70,6 @@ pub struct Batch {
     buffers: Option<Box<BatchBuffers>>,
     current: Option<Sender>,
     slowest: Option<(i16, Exemplar)>,
-}
-
-/// Whose spans are coming in.
-#[derive(Debug)]
-struct Sender {
-    version: Arc<VersionEntry>,
-    instance: InstanceId,
 }
 
 impl Batch {
@@ -118,6 +119,8 @@ impl Batch {
                 counters.spans.fetch_add(spans, Ordering::Relaxed);
                 shards.ledger().receive(Signal::Traces, spans);
                 shards.ledger().discard(&buffers.discarded);
+                buffers.heard.iter().for_each(Heard::settle);
+                counters.note_attributes(buffers.attributes_repeated, buffers.attributes_indexed);
                 if buffers.sampling_inconsistent > 0 {
                     counters
                         .sampling_inconsistent
@@ -131,20 +134,64 @@ impl Batch {
         outcome
     }
 
-    /// A span before any resource belongs to the resource without attributes.
-    fn resolve(&mut self, resource: &ResourceView<'_>) {
-        let Some(buffers) = &mut self.buffers else { return };
-        let registry = &self.intake.registry;
-        encode_identity(resource, registry.limits().label_bytes, &mut buffers.scratch);
-        buffers.scratch.extend_from_slice(resource.instance);
-        buffers.scratch.extend_from_slice(&resource.process_id.to_le_bytes());
-        if self.current.is_some() && buffers.scratch == buffers.resource {
+    /// Whose the records of `resource` are; makes the version and the instance when they are new.
+    fn resolve(&mut self, signal: Signal, resource: &ResourceView<'_>) {
+        if self.is_current(signal, resource) {
             return;
         }
+        let Some(buffers) = &mut self.buffers else { return };
+        let registry = &self.intake.registry;
+        let sender = registry.join(signal, resource, self.arrival).unwrap_or_else(|| {
+            let version = registry.resolve_version(resource, &mut buffers.scratch);
+            let instance = registry.resolve_instance(&version, resource, &mut buffers.scratch);
+            Sender { version, instance, is_joined: false }
+        });
+        self.current = Some(sender);
+    }
+
+    /// Whether the current sender is that of `resource`; else there is none until one is set.
+    fn is_current(&mut self, signal: Signal, resource: &ResourceView<'_>) -> bool {
+        let Some(buffers) = &mut self.buffers else { return true };
+        let out = &mut buffers.scratch;
+        encode_identity(resource, self.intake.registry.limits().label_bytes, out);
+        out.extend_from_slice(resource.instance);
+        out.extend_from_slice(&resource.process_id.to_le_bytes());
+        out.push(signal as u8);
+        for id in [ResourceAttribute::PodUid, ResourceAttribute::PodName, ResourceAttribute::ContainerId] {
+            out.extend_from_slice(resource.texts.get(id));
+            out.push(0);
+        }
+        if self.current.is_some() && buffers.scratch == buffers.resource {
+            return true;
+        }
         std::mem::swap(&mut buffers.scratch, &mut buffers.resource);
-        let version = registry.resolve_version(resource, &mut buffers.scratch);
-        let instance = registry.resolve_instance(&version, resource, &mut buffers.scratch);
-        self.current = Some(Sender { version, instance });
+        self.current = None;
+        false
+    }
+
+    /// Notes a sender: a resource of the message with all its records, whether they are judged or not. Called
+    /// once per resource, after its records.
+    pub fn sender(&mut self, signal: Signal, resource: &ResourceView<'_>, records: u64) {
+        let is_current = self.is_current(signal, resource);
+        let registry = &self.intake.registry;
+        let Some(buffers) = &mut self.buffers else { return };
+        if !is_current {
+            self.current = registry
+                .join(signal, resource, self.arrival)
+                .or_else(|| registry.known_sender(resource, &mut buffers.scratch));
+        }
+        let Some(sender) = &self.current else { return };
+        buffers.attributes_repeated += u64::from(resource.repeated);
+        buffers.attributes_indexed += u64::from(resource.indexed);
+        let heard = registry.hear(sender, signal, resource, records, self.arrival);
+        if buffers.heard.last_mut().is_some_and(|last| last.absorb(&heard)) {
+            return;
+        }
+        if buffers.heard.len() < HEARD {
+            buffers.heard.push(heard);
+        } else {
+            heard.settle();
+        }
     }
 
     fn push(&mut self, span: &SpanView<'_>) {
@@ -222,14 +269,19 @@ fn note_exemplar(
 
 impl SpanSink for Batch {
     fn resource(&mut self, resource: &ResourceView<'_>) {
-        self.resolve(resource);
+        self.resolve(Signal::Traces, resource);
     }
 
     fn span(&mut self, span: &SpanView<'_>) {
         if self.current.is_none() {
-            self.resolve(&ResourceView::default());
+            // A span before any resource belongs to the resource without attributes.
+            self.resolve(Signal::Traces, &ResourceView::default());
         }
         self.push(span);
+    }
+
+    fn sender_of_spans(&mut self, resource: &ResourceView<'_>, spans: u64) {
+        self.sender(Signal::Traces, resource, spans);
     }
 
     fn discard(&mut self, reason: Discard) {
@@ -250,6 +302,8 @@ impl Drop for Batch {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::model::{Outcome, StatusSource};
     use crate::pipeline::{Disposition, Drained, Registry, RegistryLimits, Shards};

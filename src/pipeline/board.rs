@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::diagnosis::ServiceTelemetry;
 use super::engine::EngineCounters;
 use crate::deployment::Deployment;
 use crate::model::{ServiceKey, UnixNanos, VersionKey};
@@ -17,6 +18,8 @@ pub struct Board {
     pub services: Vec<ServiceBoard>,
     /// Deployments: running and watched ones, and the ended ones still kept, newest first.
     pub deployments: Vec<Arc<Deployment>>,
+    /// What is known of the senders of each service, in name order, a few seconds old.
+    pub telemetry: Arc<Vec<ServiceTelemetry>>,
     /// What the engine could not use or refused.
     pub counters: EngineCounters,
 }

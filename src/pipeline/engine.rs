@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::board::{Board, ServiceBoard};
+use super::diagnosis::{ServiceTelemetry, diagnose};
 use super::journal::{Commit, Restored};
 use super::known::Known;
 use super::ledger::{Disposition, Ledger};
@@ -29,6 +30,9 @@ pub(super) const JUDGED_AT_ONCE: usize = 200;
 /// Seconds between state snapshots of a service that is being judged, and of one that is not.
 const SNAPSHOT_S: u64 = 10;
 const QUIET_SNAPSHOT_S: u64 = 300;
+
+/// Seconds between two log lines about the same lack of a service's telemetry.
+const DIAGNOSIS_REPEAT_S: u64 = 3_600;
 
 /// Seconds between two ticks beyond which we count as having been away: stopped, suspended, or the clock was
 /// set. Nothing is concluded from what was not seen meanwhile.
@@ -110,6 +114,8 @@ pub struct Engine {
     next_snapshot: u64,
     last_tick: Option<UnixNanos>,
     complaints: Limiter,
+    diagnoses: Limiter,
+    telemetry: Arc<Vec<ServiceTelemetry>>,
 }
 
 impl Engine {
@@ -129,6 +135,8 @@ impl Engine {
             next_snapshot: 0,
             last_tick: None,
             complaints: Limiter::new(unversioned::REPEAT_S),
+            diagnoses: Limiter::new(DIAGNOSIS_REPEAT_S),
+            telemetry: Arc::default(),
         };
         engine.restore(restored, now);
         engine
@@ -278,6 +286,7 @@ impl Engine {
             return;
         }
         self.next_snapshot = second + SNAPSHOT_S;
+        self.diagnose(now);
         let round = second / SNAPSHOT_S;
         let rounds = QUIET_SNAPSHOT_S / SNAPSHOT_S;
         for (i, service) in self.services.values_mut().enumerate() {
@@ -291,6 +300,24 @@ impl Engine {
                 && self.complaints.allow(&service.key.to_string(), now).is_some()
             {
                 tracing::warn!(service = %service.key, spans = unversioned, "{text}");
+            }
+        }
+    }
+
+    /// What the senders of every service say of themselves, and aloud what is missing for good verdicts.
+    fn diagnose(&mut self, now: UnixNanos) {
+        let used: HashSet<VersionId> =
+            self.services.values().flat_map(|s| s.versions.values().filter_map(|v| v.id)).collect();
+        self.parts.registry.forget_unused(now, self.parts.series_ttl_s, |id| used.contains(&id));
+        self.telemetry = Arc::new(diagnose(&self.parts.registry));
+        for service in self.telemetry.iter() {
+            // Spans without a version have a line of their own.
+            for lack in service.missing.iter().filter(|lack| lack.is_warning && lack.what != "version") {
+                let key = format!("{} {}", service.service, lack.what);
+                if self.diagnoses.allow(&key, now).is_some() {
+                    tracing::warn!(service = %service.service, what = lack.what, environment = lack.environment,
+                        collector = lack.collector, "{}", lack.text);
+                }
             }
         }
     }
@@ -312,6 +339,12 @@ impl Engine {
             .map(Arc::clone)
             .collect();
         deployments.sort_by(|a, b| b.started_at.cmp(&a.started_at).then_with(|| b.id.cmp(&a.id)));
-        Board { at: now, services, deployments, counters: self.counters() }
+        Board {
+            at: now,
+            services,
+            deployments,
+            telemetry: Arc::clone(&self.telemetry),
+            counters: self.counters(),
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! operation (`examples/memory.rs` measures it, `docs/limits.md` has the numbers). All of it is given back when
 //! the version's series end.
 
+mod advice;
 mod arms;
 mod arrivals;
 mod batch;
@@ -12,10 +13,12 @@ mod board;
 pub mod clock;
 mod command;
 pub mod config;
+mod diagnosis;
 mod engine;
 mod evaluator;
 pub mod human;
 mod intake;
+mod joins;
 mod journal;
 mod known;
 mod ledger;
@@ -25,6 +28,7 @@ pub mod recording;
 mod registry;
 mod restore;
 mod running;
+mod senders;
 mod service;
 mod shards;
 mod unversioned;
@@ -33,12 +37,15 @@ mod version;
 #[cfg(test)]
 mod ledger_tests;
 
+pub use advice::Missing;
 pub use batch::Batch;
 pub use board::{Board, ServiceBoard, VersionBoard};
 pub use command::{Command, CommandError};
+pub use diagnosis::{PLACED_BY, ServiceTelemetry, SignalTelemetry, VersionTelemetry};
 pub use engine::{Engine, EngineCounters, EngineParts, Policies};
 pub use evaluator::{Evaluator, EvaluatorParts};
 pub use intake::Intake;
+pub use joins::JoinCounters;
 pub use journal::{Commit, Journal, JournalError, NoJournal, Restored, ServiceSnapshot};
 pub use ledger::{Disposition, Ledger};
 pub use passage::{Admission, AdmissionBatch, Downstream, Full, NoDownstream, Permit, Signal};
@@ -46,4 +53,5 @@ pub use registry::{
     InstanceMeta, OVERFLOW_OPERATION, Registry, RegistryCounters, RegistryLimits, SeriesMeta,
     UNKNOWN_SERVICE, VersionMeta,
 };
+pub use senders::Sdk;
 pub use shards::{DEFAULT_SHARD_CAPACITY, Drained, IntakeCounters, Refused, Shards};

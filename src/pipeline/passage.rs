@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::{Batch, Intake, Refused};
-use crate::model::{Discard, SpanSink, UnixNanos};
+use crate::model::{Discard, ResourceView, SpanSink, UnixNanos};
 
 /// A kind of telemetry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,6 +43,8 @@ pub trait Admission: Clone + Send + Sync + 'static {
 pub trait AdmissionBatch: SpanSink {
     /// Names what became of records that no sink was shown.
     fn discard_all(&mut self, signal: Signal, reason: Discard, records: u64);
+    /// Notes a resource of the message with all its records, where no sink is shown them.
+    fn sender(&mut self, signal: Signal, resource: &ResourceView<'_>, records: u64);
     /// Hands everything over, or nothing.
     fn commit(self) -> Result<(), Refused>;
 }
@@ -58,6 +60,10 @@ impl Admission for Intake {
 impl AdmissionBatch for Batch {
     fn discard_all(&mut self, signal: Signal, reason: Discard, records: u64) {
         Self::discard_all(self, signal, reason, records);
+    }
+
+    fn sender(&mut self, signal: Signal, resource: &ResourceView<'_>, records: u64) {
+        Self::sender(self, signal, resource, records);
     }
 
     fn commit(self) -> Result<(), Refused> {

@@ -14,7 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
 
-use crate::model::{InstanceId, ResourceView, SeriesId, ServiceKey, VersionId, VersionKey};
+use super::joins::{JoinCounters, Joins};
+use super::senders::Account;
+use crate::model::{InstanceId, Labels, ResourceView, SeriesId, ServiceKey, VersionId, VersionKey};
 
 /// The operation under which operations beyond the cap of a version are counted.
 pub const OVERFLOW_OPERATION: &str = "(overflow)";
@@ -114,6 +116,17 @@ pub struct InstanceMeta {
 pub(crate) struct VersionEntry {
     pub(crate) meta: VersionMeta,
     below: RwLock<Below>,
+    /// What its senders say of themselves.
+    pub(super) account: Mutex<Account>,
+    /// Arrival of its last resource, nanoseconds.
+    pub(super) touched: AtomicU64,
+}
+
+impl VersionEntry {
+    /// Its instances.
+    pub(super) fn instances(&self) -> Vec<InstanceId> {
+        read(&self.below).instances.values().copied().collect()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -131,14 +144,18 @@ const RETIRED: SeriesId = SeriesId(u32::MAX);
 /// The table of everything that is told apart. Shared by all workers and the evaluator.
 #[derive(Debug, Default)]
 pub struct Registry {
-    limits: RegistryLimits,
+    pub(super) limits: RegistryLimits,
     /// Identity (see [`encode_identity`]) to version.
-    versions: DashMap<Box<[u8]>, Arc<VersionEntry>, RandomState>,
-    by_id: DashMap<VersionId, Arc<VersionEntry>, RandomState>,
+    pub(super) versions: DashMap<Box<[u8]>, Arc<VersionEntry>, RandomState>,
+    pub(super) by_id: DashMap<VersionId, Arc<VersionEntry>, RandomState>,
     series: DashMap<SeriesId, SeriesMeta, RandomState>,
-    instances: DashMap<InstanceId, InstanceMeta, RandomState>,
+    pub(super) instances: DashMap<InstanceId, InstanceMeta, RandomState>,
+    /// Where instances run, of those whose telemetry says so.
+    pub(super) places: DashMap<InstanceId, Arc<Labels>, RandomState>,
+    /// Which pod, container or process is of which version.
+    pub(super) joins: Joins,
     /// Number of living versions under the cap, per service; held while a version is made or retired.
-    services: Mutex<HashMap<ServiceKey, Population>>,
+    pub(super) services: Mutex<HashMap<ServiceKey, Population>>,
     next_version: AtomicU32,
     next_series: AtomicU32,
     next_instance: AtomicU32,
@@ -148,7 +165,7 @@ pub struct Registry {
 
 /// Living versions of a service.
 #[derive(Debug, Default, Clone, Copy)]
-struct Population {
+pub(super) struct Population {
     /// Versions of their own.
     capped: usize,
     /// With `(unversioned)` and `(overflow)`.
@@ -164,6 +181,11 @@ impl Registry {
     /// The caps in force.
     pub fn limits(&self) -> &RegistryLimits {
         &self.limits
+    }
+
+    /// Look-ups in the table of pods, containers and processes, and its number of ids.
+    pub fn join_counters(&self) -> (&JoinCounters, usize) {
+        (self.joins.counters(), self.joins.len())
     }
 
     /// Look-ups that a cap turned away.
@@ -228,7 +250,7 @@ impl Registry {
         self.find_or_make_version(key, resource.is_function)
     }
 
-    fn version_key(&self, resource: &ResourceView<'_>) -> VersionKey {
+    pub(super) fn version_key(&self, resource: &ResourceView<'_>) -> VersionKey {
         let label = |bytes| label(bytes, self.limits.label_bytes);
         let or = |label: String, absent: &str| if label.is_empty() { absent.to_owned() } else { label };
         VersionKey {
@@ -242,7 +264,7 @@ impl Registry {
         }
     }
 
-    fn find_or_make_version(&self, mut key: VersionKey, is_function: bool) -> Arc<VersionEntry> {
+    pub(super) fn find_or_make_version(&self, mut key: VersionKey, is_function: bool) -> Arc<VersionEntry> {
         let mut services = lock(&self.services);
         if let Some(entry) = self.versions.get(identity_of(&key).as_slice()) {
             return Arc::clone(&entry);
@@ -267,7 +289,12 @@ impl Registry {
         population.capped += usize::from(is_capped(&key.version));
         let id = VersionId(self.next_version.fetch_add(1, Ordering::Relaxed));
         let meta = VersionMeta { id, key, is_function };
-        let entry = Arc::new(VersionEntry { meta, below: RwLock::default() });
+        let entry = Arc::new(VersionEntry {
+            meta,
+            below: RwLock::default(),
+            account: Mutex::default(),
+            touched: AtomicU64::new(0),
+        });
         self.by_id.insert(id, Arc::clone(&entry));
         self.versions.insert(identity.into_boxed_slice(), Arc::clone(&entry));
         entry
@@ -281,17 +308,9 @@ impl Registry {
         resource: &ResourceView<'_>,
         scratch: &mut Vec<u8>,
     ) -> InstanceId {
-        if resource.instance.is_empty() {
-            return InstanceId::UNKNOWN;
-        }
-        scratch.clear();
-        scratch.extend_from_slice(clip(resource.instance, self.limits.label_bytes));
-        if resource.process_id != 0 {
-            scratch.push(0);
-            scratch.extend_from_slice(&resource.process_id.to_le_bytes());
-        }
-        if let Some(id) = read(&entry.below).instances.get(scratch.as_slice()) {
-            return *id;
+        let known = self.known_instance(entry, resource, scratch);
+        if known != InstanceId::UNKNOWN || resource.instance.is_empty() {
+            return known;
         }
         let mut below = write(&entry.below);
         if let Some(id) = below.instances.get(scratch.as_slice()) {
@@ -309,6 +328,26 @@ impl Registry {
         self.instances.insert(id, InstanceMeta { version: entry.meta.id, ordinal });
         below.instances.insert(scratch.as_slice().into(), id);
         id
+    }
+
+    /// The instance of a resource if it was seen before; leaves its name in `scratch`.
+    pub(super) fn known_instance(
+        &self,
+        entry: &VersionEntry,
+        resource: &ResourceView<'_>,
+        scratch: &mut Vec<u8>,
+    ) -> InstanceId {
+        if resource.instance.is_empty() {
+            return InstanceId::UNKNOWN;
+        }
+        scratch.clear();
+        scratch.extend_from_slice(clip(resource.instance, self.limits.label_bytes));
+        if resource.process_id != 0 {
+            scratch.push(0);
+            scratch.extend_from_slice(&resource.process_id.to_le_bytes());
+        }
+        let known = read(&entry.below).instances.get(scratch.as_slice()).copied();
+        known.unwrap_or(InstanceId::UNKNOWN)
     }
 
     /// The series of an operation.
@@ -369,6 +408,7 @@ impl Registry {
         }
         for instance in below.instances.values() {
             self.instances.remove(instance);
+            self.places.remove(instance);
         }
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
@@ -420,7 +460,7 @@ pub(crate) fn clip(bytes: &[u8], max: usize) -> &[u8] {
 }
 
 /// A label: invalid UTF-8 becomes U+FFFD, and the result is again no longer than `max`.
-fn label(bytes: &[u8], max: usize) -> String {
+pub(super) fn label(bytes: &[u8], max: usize) -> String {
     match String::from_utf8_lossy(clip(bytes, max)) {
         Cow::Borrowed(text) => text.to_owned(),
         Cow::Owned(text) => String::from_utf8_lossy(clip(text.as_bytes(), max)).into_owned(),
@@ -428,7 +468,7 @@ fn label(bytes: &[u8], max: usize) -> String {
 }
 
 /// A panic while a table was held cannot leave it half written: every change is one insert or remove.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

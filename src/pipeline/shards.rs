@@ -53,6 +53,25 @@ pub struct IntakeCounters {
     pub sampling_inconsistent: AtomicU64,
     /// Exemplars that found no room.
     pub exemplars_dropped: AtomicU64,
+    /// Resource attributes that occurred more than once in their resource; the last one counts.
+    pub attributes_repeated: AtomicU64,
+    /// Resource attributes given by index into a string table, which only profiles have: absent.
+    pub attributes_indexed: AtomicU64,
+}
+
+impl IntakeCounters {
+    /// Counts what resources said in unusable ways; an index is said aloud, once.
+    pub(super) fn note_attributes(&self, repeated: u64, indexed: u64) {
+        if repeated > 0 {
+            self.attributes_repeated.fetch_add(repeated, Ordering::Relaxed);
+        }
+        if indexed > 0 && self.attributes_indexed.fetch_add(indexed, Ordering::Relaxed) == 0 {
+            tracing::warn!(
+                "a sender names resource attributes by index into a string table, which only profiles have; \
+                 they count as absent, see rollguard_resource_attributes_total"
+            );
+        }
+    }
 }
 
 /// The shards. One per worker thread; threads beyond that share.

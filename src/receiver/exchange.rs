@@ -150,8 +150,8 @@ impl<A: Admission> Exchange<A> {
     fn read(&self, signal: Signal, message: &[u8], batch: &mut A::Batch) -> Result<Read, super::WalkError> {
         match signal {
             Signal::Traces => self.read_traces(message, batch),
-            Signal::Metrics => read_framing(signal, message, batch),
-            Signal::Logs => read_framing(signal, message, batch),
+            Signal::Metrics => read_framing(signal, message, &self.settings, batch),
+            Signal::Logs => read_framing(signal, message, &self.settings, batch),
         }
     }
 
@@ -196,13 +196,14 @@ fn malformed(error: super::WalkError) -> Refusal {
     Refusal::Malformed(format!("cannot decode the request: {error}"))
 }
 
-/// Records of a signal that nothing is read from yet: counted and passed on.
+/// Records of a signal that nothing is read from yet but who sent them: counted and passed on.
 fn read_framing(
     signal: Signal,
     message: &[u8],
+    settings: &WalkSettings,
     batch: &mut impl AdmissionBatch,
 ) -> Result<Read, super::WalkError> {
-    let records = records(signal, message)?;
+    let records = records(signal, message, settings, |resource, n| batch.sender(signal, resource, n))?;
     let bad_ids = bad_ids(signal, message);
     batch.discard_all(signal, Discard::BadId, bad_ids.records);
     batch.discard_all(signal, Discard::Signal, records - bad_ids.records);

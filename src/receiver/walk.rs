@@ -123,12 +123,16 @@ impl<S: SpanSink> Walk<'_, S> {
             }
         }
         let mut envelope = Envelope { resource: identity.view(), announced: false };
+        let before = self.counts.spans;
         let mut fields = Fields::new(message);
         while let Some(key) = fields.next_key()? {
             match key {
                 SCOPE_SPANS => self.scope_spans(&mut envelope, fields.bytes()?)?,
                 _ => fields.skip(key)?,
             }
+        }
+        if envelope.announced {
+            self.sink.sender_of_spans(&envelope.resource, self.counts.spans - before);
         }
         Ok(())
     }

@@ -89,12 +89,17 @@ impl<S: LogSink> Walk<'_, S> {
             }
         }
         let mut announced = false;
+        let before = self.counts.records;
         let mut fields = Fields::new(message);
         while let Some(key) = fields.next_key()? {
             match key {
                 SCOPE_LOGS => self.scope_logs(&mut identity, &mut announced, fields.bytes()?)?,
                 _ => fields.skip(key)?,
             }
+        }
+        let records = self.counts.records - before;
+        if records > 0 {
+            self.sink.sender_of_logs(&identity.view(), records);
         }
         Ok(())
     }

@@ -148,12 +148,17 @@ impl<S: PointSink> Walk<'_, S> {
             }
         }
         let envelope = Envelope { resource: identity.view(), identity: pieces.finish(&self.digest) };
+        let before = self.counts.points;
         let mut fields = Fields::new(message);
         while let Some(key) = fields.next_key()? {
             match key {
                 SCOPE_METRICS => self.scope_metrics(&envelope, fields.bytes()?)?,
                 _ => fields.skip(key)?,
             }
+        }
+        let points = self.counts.points - before;
+        if points > 0 {
+            self.sink.sender_of_points(&envelope.resource, points);
         }
         Ok(())
     }

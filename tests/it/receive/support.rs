@@ -67,6 +67,7 @@ impl SpanSink for RecordedBatch {
 
 impl AdmissionBatch for RecordedBatch {
     fn discard_all(&mut self, _: Signal, _: Discard, _: u64) {}
+    fn sender(&mut self, _: Signal, _: &ResourceView<'_>, _: u64) {}
 
     fn commit(self) -> Result<(), Refused> {
         let mut recorded = self.0.0.lock().unwrap();

@@ -1,0 +1,59 @@
+//! What is said of a service's telemetry, by example.
+
+use super::*;
+use crate::pipeline::registry::RegistryLimits;
+
+/// 100 records of a signal, of which some lack something.
+fn signal(unversioned: u64, without_instance: u64, with: &[(ResourceAttribute, u64)]) -> SignalTelemetry {
+    SignalTelemetry {
+        resources: 10,
+        records: 100,
+        unversioned,
+        with_instance: 100 - without_instance,
+        with_environment: 100,
+        with: with.iter().copied().chain([(ResourceAttribute::Zone, 100)]).collect(),
+        ..SignalTelemetry::default()
+    }
+}
+
+#[test]
+fn what_is_missing_is_named_with_two_lines_that_mend_it() {
+    use ResourceAttribute::{PodUid, Zone};
+    let whole = signal(0, 0, &[]);
+    let few = SignalTelemetry { records: 19, unversioned: 19, ..SignalTelemetry::default() };
+    let bare = SignalTelemetry { with_environment: 0, with: BTreeMap::from([(Zone, 40)]), ..whole.clone() };
+    let rows: [([Option<SignalTelemetry>; 3], &[&str]); 8] = [
+        ([None, None, None], &[]),
+        ([Some(whole.clone()), Some(whole.clone()), Some(whole.clone())], &[]),
+        ([Some(few), None, None], &[]),
+        ([Some(signal(97, 0, &[])), None, None], &["version"]),
+        ([Some(signal(0, 100, &[(PodUid, 1)])), None, None], &["instance"]),
+        ([Some(whole.clone()), Some(whole.clone()), Some(signal(50, 50, &[]))], &["version_of_logs"]),
+        ([Some(whole), Some(signal(1, 0, &[])), None], &["version_of_metrics"]),
+        ([Some(bare), None, None], &["environment", "placement"]),
+    ];
+    for (signals, expected) in rows {
+        let service = ServiceTelemetry { signals, ..ServiceTelemetry::default() };
+        let found = missing(&service);
+        assert_eq!(found.iter().map(|m| m.what).collect::<Vec<_>>(), expected);
+        for lack in &found {
+            assert!(lack.environment.starts_with("OTEL_RESOURCE_ATTRIBUTES="), "{lack:?}");
+            assert!(lack.collector.contains(": {") && !lack.collector.contains('\n'), "{lack:?}");
+        }
+    }
+    let service =
+        ServiceTelemetry { signals: [Some(signal(97, 0, &[])), None, None], ..ServiceTelemetry::default() };
+    let said = &missing(&service)[0];
+    assert_eq!(said.text, "97 % of the spans carry no version; they are counted and never judged");
+    let on_kubernetes = ServiceTelemetry {
+        signals: [Some(signal(97, 0, &[(PodUid, 1)])), None, None],
+        ..ServiceTelemetry::default()
+    };
+    assert!(missing(&on_kubernetes)[0].collector.contains("k8sattributes"));
+    assert!(!said.collector.contains("k8sattributes"));
+}
+
+#[test]
+fn an_empty_registry_has_nothing_to_say() {
+    assert_eq!(diagnose(&Registry::new(RegistryLimits::default())), []);
+}
