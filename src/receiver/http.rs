@@ -10,7 +10,7 @@ use tonic::body::Body;
 
 use super::encoding::Encoding;
 use super::exchange::Exchange;
-use super::json;
+use super::json::{self, JsonError};
 use super::metrics::Transport;
 use super::status::{RETRY_AFTER_SECONDS, Refusal, success_json, success_protobuf};
 use crate::pipeline::{Admission, Signal};
@@ -112,9 +112,11 @@ async fn receive<A: Admission>(
     let body = encoding.inflate(body, limit)?;
     match media {
         Media::Protobuf => Ok(body),
-        Media::Json => json::to_protobuf(signal, &body)
-            .map(Bytes::from)
-            .map_err(|error| Refusal::Malformed(error.to_string())),
+        Media::Json => match json::request_from_json(signal, &body, limit) {
+            Ok(message) => Ok(message.into()),
+            Err(JsonError::TooLarge(limit)) => Err(Refusal::TooLarge(limit)),
+            Err(error) => Err(Refusal::Malformed(error.to_string())),
+        },
     }
 }
 

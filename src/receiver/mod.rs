@@ -27,7 +27,7 @@ mod wire;
 
 pub use config::{EndpointConfig, PointAttributesConfig, ReceiverConfig};
 pub use exchange::ReceiverDeps;
-pub use json::{JsonError, traces_from_json};
+pub use json::{JsonError, request_from_json, traces_from_json};
 pub use server::Receivers;
 pub use settings::{PointAttributes, VersionSource, WalkSettings};
 pub use walk::{Counts, LogCounts, PointCounts, WalkError, walk_logs, walk_metrics, walk_traces};
