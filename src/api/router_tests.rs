@@ -43,6 +43,7 @@ fn deployment(id: &str, candidate: &str, origin: Origin) -> Deployment {
         ratio: Some([4.0, 2.0, f64::INFINITY]),
         threshold_seconds: None,
         degraded: true,
+        ..SliEvidence::default()
     };
     Deployment {
         id: DeploymentId(id.into()),

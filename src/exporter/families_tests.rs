@@ -38,6 +38,7 @@ fn sli(sli: Sli, operation: Option<&str>) -> SliEvidence {
         ratio: Some([10.0, 2.0, f64::INFINITY]),
         threshold_seconds: None,
         degraded: false,
+        ..SliEvidence::default()
     }
 }
 

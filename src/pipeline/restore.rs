@@ -12,7 +12,7 @@ use super::version::{Totals, Version, Versions};
 use crate::deployment::Deployment;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer};
 use crate::model::{DeploymentId, ServiceKey, Slot, UnixNanos};
-use crate::verdict::{Judge, Memory};
+use crate::verdict::{Memory, Panel};
 use crate::window::{Counts, Fates, History, Lateness, LatenessConfig};
 
 impl Service {
@@ -24,12 +24,12 @@ impl Service {
             version.save(&mut out);
         }
         self.lateness.current_seconds().save(&mut out);
-        let judged: Vec<_> = self.running.iter().filter_map(|r| Some((r, r.judge()?))).collect();
+        let judged: Vec<_> = self.running.iter().filter_map(|r| Some((r, r.panel()?))).collect();
         (judged.len() as u32).save(&mut out);
-        for (running, judge) in judged {
+        for (running, panel) in judged {
             running.deployment().id.save(&mut out);
             running.judge_from().save(&mut out);
-            judge.save(&mut out);
+            panel.save(&mut out);
         }
         ServiceSnapshot { service: (*self.key).clone(), at: now, bytes: out.into_bytes() }
     }
@@ -74,11 +74,11 @@ impl Version {
     }
 }
 
-/// A judge that goes on after a restart.
+/// A panel that goes on after a restart.
 struct Continued {
     id: DeploymentId,
     judge_from: Slot,
-    judge: Judge,
+    panel: Panel,
 }
 
 /// What a snapshot holds.
@@ -105,7 +105,7 @@ fn read(bytes: &[u8], now: UnixNanos) -> Result<State, Corrupt> {
             Ok(Continued {
                 id: DeploymentId::load(&mut from)?,
                 judge_from: Slot::load(&mut from)?,
-                judge: Judge::load(&mut from)?,
+                panel: Panel::load(&mut from)?,
             })
         })
         .collect::<Result<_, Corrupt>>()?;
@@ -156,11 +156,11 @@ impl Engine {
             return;
         }
         let at = judges.iter().position(|j| j.id == deployment.id);
-        let (judge, from) = match at.map(|i| judges.swap_remove(i)) {
-            Some(c) => (Some(c.judge), c.judge_from.min(now.slot() + 1)),
+        let (panel, from) = match at.map(|i| judges.swap_remove(i)) {
+            Some(c) => (Some(c.panel), c.judge_from.min(now.slot() + 1)),
             None => (None, Slot::MAX),
         };
         let service = self.service(&Arc::new(deployment.service.clone()), now);
-        service.running.push(Running::restored(deployment, judge, from));
+        service.running.push(Running::restored(deployment, panel, from));
     }
 }

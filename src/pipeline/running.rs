@@ -1,4 +1,4 @@
-//! A deployment that is not over: its record, its judge while slots are judged, and what moves it on.
+//! A deployment that is not over: its record, its judges while slots are judged, and what moves it on.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,9 +7,9 @@ use super::arms::Closed;
 use super::journal::Commit;
 use super::version::Versions;
 use crate::deployment::{Deployment, Event, Phase, Sighting, choose_baseline, recovery_deadline, transition};
-use crate::model::{Exemplar, NANOS_PER_SECOND, Slot, UnixNanos};
+use crate::model::{Exemplar, NANOS_PER_SECOND, Slot, Source, UnixNanos};
 use crate::verdict::{
-    Context, Evidence, ExplainInput, Judge, Memory, SlotInput, Timing, Verdict, Waiting, explain,
+    Context, Evidence, ExplainInput, Memories, Panel, SlotInput, Verdict, Waiting, explain,
 };
 use crate::window::Counts;
 
@@ -33,7 +33,7 @@ pub(super) struct Surroundings {
 #[derive(Debug)]
 pub(super) struct Running {
     deployment: Arc<Deployment>,
-    judge: Option<Judge>,
+    panel: Option<Panel>,
     /// First slot that is judged: the first that was not yet open when the candidate was first seen, so
     /// that every request of the baseline in it could be held against the candidate's first start.
     judge_from: Slot,
@@ -42,14 +42,14 @@ pub(super) struct Running {
 
 impl Running {
     pub(super) fn new(deployment: Deployment) -> Self {
-        Self { deployment: Arc::new(deployment), judge: None, judge_from: Slot::MAX, exemplars: Vec::new() }
+        Self { deployment: Arc::new(deployment), panel: None, judge_from: Slot::MAX, exemplars: Vec::new() }
     }
 
-    /// As it was before a restart. The judge goes on; without one it begins anew.
-    pub(super) fn restored(deployment: Arc<Deployment>, judge: Option<Judge>, judge_from: Slot) -> Self {
-        let judge = judge.filter(|_| deployment.phase.is_judging());
+    /// As it was before a restart. The judges go on; without any they begin anew.
+    pub(super) fn restored(deployment: Arc<Deployment>, panel: Option<Panel>, judge_from: Slot) -> Self {
+        let panel = panel.filter(|_| deployment.phase.is_judging());
         let exemplars = deployment.evidence.exemplars.clone();
-        Self { deployment, judge, judge_from, exemplars }
+        Self { deployment, panel, judge_from, exemplars }
     }
 
     pub(super) fn deployment(&self) -> &Arc<Deployment> {
@@ -60,8 +60,8 @@ impl Running {
         self.deployment
     }
 
-    pub(super) fn judge(&self) -> Option<&Judge> {
-        self.judge.as_ref()
+    pub(super) fn panel(&self) -> Option<&Panel> {
+        self.panel.as_ref()
     }
 
     pub(super) fn judge_from(&self) -> Slot {
@@ -103,14 +103,15 @@ impl Running {
     pub(super) fn replace(&mut self, deployment: Deployment, restart: bool, commit: &mut Commit) {
         self.deployment = Arc::new(deployment);
         if restart {
-            self.judge = None;
+            self.panel = None;
         }
         commit.deployments.push(Arc::clone(&self.deployment));
     }
 
-    /// Judges one closed slot.
+    /// Judges one closed slot of one source.
     pub(super) fn judge_slot(
         &mut self,
+        source: Source,
         slot: Slot,
         closed: &BTreeMap<Arc<str>, Closed>,
         versions: &Versions,
@@ -121,13 +122,17 @@ impl Running {
         let Some(baseline) = self.deployment.baseline.as_deref().and_then(|b| versions.get(b)) else {
             return;
         };
-        let Some(judge) = self.judge.as_mut().filter(|_| slot >= self.judge_from) else { return };
+        let Some(panel) = self.panel.as_mut().filter(|_| slot >= self.judge_from) else { return };
+        let memories = baseline.memories();
+        let Some(memory) = memories.of(source) else { return };
         let candidate = versions.get(self.deployment.candidate.as_str());
-        judge.set_context(Context {
+        let context = Context {
             gone_not_before: surroundings.gone_not_before,
             late_data: surroundings.late_data,
-            biased_input: candidate.is_some_and(|c| is_biased(&c.sampling, &baseline.sampling)),
-        });
+            biased_input: source == Source::Spans
+                && candidate.is_some_and(|c| is_biased(&c.sampling, &baseline.sampling)),
+        };
+        panel.set_context(source, context);
         let arm = |label: &str| closed.get(label).map(|c| c.arm.clone()).unwrap_or_default();
         let baseline_label = self.deployment.baseline.as_deref().unwrap_or_default();
         let input = SlotInput {
@@ -135,31 +140,40 @@ impl Running {
             started_before: closed.get(baseline_label).map(|c| c.started_before.clone()).unwrap_or_default(),
             candidate: arm(&self.deployment.candidate),
         };
-        judge.slot(slot, &baseline.memory, &input);
+        panel.slot(source, slot, memory, &input);
         if self.deployment.verdict != Verdict::Pending {
-            // Decided already: a judge made anew, or from a snapshot before the decision, watches from here on.
-            judge.watch();
+            // Decided already: judges made anew, or from a snapshot before the decision, watch from here on.
+            panel.watch();
         }
-        let verdict = judge.verdict(&baseline.memory);
+        let verdict = panel.verdict(&memories);
         if verdict != Verdict::Pending {
-            self.decide(verdict, slot, &baseline.memory, now, commit);
+            self.decide(verdict, slot + memory.timing().slot_s(), &memories, now, commit);
         }
     }
 
-    fn decide(&mut self, verdict: Verdict, slot: Slot, memory: &Memory, now: UnixNanos, commit: &mut Commit) {
+    /// `end` is the first second after the slot that decided.
+    fn decide(
+        &mut self,
+        verdict: Verdict,
+        end: Slot,
+        memories: &Memories<'_>,
+        now: UnixNanos,
+        commit: &mut Commit,
+    ) {
         let first = self.deployment.candidate_first;
-        let decided_after_seconds = first.map(|first| (slot + 1) as f64 - first.as_secs_f64());
-        let event = self.judged(verdict, decided_after_seconds, memory);
+        let decided_after_seconds = first.map(|first| end as f64 - first.as_secs_f64());
+        let event = self.judged(verdict, decided_after_seconds, memories);
         self.apply(event, now, commit);
         match verdict {
-            Verdict::Fail => self.judge = None,
-            _ => self.judge.iter_mut().for_each(Judge::watch),
+            Verdict::Fail => self.panel = None,
+            _ => self.panel.iter_mut().for_each(Panel::watch),
         }
     }
 
-    /// The event that carries the judge's present evidence.
-    fn judged(&self, verdict: Verdict, decided_after_seconds: Option<f64>, memory: &Memory) -> Event {
-        let mut evidence = self.judge.as_ref().map(|j| j.decisive_evidence(memory)).unwrap_or_default();
+    /// The event that carries the present evidence.
+    fn judged(&self, verdict: Verdict, decided_after_seconds: Option<f64>, memories: &Memories<'_>) -> Event {
+        let panel = self.panel.as_ref();
+        let mut evidence = panel.map(|p| p.decisive_evidence(memories)).unwrap_or_default();
         evidence.exemplars.clone_from(&self.exemplars);
         let explanation = self.explain(verdict, &evidence, Waiting::Evidence);
         Event::Judged { verdict, evidence: Arc::new(evidence), explanation, decided_after_seconds }
@@ -213,8 +227,10 @@ impl Running {
             self.apply(Event::CandidateSeen { first }, now, commit);
         }
         let known = self.deployment.baseline.as_deref().is_some_and(|b| versions.contains_key(b));
-        if self.judge.is_none() && known {
-            self.judge = Some(Judge::new(self.deployment.policy.clone(), Timing::default()));
+        if self.panel.is_none() && known {
+            let baseline = self.deployment.baseline.as_deref().and_then(|b| versions.get(b));
+            let memories = baseline.map(|b| b.memories()).unwrap_or_default();
+            self.panel = Some(Panel::new(self.deployment.policy.clone(), &memories));
             self.judge_from = now.slot() + 1;
         }
         let censor = self.deployment.candidate_first.filter(|_| is_new);
@@ -226,19 +242,18 @@ impl Running {
     /// Live evidence while nothing is decided, and what only people should know afterwards.
     fn show_progress(&mut self, versions: &Versions, now: UnixNanos, commit: &mut Commit) {
         let baseline = self.deployment.baseline.as_deref().and_then(|b| versions.get(b));
-        let (Some(judge), Some(baseline)) = (&self.judge, baseline) else {
+        let (Some(panel), Some(baseline)) = (&self.panel, baseline) else {
             let waiting =
                 if self.deployment.candidate_first.is_none() { Waiting::Traffic } else { Waiting::Baseline };
             let explanation = self.explain(Verdict::Pending, &self.deployment.evidence, waiting);
             self.pending(explanation, Arc::clone(&self.deployment.evidence), now, commit);
             return;
         };
-        let warm =
-            judge.first_slot().map(|first| first + self.deployment.policy.warmup_s - judge.last_slot());
+        let (warm, memories) = (panel.warmup_left_s(), baseline.memories());
         if self.deployment.verdict != Verdict::Pending {
-            if judge.degraded() {
+            if panel.degraded() {
                 let Event::Judged { evidence, explanation, .. } =
-                    self.judged(self.deployment.verdict, None, &baseline.memory)
+                    self.judged(self.deployment.verdict, None, &memories)
                 else {
                     return;
                 };
@@ -246,7 +261,7 @@ impl Running {
             }
             return;
         }
-        let mut evidence = judge.evidence(&baseline.memory);
+        let mut evidence = panel.evidence(&memories);
         evidence.exemplars.clone_from(&self.exemplars);
         let waiting = match warm {
             None => Waiting::Traffic,
@@ -279,7 +294,7 @@ impl Running {
         let policy = &self.deployment.policy;
         let horizon_s = policy.warmup_s + policy.horizon_s;
         let over = |first: UnixNanos| now.slot() - first.slot() > horizon_s;
-        if self.judge.is_none() && self.deployment.candidate_first.is_some_and(over) {
+        if self.panel.is_none() && self.deployment.candidate_first.is_some_and(over) {
             self.apply(Event::HorizonOver, now, commit);
         }
     }

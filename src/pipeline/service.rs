@@ -17,7 +17,8 @@ use super::running::Running;
 use super::version::{Version, Versions};
 use crate::deployment::{Deployment, Sighting, is_version};
 use crate::model::{
-    Exemplar, NANOS_PER_SECOND, Observation, SeriesId, ServiceKey, Slot, UnixNanos, VersionId, VersionKey,
+    Exemplar, NANOS_PER_SECOND, Observation, SeriesId, ServiceKey, Slot, Source, UnixNanos, VersionId,
+    VersionKey,
 };
 use crate::verdict::{Cells, Policy};
 use crate::window::{Lateness, LatenessConfig, Placed};
@@ -133,7 +134,7 @@ impl Service {
         }
         let context = self.context(now);
         for running in &mut self.running {
-            running.judge_slot(slot, &closed, &self.versions, context, now, commit);
+            running.judge_slot(Source::Spans, slot, &closed, &self.versions, context, now, commit);
         }
         for (version, one) in self.versions.values_mut().zip(closed.values()) {
             version.memory.end(slot, &seen(one), &one.arm);

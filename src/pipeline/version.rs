@@ -9,7 +9,7 @@ use super::board::VersionBoard;
 use crate::deployment::{KNOWN_REQUESTS, KNOWN_SECONDS, Sighting};
 use crate::model::snapshot::snapshot_fields;
 use crate::model::{InstanceId, NANOS_PER_SECOND, Observation, SeriesId, Slot, UnixNanos, VersionId};
-use crate::verdict::Memory;
+use crate::verdict::{Memories, Memory};
 use crate::window::{Counts, History, Instances, OpenSlots, Placed};
 
 /// Closed slots whose totals are kept one by one: rates, recovery.
@@ -91,6 +91,11 @@ impl Version {
             ordinals: BTreeMap::new(),
             recent: VecDeque::new(),
         }
+    }
+
+    /// What is remembered of it, by source.
+    pub(super) fn memories(&self) -> Memories<'_> {
+        Memories { spans: Some(&self.memory), metrics: None }
     }
 
     /// Takes in one span.

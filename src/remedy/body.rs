@@ -191,6 +191,7 @@ mod tests {
             ratio: Some([21.0, 14.0, 31.0]),
             threshold_seconds: None,
             degraded: ln_e > 1.0,
+            ..SliEvidence::default()
         }
     }
 

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use super::slot_log::SlotLog;
-use crate::model::Slot;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields};
+use crate::model::{Slot, Source};
 
 /// What is known of a candidate now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -38,9 +38,10 @@ impl Verdict {
 }
 
 /// What is compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Sli {
     /// Share of failed requests.
+    #[default]
     ErrorRate,
     /// Share of requests slower than the baseline's median plus the margin.
     LatencyP50,
@@ -115,11 +116,13 @@ pub enum Flag {
     SharedBurn,
     /// Evidence from a remembered baseline after its 5 minutes: worse, but no ground for a rollback.
     Degraded,
+    /// Spans are fewer than 90 % of the requests that metrics count: a PASS rests on the metrics.
+    Sampled,
 }
 
 impl Flag {
     /// All flags.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::SinglePod,
         Self::MixShift,
         Self::OperationsDiffer,
@@ -133,6 +136,7 @@ impl Flag {
         Self::LateData,
         Self::SharedBurn,
         Self::Degraded,
+        Self::Sampled,
     ];
 
     /// The word used in the API and in metrics.
@@ -151,6 +155,7 @@ impl Flag {
             Self::LateData => "late_data",
             Self::SharedBurn => "shared_burn",
             Self::Degraded => "degraded",
+            Self::Sampled => "sampled",
         }
     }
 
@@ -160,9 +165,37 @@ impl Flag {
     }
 }
 
+/// How finely latencies are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Grain {
+    /// On the log grid: any threshold can be tested, and a margin on it.
+    #[default]
+    Fine,
+    /// In explicit buckets: at one of their bounds, the same for both versions.
+    Bound,
+    /// In explicit buckets none of whose bounds is near the quantile: not tested, not required for a PASS.
+    NotTestable,
+}
+
+impl Grain {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Fine, Self::Bound, Self::NotTestable];
+
+    /// The word used in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fine => "fine",
+            Self::Bound => "bound",
+            Self::NotTestable => "not_testable",
+        }
+    }
+}
+
 /// One process: an SLI at service level (`operation` is `None`) or of one operation.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct SliEvidence {
+    /// Where the counts come from.
+    pub source: Source,
     /// What is compared.
     pub sli: Sli,
     /// The operation, or `None` for the service.
@@ -181,6 +214,12 @@ pub struct SliEvidence {
     pub ratio: Option<[f64; 3]>,
     /// Latency threshold of the baseline now in seconds; latency SLIs of one operation only.
     pub threshold_seconds: Option<f64>,
+    /// How finely its latencies are told apart; latency SLIs only. At service level `NotTestable` where no
+    /// operation can be tested, and `Bound` where one is tested at a bound.
+    pub grain: Grain,
+    /// Share of the baseline's requests of the last 300 s above the bound; where `grain` is `Bound` and the
+    /// operation is named.
+    pub exceedance: Option<f64>,
     /// Whether it is on the list of degraded SLIs (e-BH at a false discovery rate of 10 %).
     pub degraded: bool,
 }
@@ -214,12 +253,25 @@ pub struct Evidence {
     pub exemplars: Vec<String>,
     /// What the sum is made of; with a decision only.
     pub slot_log: Option<Arc<SlotLog>>,
+    /// The same of the metrics, where spans are judged too.
+    pub metric_slot_log: Option<Arc<SlotLog>>,
+    /// The source on which a PASS rests; totals above are its own.
+    pub required: Source,
+    /// Seconds between two exports of the metrics that are judged; `None` without metrics.
+    pub slot_seconds: Option<i64>,
+    /// Spans per request that metrics count, the lower of both versions; `None` where not both are there.
+    pub span_share: Option<f64>,
 }
 
 impl Evidence {
-    /// The evidence of one service-level SLI.
+    /// The evidence of one service-level SLI, of the source on which a PASS rests.
     pub fn service(&self, sli: Sli) -> Option<&SliEvidence> {
-        self.slis.iter().find(|e| e.operation.is_none() && e.sli == sli)
+        self.service_of(self.required, sli)
+    }
+
+    /// The evidence of one service-level SLI of one source.
+    pub fn service_of(&self, source: Source, sli: Sli) -> Option<&SliEvidence> {
+        self.slis.iter().find(|e| e.operation.is_none() && e.sli == sli && e.source == source)
     }
 
     /// Whether a flag is set.
@@ -251,8 +303,9 @@ macro_rules! snapshot_index {
         }
     )*};
 }
-snapshot_index!(Verdict, Sli, Flag);
+snapshot_index!(Verdict, Sli, Flag, Grain, Source);
 snapshot_fields!(SliEvidence {
+    source,
     sli,
     operation,
     weight,
@@ -262,6 +315,8 @@ snapshot_fields!(SliEvidence {
     bad,
     ratio,
     threshold_seconds,
+    grain,
+    exceedance,
     degraded,
 });
 snapshot_fields!(Evidence {
@@ -278,4 +333,8 @@ snapshot_fields!(Evidence {
     incident_size,
     exemplars,
     slot_log,
+    metric_slot_log,
+    required,
+    slot_seconds,
+    span_share,
 });

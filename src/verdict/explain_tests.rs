@@ -25,6 +25,7 @@ fn sli(text: &str) -> SliEvidence {
         ratio: <[f64; 3]>::try_from(ratio).ok(),
         threshold_seconds: words[5..].iter().find(|w| w.starts_with('t')).map(|w| number(w)),
         degraded: words.last() == Some(&"!"),
+        ..SliEvidence::default()
     }
 }
 

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::evidence::Verdict;
 use super::heterogeneity::{Heterogeneity, Spread};
 use super::input::{Cells, SlotInput, totals};
 use super::memory::Memory;
@@ -21,7 +20,7 @@ use super::timing::Timing;
 use super::weights::Weights;
 use crate::model::Slot;
 use crate::model::snapshot::snapshot_fields;
-use crate::stats::{block_cap, watch_threshold};
+use crate::stats::block_cap;
 
 /// Below this share of common operations, of at least so many requests, the service is judged pooled.
 const COVER: f64 = 0.8;
@@ -280,36 +279,6 @@ impl Judge {
         self.watches.iter_mut().for_each(|w| w.advance(t));
     }
 
-    /// ln of the weighted average of the evidence so far.
-    pub fn ln_e_bar(&self) -> f64 {
-        self.processes.ln_combined(&self.weights.each)
-    }
-
-    /// The verdict as of the last slot. `Fail` and `Pass` are decisions; `Inconclusive` is answered once the
-    /// horizon has ended; otherwise `Pending`.
-    pub fn verdict(&self, memory: &Memory) -> Verdict {
-        if let Some(watches) = &self.watches {
-            let fired = watches.ln_combined(&self.weights.each) >= watch_threshold();
-            return if fired { Verdict::Fail } else { Verdict::Pending };
-        }
-        let ln_e_bar = self.ln_e_bar();
-        if self.weights.fixed.is_some() && ln_e_bar >= self.policy.fail_threshold() {
-            return Verdict::Fail;
-        }
-        let Some(age) = self.first.map(|first| self.last_slot - first - self.warmup_s()) else {
-            return Verdict::Pending;
-        };
-        let doubtful = ln_e_bar >= 0.5 * self.policy.fail_threshold()
-            || self.flags(memory).iter().any(|flag| flag.blocks_pass());
-        if age >= self.policy.min_pass_s
-            && !doubtful
-            && self.passing.fraction(self.policy.pass_threshold()) >= 1.0
-        {
-            return Verdict::Pass;
-        }
-        if age >= self.policy.horizon_s { Verdict::Inconclusive } else { Verdict::Pending }
-    }
-
     /// From the next slot on the candidate is watched: a verdict other than `Fail` was taken.
     pub fn watch(&mut self) {
         if self.watches.is_some() {
@@ -321,16 +290,6 @@ impl Judge {
         let from = Some(self.last_slot + self.timing.slot_s());
         self.watches = Some(processes(&self.policy, self.timing, Purpose::Watch, from));
         self.after = processes(&self.policy, self.timing, Purpose::Degraded, from);
-    }
-
-    /// Whether evidence that no FAIL reads has reached the threshold.
-    pub fn degraded(&self) -> bool {
-        !self.after.is_empty() && self.after.ln_combined(&self.weights.each) >= self.threshold(&self.after)
-    }
-
-    /// The last slot that was judged.
-    pub fn last_slot(&self) -> Slot {
-        self.last_slot
     }
 
     /// Seconds since the candidate's last request, as of the last slot.

@@ -1,8 +1,11 @@
 //! The judge: slots of two versions in, evidence and a verdict out. Pure; see `docs/statistics.md`.
 //!
-//! [`Memory`] is what is remembered of a version, deployment or not. [`Judge`] holds a candidate against it.
+//! [`Memory`] is what is remembered of a version, deployment or not. [`Judge`] holds a candidate against it;
+//! a [`Panel`] has one judge for spans and one for metrics.
 //! Invariant: nothing that enters a formula, but for request totals, is read from the slot being judged.
 
+mod conclusion;
+mod coverage;
 mod decayed;
 mod dispersion;
 mod evidence;
@@ -11,6 +14,7 @@ mod input;
 mod judge;
 mod memory;
 mod pairing;
+mod panel;
 mod passing;
 mod policy;
 mod process;
@@ -24,11 +28,13 @@ mod summary;
 mod terms;
 mod timing;
 mod weights;
+mod witness;
 
-pub use evidence::{Evidence, Flag, Sli, SliEvidence, Verdict};
+pub use evidence::{Evidence, Flag, Grain, Sli, SliEvidence, Verdict};
 pub use input::{Arm, Cell, Cells, Counts, InstanceCounts, SlotInput};
 pub use judge::{Context, Judge};
 pub use memory::Memory;
+pub use panel::{Memories, Panel};
 mod explain;
 mod words;
 pub use explain::{ExplainInput, Waiting, explain};

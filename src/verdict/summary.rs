@@ -13,7 +13,7 @@ use crate::histogram::layout;
 use crate::stats::{degraded_list, ratio_interval, score, watch_threshold};
 
 /// False discovery rate of the list of degraded SLIs.
-const LIST_RATE: f64 = 0.1;
+pub(super) const LIST_RATE: f64 = 0.1;
 /// Incident size above which a service counts as bursty.
 const BURSTY: f64 = 20.0;
 /// Total variation distance of the operation mixes above which they count as different.
@@ -33,15 +33,14 @@ impl Judge {
             ln_e_bar,
             fail_threshold,
             pass_threshold,
-            score: score(ln_e_bar / fail_threshold, self.passing.fraction(pass_threshold)),
+            score: score(ln_e_bar / fail_threshold, self.pass_fraction(memory)),
             requests: self.requests,
             errors: self.errors,
             slis: self.sli_evidence(memory),
             flags: self.flags(memory),
             requests_needed: self.passing.requests_needed(pass_threshold),
             incident_size: memory.incident_size(),
-            exemplars: Vec::new(),
-            slot_log: None,
+            ..Evidence::default()
         }
     }
 
@@ -103,11 +102,18 @@ impl Judge {
             Flag::BaselineCold => self.baseline_young,
             Flag::Bursty => memory.incident_size() > BURSTY,
             Flag::InstancesUnknown => self.requests[0] > 0 && instances == 0,
-            Flag::CandidateSilent => self.silent_s() >= self.timing.at_least(SILENT_S, 2) && !self.gone,
+            Flag::CandidateSilent => self.is_silent() && !self.gone,
             Flag::LateData => self.context.late_data,
             Flag::SharedBurn => burn(0) && burn(1),
             Flag::Degraded => self.degraded(),
+            // Whoever sees both sources can tell.
+            Flag::Sampled => false,
         }
+    }
+
+    /// Whether the candidate has shown no request of late.
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent_s() >= self.timing.at_least(SILENT_S, 2)
     }
 
     /// Total variation distance between the mixes of operations that were compared.
@@ -118,27 +124,26 @@ impl Judge {
     }
 
     fn sli_evidence(&self, memory: &Memory) -> Vec<SliEvidence> {
-        let keys: Vec<&Key> = self.weights.each.keys().collect();
-        let ln_e: Vec<f64> = keys.iter().map(|key| self.counting().ln(key)).collect();
-        let mass = self.counting().ln_mass(self.last_slot);
-        let e_values: Vec<f64> = ln_e.iter().map(|e| e - mass).collect();
-        let degraded = degraded_list(&e_values, LIST_RATE);
-        let mut slis: Vec<SliEvidence> = keys
-            .iter()
-            .enumerate()
-            .map(|(i, key)| self.one(key, ln_e[i], degraded.binary_search(&i).is_ok(), memory))
-            .collect();
-        slis.sort_by(|a, b| {
-            let place = |e: &SliEvidence| e.operation.is_some();
-            place(a)
-                .cmp(&place(b))
-                .then_with(|| if place(a) { b.ln_e.total_cmp(&a.ln_e) } else { a.sli.cmp(&b.sli) })
-        });
+        let lines = self.lines(memory);
+        let e_values: Vec<f64> = lines.iter().map(|line| line.0).collect();
+        let mut slis: Vec<SliEvidence> = lines.into_iter().map(|line| line.1).collect();
+        degraded_list(&e_values, LIST_RATE).into_iter().for_each(|i| slis[i].degraded = true);
+        slis.sort_by(place);
         slis
     }
 
-    fn one(&self, key: &Key, ln_e: f64, degraded: bool, memory: &Memory) -> SliEvidence {
-        let counts = self.counting().totals(key);
+    /// All processes in the order of their keys, each with the ln of its e-value; none is marked as degraded.
+    pub(super) fn lines(&self, memory: &Memory) -> Vec<(f64, SliEvidence)> {
+        let mass = self.counting().ln_mass(self.last_slot);
+        let line = |key: &Key| {
+            let line = self.one(key, memory);
+            (line.ln_e - mass, line)
+        };
+        self.weights.each.keys().map(line).collect()
+    }
+
+    fn one(&self, key: &Key, memory: &Memory) -> SliEvidence {
+        let (ln_e, counts) = (self.counting().ln(key), self.counting().totals(key));
         let (phi, threshold) = self.scale(key, memory);
         let pass = Passing::SLIS.iter().position(|sli| *sli == key.sli && key.operation.is_none());
         SliEvidence {
@@ -151,7 +156,7 @@ impl Judge {
             bad: [counts[1] as u64, counts[3] as u64],
             ratio: ratio_interval(counts, phi),
             threshold_seconds: threshold,
-            degraded,
+            ..SliEvidence::default()
         }
     }
 
@@ -189,20 +194,18 @@ impl Judge {
         self.settling.from
     }
 
-    /// Whether the baseline counts as gone.
-    pub fn baseline_gone(&self) -> bool {
-        self.gone
-    }
-
-    /// First slot with a candidate request.
-    pub fn first_slot(&self) -> Option<i64> {
-        self.first
-    }
-
     /// Predicted share above the baseline's median, per operation.
     pub fn predicted_shares(&self) -> impl Iterator<Item = (&Arc<str>, f64)> {
         self.operations.iter().map(|(o, state)| (o, state.predicted()))
     }
+}
+
+/// Reading order: the service before its operations, SLIs by name, operations by evidence.
+pub(super) fn place(a: &SliEvidence, b: &SliEvidence) -> std::cmp::Ordering {
+    let of_operation = |e: &SliEvidence| e.operation.is_some();
+    of_operation(a)
+        .cmp(&of_operation(b))
+        .then_with(|| if of_operation(a) { b.ln_e.total_cmp(&a.ln_e) } else { a.sli.cmp(&b.sli) })
 }
 
 impl Memory {

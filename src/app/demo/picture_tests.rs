@@ -45,6 +45,7 @@ fn deployment() -> Deployment {
         ratio: Some([15.0, 6.0, 40.0]),
         threshold_seconds: None,
         degraded: false,
+        ..SliEvidence::default()
     };
     let evidence = Evidence {
         ln_e_bar: 2.3,

@@ -1,0 +1,363 @@
+//! The judges of one deployment: at most one for each source of counts. Spans and metrics of the same requests
+//! are two witnesses of one thing. They share alpha between them, and their evidence is averaged; their counts
+//! are never added. A PASS rests on one of them: the spans, unless they are only a sample of the requests.
+//!
+//! With spans only a panel is its judge: the same verdicts and the same numbers, to the bit.
+
+use std::sync::Arc;
+
+use super::conclusion::Standing;
+use super::coverage::Coverage;
+use super::evidence::{Evidence, Flag, SliEvidence, Verdict};
+use super::input::{SlotInput, totals};
+use super::judge::{Context, Judge};
+use super::memory::Memory;
+use super::policy::Policy;
+use super::summary::{LIST_RATE, place};
+use crate::model::snapshot::snapshot_fields;
+use crate::model::{Slot, Source};
+use crate::stats::{degraded_list, ln_sum_exp, score, watch_threshold};
+
+/// What is remembered of a version, by source; `None` where it never sent that.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Memories<'a> {
+    /// From spans.
+    pub spans: Option<&'a Memory>,
+    /// From metrics.
+    pub metrics: Option<&'a Memory>,
+}
+
+impl<'a> Memories<'a> {
+    /// The memory of one source.
+    pub fn of(&self, source: Source) -> Option<&'a Memory> {
+        match source {
+            Source::Spans => self.spans,
+            Source::Metrics => self.metrics,
+        }
+    }
+}
+
+/// What a source showed of the baseline, for the other one: a version whose metrics stop while its spans go on
+/// has not gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Presence {
+    /// Last slot with a request.
+    last: Option<Slot>,
+    /// Whether it is gone by this source alone.
+    gone: bool,
+}
+
+snapshot_fields!(Presence { last, gone });
+
+/// The judges of one candidate against one baseline.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Panel {
+    policy: Policy,
+    spans: Option<Judge>,
+    metrics: Option<Judge>,
+    /// Shares of alpha, by source; fixed before the first slot with a request of the candidate is judged.
+    shares: Option<[f64; 2]>,
+    watching: bool,
+    coverage: Coverage,
+    presence: [Presence; 2],
+    contexts: [Context; 2],
+}
+
+snapshot_fields!(Panel { policy, spans, metrics, shares, watching, coverage, presence, contexts });
+
+impl Panel {
+    /// A panel that has seen nothing. It expects what the baseline has sent so far; spans, if nothing.
+    pub fn new(policy: Policy, baseline: &Memories<'_>) -> Self {
+        let mut panel = Self {
+            policy,
+            spans: None,
+            metrics: None,
+            shares: None,
+            watching: false,
+            coverage: Coverage::default(),
+            presence: [Presence::default(); 2],
+            contexts: [Context::default(); 2],
+        };
+        let known = |source| baseline.of(source).is_some_and(|m| m.first.is_some());
+        let none = Source::ALL.into_iter().all(|source| !known(source));
+        for source in Source::ALL {
+            if known(source) || (none && source == Source::Spans) {
+                panel.admit(source, baseline.of(source));
+            }
+        }
+        panel
+    }
+
+    fn admit(&mut self, source: Source, memory: Option<&Memory>) {
+        let timing = memory.map(Memory::timing).unwrap_or_default();
+        let policy = self.policy.clone();
+        self.place(source).get_or_insert_with(|| Judge::new(policy, timing));
+    }
+
+    fn place(&mut self, source: Source) -> &mut Option<Judge> {
+        match source {
+            Source::Spans => &mut self.spans,
+            Source::Metrics => &mut self.metrics,
+        }
+    }
+
+    /// The judge of one source.
+    pub fn judge(&self, source: Source) -> Option<&Judge> {
+        match source {
+            Source::Spans => self.spans.as_ref(),
+            Source::Metrics => self.metrics.as_ref(),
+        }
+    }
+
+    fn judges(&self) -> impl Iterator<Item = (Source, &Judge)> {
+        Source::ALL.into_iter().filter_map(|source| Some((source, self.judge(source)?)))
+    }
+
+    /// The only judge there is.
+    fn single(&self) -> Option<(Source, &Judge)> {
+        let mut judges = self.judges();
+        let first = judges.next()?;
+        judges.next().is_none().then_some(first)
+    }
+
+    /// What the surroundings know of one source; takes effect from its next slot on.
+    pub fn set_context(&mut self, source: Source, context: Context) {
+        self.contexts[source.index()] = context;
+    }
+
+    /// Judges slot `t` of one source. `memory` is the baseline's of that source; the caller has called
+    /// [`Memory::begin`] for the slot and calls [`Memory::end`] afterwards. A source that comes after the
+    /// shares are fixed is judged with a share of 0: shown, but it decides nothing.
+    pub fn slot(&mut self, source: Source, t: Slot, memory: &Memory, input: &SlotInput) {
+        self.admit(source, Some(memory));
+        if !input.candidate.is_silent() {
+            self.fix_shares();
+        }
+        self.compare_counts(source, t, memory, input);
+        let stays = self.is_seen_elsewhere(source, memory);
+        self.presence[source.index()] = Presence { last: memory.last, gone: memory.is_gone(t) };
+        let (watching, context) = (self.watching, self.contexts[source.index()]);
+        if let Some(judge) = self.place(source) {
+            let gone_not_before = if stays { Slot::MAX } else { context.gone_not_before };
+            judge.set_context(Context { gone_not_before, ..context });
+            judge.slot(t, memory, input);
+            if watching {
+                judge.watch();
+            }
+        }
+    }
+
+    /// Half for each source that the baseline has shown so far, all for a single one.
+    fn fix_shares(&mut self) {
+        if self.shares.is_none() {
+            let known = Source::ALL.map(|source| self.judge(source).is_some());
+            let share = if known == [true; 2] { 0.5 } else { 1.0 };
+            self.shares = Some(known.map(|there| if there { share } else { 0.0 }));
+        }
+    }
+
+    /// Holds the totals of the two sources against each other.
+    fn compare_counts(&mut self, source: Source, t: Slot, memory: &Memory, input: &SlotInput) {
+        let (Some(_), Some(metrics)) = (&self.spans, &self.metrics) else { return };
+        let timing = if source == Source::Metrics { memory.timing() } else { metrics.timing };
+        let baseline = input.baseline.totals()[0] + totals(&input.started_before)[0];
+        self.coverage.add(source, t, [input.candidate.totals()[0], baseline], timing);
+    }
+
+    /// Whether the other source shows requests of the baseline for a whole slot of its own after this one fell
+    /// silent: then the source has stopped, not the version.
+    fn is_seen_elsewhere(&self, source: Source, memory: &Memory) -> bool {
+        let other = source.other();
+        let (Some(judge), Some(own)) = (self.judge(other), memory.last) else { return false };
+        let there = self.presence[other.index()];
+        !there.gone
+            && there.last.is_some_and(|last| last - judge.timing.slot_s() >= own + memory.timing().slot_s())
+    }
+
+    /// The share of alpha of one source; what is not fixed yet is what it would be now.
+    fn share(&self, source: Source) -> f64 {
+        let single = self.judge(source.other()).is_none();
+        self.shares.map_or(if single { 1.0 } else { 0.5 }, |shares| shares[source.index()])
+    }
+
+    /// ln of the weighted sum over the sources. A single one with the whole share is taken as it is.
+    fn ln_sum(&self, of: impl Fn(&Judge) -> f64) -> f64 {
+        let mut parts = Vec::new();
+        for (source, judge) in self.judges() {
+            match self.share(source) {
+                1.0 => return of(judge),
+                0.0 => {}
+                share => parts.push(of(judge) + share.ln()),
+            }
+        }
+        if parts.is_empty() { 0.0 } else { ln_sum_exp(parts.iter().copied()) }
+    }
+
+    /// ln of the weighted average of all evidence so far.
+    pub fn ln_e_bar(&self) -> f64 {
+        self.ln_sum(Judge::ln_e_bar)
+    }
+
+    /// The source on which a PASS rests: the spans, unless there are none that count or they are a sample.
+    pub fn required(&self) -> Source {
+        match (&self.spans, &self.metrics) {
+            (Some(_), None) => Source::Spans,
+            (None, _) => Source::Metrics,
+            (Some(_), Some(_)) => {
+                let late = self.share(Source::Spans) <= 0.0;
+                if late || self.coverage.is_sampled() { Source::Metrics } else { Source::Spans }
+            }
+        }
+    }
+
+    /// The judge on whom a PASS rests.
+    fn chair(&self) -> Option<&Judge> {
+        self.judge(self.required())
+    }
+
+    /// The verdict as of the last slots. `Fail` and `Pass` are decisions; `Inconclusive` is answered once the
+    /// horizon has ended; otherwise `Pending`.
+    pub fn verdict(&self, memories: &Memories<'_>) -> Verdict {
+        let weighed = |(source, judge): (Source, &Judge)| self.share(source) > 0.0 && judge.is_weighed();
+        let (chair, memory) = (self.chair(), memories.of(self.required()));
+        let passed = chair.zip(memory).map_or(0.0, |(judge, memory)| judge.pass_fraction(memory));
+        Standing {
+            ln_watch: self.watching.then(|| self.ln_sum(Judge::ln_watch)),
+            ln_e_bar: self.judges().any(weighed).then(|| self.ln_e_bar()),
+            age_s: self.judges().filter_map(|(_, judge)| judge.age_s()).max(),
+            pass_age_s: chair.and_then(Judge::age_s),
+            passed,
+            blocked: self.flags(memories).iter().any(|flag| flag.blocks_pass()),
+        }
+        .verdict(&self.policy)
+    }
+
+    /// From the next slots on the candidate is watched: a verdict other than `Fail` was taken.
+    pub fn watch(&mut self) {
+        self.watching = true;
+        for judge in self.spans.iter_mut().chain(&mut self.metrics).filter(|judge| judge.last_slot() > 0) {
+            judge.watch();
+        }
+    }
+
+    /// Whether evidence that no FAIL reads has reached the threshold.
+    pub fn degraded(&self) -> bool {
+        self.judges().any(|(_, judge)| judge.has_later_evidence())
+            && self.ln_sum(Judge::ln_later) >= self.threshold()
+    }
+
+    /// The first slot with a request of the candidate, of any source.
+    pub fn first_slot(&self) -> Option<Slot> {
+        self.judges().filter_map(|(_, judge)| judge.first_slot()).min()
+    }
+
+    /// Seconds until the first source is past the warm-up; `None` before the candidate's first request.
+    pub fn warmup_left_s(&self) -> Option<i64> {
+        self.judges().filter_map(|(_, judge)| judge.age_s()).max().map(|age| -age)
+    }
+
+    /// What to bear in mind, in the order of [`Flag::ALL`]. What only the other source shows does not hold a
+    /// PASS back, but for what concerns the version and not its telemetry. A version is silent when both are.
+    pub fn flags(&self, memories: &Memories<'_>) -> Vec<Flag> {
+        let of = |source: Source| {
+            let judged = self.judge(source).zip(memories.of(source));
+            judged.map(|(judge, memory)| judge.flags(memory)).unwrap_or_default()
+        };
+        if let Some((source, _)) = self.single() {
+            return of(source);
+        }
+        let (own, other) = (of(self.required()), of(self.required().other()));
+        let is_set = |flag: Flag| match flag {
+            Flag::CandidateSilent => own.contains(&flag) && self.is_silent(),
+            Flag::BiasedInput | Flag::RememberedBaseline => own.contains(&flag),
+            Flag::Sampled => self.coverage.is_sampled(),
+            Flag::Degraded => self.degraded(),
+            // One of the two may name instances where the other does not.
+            Flag::InstancesUnknown => own.contains(&flag) && other.contains(&flag),
+            _ => own.contains(&flag) || other.contains(&flag),
+        };
+        Flag::ALL.into_iter().filter(|flag| is_set(*flag)).collect()
+    }
+
+    /// Whether no source has shown a request of the candidate of late.
+    fn is_silent(&self) -> bool {
+        self.judges().all(|(_, judge)| judge.first_slot().is_none() || judge.is_silent())
+    }
+
+    /// Everything known now.
+    pub fn evidence(&self, memories: &Memories<'_>) -> Evidence {
+        let required = self.required();
+        let Some((judge, memory)) = self.judge(required).zip(memories.of(required)) else {
+            return Evidence::default();
+        };
+        let own = judge.evidence(memory);
+        let slot_seconds = self.metrics.as_ref().map(|judge| judge.timing.slot_s());
+        let (ln_e_bar, fail_threshold) = self.stand(judge);
+        let fraction = judge.pass_fraction(memory);
+        Evidence {
+            ln_e_bar,
+            fail_threshold,
+            score: score(ln_e_bar / fail_threshold, fraction),
+            slis: self.slis(memories),
+            flags: self.flags(memories),
+            required,
+            slot_seconds,
+            span_share: self.coverage.share(),
+            ..own
+        }
+    }
+
+    /// The evidence of a decision: everything known now, and what the sum is made of.
+    pub fn decisive_evidence(&self, memories: &Memories<'_>) -> Evidence {
+        let log = |source| self.judge(source).map(|judge| Arc::new(judge.slot_log()));
+        let (slot_log, metric_slot_log) = match log(Source::Spans) {
+            None => (log(Source::Metrics), None),
+            spans => (spans, log(Source::Metrics)),
+        };
+        Evidence { slot_log, metric_slot_log, ..self.evidence(memories) }
+    }
+
+    /// Where the evidence that counts now stands, and where it is a fail.
+    fn stand(&self, chair: &Judge) -> (f64, f64) {
+        let ln = match self.watching {
+            false => self.ln_e_bar(),
+            true if !chair.baseline_gone() => self.ln_sum(Judge::ln_watch),
+            true => self.ln_sum(Judge::ln_later),
+        };
+        (ln, self.threshold())
+    }
+
+    /// What a weighted sum must reach: 1/alpha once, or in a watch 43,200, for ever.
+    fn threshold(&self) -> f64 {
+        if self.watching { watch_threshold() } else { self.policy.fail_threshold() }
+    }
+
+    /// The lines of all judges, each with its share; the list of degraded ones is made over all of them.
+    fn slis(&self, memories: &Memories<'_>) -> Vec<SliEvidence> {
+        let mut lines: Vec<(f64, SliEvidence)> = Vec::new();
+        for (source, judge) in self.judges() {
+            let Some(memory) = memories.of(source) else { continue };
+            let share = self.share(source);
+            lines.extend(judge.lines(memory).into_iter().map(|(e_value, line)| {
+                let weight = if share == 1.0 { line.weight } else { line.weight * share };
+                (e_value, SliEvidence { source, weight, ..line })
+            }));
+        }
+        let e_values: Vec<f64> = lines.iter().map(|line| line.0).collect();
+        for i in degraded_list(&e_values, LIST_RATE) {
+            lines[i].1.degraded = true;
+        }
+        let required = self.required();
+        let mut slis: Vec<SliEvidence> = lines.into_iter().map(|line| line.1).collect();
+        let foreign = |e: &SliEvidence| e.operation.is_none() && e.source != required;
+        slis.sort_by(|a, b| {
+            let level = a.operation.is_some().cmp(&b.operation.is_some());
+            level.then_with(|| foreign(a).cmp(&foreign(b))).then_with(|| place(a, b))
+        });
+        slis
+    }
+}
+
+#[cfg(test)]
+#[path = "panel_tests.rs"]
+mod tests;
