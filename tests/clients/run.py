@@ -1,9 +1,10 @@
 """Runs real clients against the real binary and writes down what arrived: docs/conformance.md.
 
-    python3 tests/clients/run.py                    every cell of the plan; writes the table
+    python3 tests/clients/run.py                    every cell of the plan, then the mixed run; writes the table
     python3 tests/clients/run.py --check            the same; a table that differs is a failure (what CI does)
-    python3 tests/clients/run.py python go          only these clients; writes nothing
-    python3 tests/clients/run.py --mixed 120        all clients at once for two minutes: every record is accounted for
+    python3 tests/clients/run.py python go          only the cells of these clients; writes nothing
+    python3 tests/clients/run.py --mixed 3600       only the mixed run, for an hour (120 s otherwise): all clients at once,
+                                                    and every record that Rollguard received is accounted for
     python3 tests/clients/run.py --build            only build the clients
 
 The binary is target/release/rollguard, or ROLLGUARD_BIN. A client whose tools are missing is a loud skip; where CI is
@@ -34,6 +35,7 @@ from plan import BEHAVIOURS, CLIENTS, ITEMS, SECONDS, cells
 # Two cores: a third world fills the waits of the other two.
 AT_ONCE = 3
 ARRIVAL_SECONDS = 40
+MIXED_SECONDS = 120
 
 
 def built(names):
@@ -168,7 +170,7 @@ def main():
     parser.add_argument("clients", nargs="*", help="only these clients")
     parser.add_argument("--behaviour", choices=BEHAVIOURS, help="only this one")
     parser.add_argument("--check", action="store_true", help="fail where docs/conformance.md is out of date")
-    parser.add_argument("--mixed", type=int, metavar="SECONDS", help="all clients at once for this long")
+    parser.add_argument("--mixed", type=int, metavar="SECONDS", help="only the mixed run, for this long")
     parser.add_argument("--build", action="store_true", help="only build the clients")
     options = parser.parse_args()
     chosen = [client for client in CLIENTS if not options.clients or client.name in options.clients]
@@ -185,10 +187,10 @@ def main():
     behaviours = (options.behaviour,) if options.behaviour else BEHAVIOURS
     if options.mixed is None:
         run_plan(chosen, behaviours, tests)
-        if not missing and len(chosen) == len(CLIENTS) and not options.behaviour:
-            tests.take("table", table.update(tests.outcomes, clients.versions(), options.check))
-    else:
-        mixed.run(chosen, options.mixed, tests)
+    if options.mixed is None and not options.clients and not options.behaviour and not missing:
+        tests.take("table", table.update(tests.outcomes, clients.versions(), options.check))
+    if options.mixed or (options.mixed is None and not options.clients and not options.behaviour):
+        mixed.run(chosen, options.mixed or MIXED_SECONDS, tests)
     print(f"clients took {time.monotonic() - begin:.0f} s apart from builds")
     print(f"clients result: {tests.passed} passed; {tests.failed} failed; {tests.skipped} skipped", flush=True)
     return 1 if tests.failed else 0
