@@ -15,4 +15,5 @@ mod identity;
 mod layering;
 mod receive;
 mod source;
+mod threeways;
 mod tidy;
