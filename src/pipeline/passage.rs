@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::{Batch, Intake, Refused};
+use super::{Batch, Disposition, Intake, Refused};
 use crate::model::{Discard, ResourceView, SpanSink, UnixNanos};
 
 /// A kind of telemetry.
@@ -37,6 +37,8 @@ pub trait Admission: Clone + Send + Sync + 'static {
     type Batch: AdmissionBatch;
     /// Begins the batch of a request that arrived at `arrival`.
     fn begin(&self, arrival: UnixNanos) -> Self::Batch;
+    /// Records of a message that came before, byte by byte, and is not read again.
+    fn duplicate(&self, signal: Signal, records: u64);
 }
 
 /// The records of one request. Nothing is counted until it is committed; dropped, it is forgotten.
@@ -54,6 +56,12 @@ impl Admission for Intake {
 
     fn begin(&self, arrival: UnixNanos) -> Batch {
         Self::begin(self, arrival)
+    }
+
+    fn duplicate(&self, signal: Signal, records: u64) {
+        let ledger = self.shards.ledger();
+        ledger.receive(signal, records);
+        ledger.settle(signal, Disposition::Duplicate, records);
     }
 }
 

@@ -31,6 +31,10 @@ pub struct ReceiverConfig {
     /// How long requests in progress may take to end at shutdown.
     #[serde(with = "human")]
     pub drain_timeout: Duration,
+    /// How long messages are remembered so that the same bytes, sent again, count once and are passed on once;
+    /// 0 switches it off.
+    #[serde(with = "human")]
+    pub deduplicate: Duration,
     /// Resource attributes that name the version; the first non-empty one counts. Several may be joined with
     /// a `+`, see [`VersionSource`].
     pub version_attributes: Vec<String>,
@@ -120,6 +124,7 @@ impl Default for ReceiverConfig {
             request_timeout: Duration::from_secs(30),
             header_timeout: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(10),
+            deduplicate: Duration::from_secs(60),
             version_attributes: names(&walk.version_attributes),
             identity_attributes: walk.identity_attributes,
             point_attributes: PointAttributesConfig::default(),

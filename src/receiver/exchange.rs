@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::count::records;
 use super::ids::{BadIds, bad_ids, without_bad_ids};
 use super::metrics::{ReceiverMetrics, RequestOutcome, Transport};
+use super::resend::{Claim, Digest, First, Resends};
 use super::status::Refusal;
 use super::{WalkSettings, walk_traces};
 use crate::model::{Discard, UnixNanos};
@@ -47,6 +48,8 @@ pub(super) struct Exchange<A> {
     pub(super) request_timeout: Duration,
     pub(super) metrics: ReceiverMetrics,
     complaints: Mutex<Limiter>,
+    /// `None` where every message counts.
+    resends: Option<Resends>,
 }
 
 impl<A: Admission> Exchange<A> {
@@ -59,6 +62,7 @@ impl<A: Admission> Exchange<A> {
             request_timeout: config.request_timeout,
             metrics: ReceiverMetrics::new(),
             complaints: Mutex::new(Limiter::new(COMPLAIN_EVERY_S)),
+            resends: Resends::new(config.deduplicate),
         }
     }
 
@@ -80,8 +84,10 @@ impl<A: Admission> Exchange<A> {
     ) -> Result<u64, Refusal> {
         let mut waits = ADMISSION_WAITS_MS.into_iter();
         let arrival = self.deps.clock.now();
+        // Nothing tells tenants apart yet: no metadata is passed on.
+        let digest = self.resends.as_ref().map(|resends| resends.digest(signal, b"", &message));
         loop {
-            let (records, why) = match self.attempt(transport, signal, arrival, &message)? {
+            let (records, why) = match self.attempt(transport, signal, arrival, digest, &message)? {
                 Attempt::Accepted { rejected } => return Ok(rejected),
                 Attempt::Full { records, why, is_final: false } => match waits.next() {
                     Some(wait) => {
@@ -103,15 +109,25 @@ impl<A: Admission> Exchange<A> {
         transport: Transport,
         signal: Signal,
         arrival: UnixNanos,
+        digest: Option<Digest>,
         message: &Bytes,
     ) -> Result<Attempt, Refusal> {
+        // Asked twice: here to save the work, and when it is committed because another may have come first.
+        if let Some(Ok(first)) = self.first_or_claim(digest, arrival) {
+            return Ok(self.duplicate(signal, first));
+        }
         let mut batch = self.deps.admission.begin(arrival);
         let read = self.read(signal, message, &mut batch).map_err(malformed)?;
         let Ok(permit) = self.deps.downstream.reserve(signal, message.len()) else {
             return Ok(Attempt::full(read.records, "forwarding queue full"));
         };
+        let claim = match self.first_or_claim(digest, arrival) {
+            Some(Ok(first)) => return Ok(self.duplicate(signal, first)),
+            Some(Err(claim)) => Some(claim),
+            None => None,
+        };
         match batch.commit() {
-            Ok(()) => {}
+            Ok(()) => self.remember(claim, &read),
             Err(Refused::QueueFull) => return Ok(Attempt::full(read.records, "ingest queue full")),
             Err(Refused::ShuttingDown) => {
                 return Ok(Attempt::Full { records: read.records, why: "shutting down", is_final: true });
@@ -129,6 +145,22 @@ impl<A: Admission> Exchange<A> {
         self.metrics.parts_cut[signal as usize].increment(read.bad_ids.parts);
         self.metrics.attributes_dropped.increment(read.attributes_dropped);
         Ok(Attempt::Accepted { rejected: read.bad_ids.records })
+    }
+
+    fn first_or_claim(&self, digest: Option<Digest>, now: UnixNanos) -> Option<Result<First, Claim<'_>>> {
+        Some(self.resends.as_ref()?.first_or_claim(digest?, now))
+    }
+
+    fn remember(&self, claim: Option<Claim<'_>>, read: &Read) {
+        let first = First { records: read.records, rejected: read.bad_ids.records };
+        let forgotten = claim.map_or(0, |claim| claim.committed(first));
+        self.metrics.resends_forgotten.increment(forgotten as u64);
+    }
+
+    /// The message came before: it is answered as it was then, and nothing else happens.
+    fn duplicate(&self, signal: Signal, first: First) -> Attempt {
+        self.deps.admission.duplicate(signal, first.records);
+        Attempt::Accepted { rejected: first.rejected }
     }
 
     /// One line now and then, for few senders show what they are told in a partial success.

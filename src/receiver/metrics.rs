@@ -21,6 +21,7 @@ const FAILED: [&str; 3] = [
     "otelcol_receiver_failed_log_records",
 ];
 const REQUESTS: &str = "otelcol_receiver_requests";
+const RESENDS_FORGOTTEN: &str = "rollguard_receiver_resends_forgotten_total";
 const PARTS_CUT: &str = "rollguard_receiver_parts_cut_total";
 const ATTRIBUTES_DROPPED: &str = "rollguard_receiver_attributes_dropped_total";
 const CONNECTIONS: &str = "rollguard_receiver_connections_total";
@@ -62,6 +63,7 @@ pub(super) struct ReceiverMetrics {
     /// By signal.
     pub(super) parts_cut: [Counter; 3],
     pub(super) attributes_dropped: Counter,
+    pub(super) resends_forgotten: Counter,
     pub(super) connections: Counter,
 }
 
@@ -86,6 +88,7 @@ impl ReceiverMetrics {
             refused: each(REFUSED),
             requests,
             parts_cut: Signal::ALL.map(|signal| counter!(PARTS_CUT, "signal" => signal.as_str())),
+            resends_forgotten: counter!(RESENDS_FORGOTTEN),
             attributes_dropped: counter!(ATTRIBUTES_DROPPED),
             connections: counter!(CONNECTIONS),
         }
@@ -117,6 +120,7 @@ fn describe() {
         ATTRIBUTES_DROPPED,
         "Entry spans that may be misjudged because attributes were dropped"
     );
+    describe_counter!(RESENDS_FORGOTTEN, "Messages forgotten early because too many came");
     describe_counter!(PARTS_CUT, "Links and exemplars with ids of the wrong length, not passed on");
     describe_counter!(CONNECTIONS, "Connections accepted");
 }

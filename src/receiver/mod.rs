@@ -16,6 +16,7 @@ mod identity;
 mod ids;
 mod json;
 mod metrics;
+mod resend;
 mod semantics;
 mod server;
 mod settings;

@@ -4,4 +4,5 @@
 mod forward;
 mod grpc;
 mod http;
+mod resend;
 mod support;

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -29,6 +30,7 @@ struct Recorded {
     operations: Vec<Vec<u8>>,
     refuse: Option<Refused>,
     attempts: usize,
+    duplicates: u64,
 }
 
 impl Recorder {
@@ -38,6 +40,10 @@ impl Recorder {
 
     pub(super) fn refuse(&self, why: Option<Refused>) {
         self.0.lock().unwrap().refuse = why;
+    }
+
+    pub(super) fn duplicates(&self) -> u64 {
+        self.0.lock().unwrap().duplicates
     }
 
     pub(super) fn attempts(&self) -> usize {
@@ -52,6 +58,10 @@ impl Admission for Recorder {
 
     fn begin(&self, _: UnixNanos) -> RecordedBatch {
         RecordedBatch(self.clone(), Vec::new())
+    }
+
+    fn duplicate(&self, _: Signal, records: u64) {
+        self.0.lock().unwrap().duplicates += records;
     }
 }
 
@@ -131,9 +141,16 @@ pub(super) struct Gateway {
 
 pub(super) const LIMIT: usize = 64 * 1024;
 
+/// Everything counts, also what is sent twice.
 pub(super) fn config() -> ReceiverConfig {
     let any = || EndpointConfig { endpoint: "127.0.0.1:0".into() };
-    ReceiverConfig { grpc: any(), http: any(), max_request_bytes: LIMIT, ..Default::default() }
+    ReceiverConfig {
+        grpc: any(),
+        http: any(),
+        max_request_bytes: LIMIT,
+        deduplicate: Duration::ZERO,
+        ..Default::default()
+    }
 }
 
 impl Gateway {
