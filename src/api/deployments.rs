@@ -75,10 +75,8 @@ pub(super) async fn one(
     State(state): State<Arc<ApiState>>,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
-    let board = state.board.load_full();
-    let found = board.deployments.iter().find(|d| d.id.0 == id);
-    let found = found.ok_or_else(|| ApiError::not_found(format!("no deployment {id}")))?;
-    Ok(full(StatusCode::OK, found))
+    let found = state.deployment(&id)?;
+    Ok(full(StatusCode::OK, &found))
 }
 
 /// `POST /api/v1/deployments`: 201 for a new one, 200 when it merged with one that runs already.
@@ -130,8 +128,7 @@ pub(super) async fn cancel(
 
 /// The newest state of a deployment that was answered with before.
 fn current(state: &ApiState, answered: Arc<Deployment>) -> Arc<Deployment> {
-    let board = state.board.load();
-    board.deployments.iter().find(|d| d.id == answered.id).cloned().unwrap_or(answered)
+    state.deployment(&answered.id.0).unwrap_or(answered)
 }
 
 fn full(status: StatusCode, deployment: &Deployment) -> Response {

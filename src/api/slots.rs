@@ -18,9 +18,7 @@ pub(super) async fn of_deployment(
     State(state): State<Arc<ApiState>>,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
-    let board = state.board.load_full();
-    let found = board.deployments.iter().find(|d| d.id.0 == id);
-    let found = found.ok_or_else(|| ApiError::not_found(format!("no deployment {id}")))?;
+    let found = state.deployment(&id)?;
     let Some(log) = &found.evidence.slot_log else {
         let text = format!("deployment {id} has no slot log: it is not decided");
         return Err(ApiError::not_found(text));

@@ -65,6 +65,13 @@ impl ApiState {
         }
     }
 
+    /// A deployment of the published picture.
+    pub(super) fn deployment(&self, id: &str) -> Result<Arc<Deployment>, ApiError> {
+        let board = self.board.load();
+        let found = board.deployments.iter().find(|d| d.id.0 == id).cloned();
+        found.ok_or_else(|| ApiError::not_found(format!("no deployment {id}")))
+    }
+
     /// Why traffic should not be sent here yet; `None` when it may.
     pub(super) fn not_ready(&self) -> Option<String> {
         if self.ready.stopping.load(Ordering::Acquire) {

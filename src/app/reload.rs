@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::gateway::Gateway;
 use super::journal::chain;
-use crate::config::{self, diff};
+use crate::config::{self, Files, diff};
 
 const RELOADS: &str = "rollguard_config_reloads_total";
 
@@ -23,7 +23,7 @@ pub(super) fn reload(gateway: &Gateway, file: &Path) {
 }
 
 fn apply(gateway: &Gateway, file: &Path) -> Result<(), String> {
-    let new = config::load(file).map_err(|e| chain(&e))?;
+    let new = config::load(file, Files::Tried).map_err(|e| chain(&e))?;
     let found = diff::diff(&gateway.config(), &new);
     gateway.reconfigure(found.effective).map_err(|e| chain(&e))?;
     if !found.needs_restart.is_empty() {

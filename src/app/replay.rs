@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::config::{self, Config, LoadError};
+use crate::config::{self, Config, Files, LoadError};
 use crate::model::ServiceKey;
 use crate::pipeline::recording::{Outcomes, Recording, RecordingError, Selection};
 use crate::receiver::{JsonError, WalkError, WalkSettings, traces_from_json, walk_traces};
@@ -83,7 +83,7 @@ pub struct Replayed {
 /// When a file cannot be read or understood, or holds nothing to judge.
 pub fn replay(options: &ReplayOptions) -> Result<Replayed, ReplayError> {
     let config = match &options.config {
-        Some(path) => config::load(path)?,
+        Some(path) => config::load(path, Files::Elsewhere)?,
         None => Config::default(),
     };
     let settings = config.receiver.walk_settings();

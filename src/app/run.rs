@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::gateway::{Gateway, StartError};
 use super::reload::reload;
-use crate::config::{self, Config, LoadError};
+use crate::config::{self, Config, Files, LoadError};
 use crate::pipeline::clock::SystemClock;
 use crate::telemetry::{self, MetricsEndpoint, MetricsError};
 
@@ -36,7 +36,7 @@ pub enum RunError {
 /// When the configuration is not sound or a part does not start.
 pub fn run(file: Option<PathBuf>) -> Result<(), RunError> {
     let config = match &file {
-        Some(path) => config::load(path)?,
+        Some(path) => config::load(path, Files::Tried)?,
         None => Config::default(),
     };
     // A log that cannot be set up (a bad RUST_LOG) must not keep the gateway from running.

@@ -88,6 +88,9 @@ pub struct ValidateArgs {
     /// Configuration file to check
     #[arg(value_name = "FILE", required_unless_present = "print_defaults")]
     pub file: Option<PathBuf>,
+    /// Do not look at the secret, token and certificate files that it names: they are on another machine
+    #[arg(long)]
+    pub without_files: bool,
     /// Print every key at its default, with comments
     #[arg(long, conflicts_with = "file")]
     pub print_defaults: bool,

@@ -4,14 +4,15 @@ use std::process::ExitCode;
 
 use super::args::ValidateArgs;
 use super::{FAILED, output};
-use crate::config;
+use crate::config::{self, Files};
 
 pub(super) fn run(args: &ValidateArgs) -> ExitCode {
     let Some(file) = &args.file else {
         output::text(config::DEFAULT_FILE);
         return ExitCode::SUCCESS;
     };
-    match config::load(file) {
+    let files = if args.without_files { Files::Elsewhere } else { Files::Tried };
+    match config::load(file, files) {
         Ok(_) => {
             output::line(&format!("{}: ok", file.display()));
             ExitCode::SUCCESS

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_saphyr::Options;
 
+use super::files::{self, Files};
 use super::substitute::{SubstituteError, substitute};
 use super::validate::Problem;
 use super::{Config, locate, validate};
@@ -56,18 +57,23 @@ impl fmt::Display for Listed<'_> {
     }
 }
 
-/// Reads and checks a file; environment variables come from this process.
-pub fn load(path: &Path) -> Result<Config, LoadError> {
+/// Reads and checks a file, and where `files` says so those that it names; environment variables come from
+/// this process.
+pub fn load(path: &Path, files: Files) -> Result<Config, LoadError> {
     let fail = |cause| LoadError::Read { path: path.to_owned(), cause };
     if std::fs::metadata(path).map_err(fail)?.len() > MAX_FILE_BYTES {
         return Err(LoadError::TooLarge { path: path.to_owned() });
     }
     let text = std::fs::read_to_string(path).map_err(fail)?;
-    parse(&text, |name| std::env::var(name).ok())
+    check(&text, |name| std::env::var(name).ok(), files)
 }
 
 /// Checks a configuration given as text; environment variables come from `lookup`.
 pub fn parse(text: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<Config, LoadError> {
+    check(text, lookup, Files::Elsewhere)
+}
+
+fn check(text: &str, lookup: impl Fn(&str) -> Option<String>, files: Files) -> Result<Config, LoadError> {
     let text = substitute(text, lookup)?;
     let config = if is_blank(&text) {
         Config::default()
@@ -75,6 +81,9 @@ pub fn parse(text: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<Conf
         serde_saphyr::from_str_with_options(&text, options()).map_err(|e| LoadError::Parse(explain(&e)))?
     };
     let mut problems = validate::problems(&config);
+    if files == Files::Tried {
+        problems.extend(files::problems(&config));
+    }
     if problems.is_empty() {
         return Ok(config);
     }
@@ -219,7 +228,39 @@ mod tests {
 
     #[test]
     fn a_missing_file_names_itself() {
-        let error = load(Path::new("does/not/exist.yaml")).unwrap_err();
+        let error = load(Path::new("does/not/exist.yaml"), Files::Tried).unwrap_err();
         assert_eq!(error.to_string(), "read does/not/exist.yaml");
+    }
+
+    #[test]
+    fn files_that_are_missing_or_unusable_are_named_at_their_key() {
+        let here = tempfile::tempdir().unwrap();
+        let path = |name: &str| here.path().join(name);
+        std::fs::write(path("short"), "secret").unwrap();
+        std::fs::write(path("token"), "a-token-of-sixteen-characters").unwrap();
+        std::fs::write(
+            path("config.yaml"),
+            format!(
+                "api:\n  token_file: {short}\nwebhooks:\n  a: {{url: 'http://a/', secret_file: {none}}}\n  \
+             b:\n    url: http://b/\n    secret_file: {short}\n",
+                short = path("short").display(),
+                none = path("none").display(),
+            ),
+        )
+        .unwrap();
+        let error = load(&path("config.yaml"), Files::Tried).unwrap_err().to_string();
+        let rows = [
+            "line 2, column 15: api.token_file: failed to read the API token",
+            "line 4, column 38: webhooks.a.secret_file: failed to read",
+            "line 7, column 18: webhooks.b.secret_file: failed to use the secrets in",
+        ];
+        assert_eq!(error.lines().count(), rows.len(), "{error}");
+        for (line, row) in error.lines().zip(rows) {
+            assert!(line.starts_with(row), "{line}\nis not\n{row}");
+        }
+        assert!(load(&path("config.yaml"), Files::Elsewhere).is_ok());
+        std::fs::write(path("config.yaml"), format!("api: {{token_file: {}}}", path("token").display()))
+            .unwrap();
+        assert!(load(&path("config.yaml"), Files::Tried).is_ok());
     }
 }

@@ -6,6 +6,7 @@
 //! `config/rollguard.yaml`, and its name in [`diff`] if a reload may change it.
 
 pub mod diff;
+mod files;
 mod load;
 mod locate;
 mod substitute;
@@ -23,6 +24,7 @@ use crate::remedy::WebhookConfig;
 use crate::store::StoreConfig;
 use crate::telemetry::TelemetryConfig;
 
+pub use files::Files;
 pub use load::{LoadError, load, parse};
 pub use locate::Place;
 pub use substitute::SubstituteError;

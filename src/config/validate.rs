@@ -80,6 +80,7 @@ pub fn problems(config: &Config) -> Vec<Problem> {
     pipeline(&config.pipeline, &mut checks);
     policies(&config.policies, &mut checks);
     webhooks(config, &mut checks);
+    ports(config, &mut checks);
     let sections = [("receiver", config.receiver.problems()), ("forward", config.forward.problems())];
     for (section, messages) in sections {
         messages.iter().for_each(|message| described(section, message, &mut checks));
@@ -91,6 +92,46 @@ pub fn problems(config: &Config) -> Vec<Problem> {
 fn described(section: &str, message: &str, checks: &mut Checks) {
     let (path, rest) = message.split_once(' ').unwrap_or((section, message));
     checks.require(false, path.trim_end_matches(':'), rest.trim_start());
+}
+
+/// Two parts cannot listen on one port.
+fn ports(config: &Config, checks: &mut Checks) {
+    let own = config.telemetry.metrics.map(|address| address.to_string());
+    let listening = [
+        ("receiver.grpc.endpoint", Some(&config.receiver.grpc.endpoint)),
+        ("receiver.http.endpoint", Some(&config.receiver.http.endpoint)),
+        ("api.endpoint", Some(&config.api.endpoint)),
+        ("telemetry.metrics", own.as_ref()),
+    ];
+    let addresses = listening.map(|(path, endpoint)| Some((path, Address::of(endpoint?)?)));
+    for (i, (path, address)) in addresses.iter().enumerate().filter_map(|(i, a)| Some((i, (*a)?))) {
+        let same = addresses[..i].iter().flatten().find(|(_, other)| other.meets(address));
+        if let Some((other, _)) = same {
+            checks.require(false, path, format!("is the port of {other}; give each a port of its own"));
+        }
+    }
+}
+
+/// What a part listens on.
+#[derive(Debug, Clone, Copy)]
+struct Address<'a> {
+    host: &'a str,
+    port: u16,
+}
+
+impl<'a> Address<'a> {
+    /// `None` for what is no address (reported elsewhere), and for port 0, which takes a free one.
+    fn of(endpoint: &'a str) -> Option<Self> {
+        let (host, port) = endpoint.rsplit_once(':')?;
+        let port = port.parse().ok().filter(|port| *port != 0)?;
+        Some(Self { host: if host == "localhost" { "127.0.0.1" } else { host }, port })
+    }
+
+    /// Whether both cannot be listened on at once: the same address, or one is all addresses.
+    fn meets(self, other: Self) -> bool {
+        let all = |host: &str| host == "0.0.0.0" || host == "[::]";
+        self.port == other.port && (self.host == other.host || all(self.host) || all(other.host))
+    }
 }
 
 fn webhooks(config: &Config, checks: &mut Checks) {
@@ -276,6 +317,37 @@ mod tests {
         for (expected, change) in rows {
             assert_eq!(paths(change), [expected]);
         }
+    }
+
+    #[test]
+    fn equal_ports_are_noticed() {
+        // Of gRPC, HTTP, the API and our own metrics; what is said of which.
+        let rows: [([&str; 4], &[&str]); 6] = [
+            (["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:4"], &[]),
+            (["127.0.0.1:1", "127.0.0.1:1", "127.0.0.1:3", "127.0.0.1:4"], &["receiver.http.endpoint"]),
+            (
+                ["127.0.0.1:1", "127.0.0.1:2", "localhost:1", "0.0.0.0:2"],
+                &["api.endpoint", "telemetry.metrics"],
+            ),
+            (["10.0.0.1:1", "127.0.0.1:1", "[::1]:1", "127.0.0.2:1"], &[]),
+            (["[::]:1", "127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:1"], &["telemetry.metrics"]),
+            (["127.0.0.1:0", "127.0.0.1:0", "0.0.0.0:0", "127.0.0.1:0"], &[]),
+        ];
+        for (endpoints, expected) in rows {
+            let [grpc, http, api, own] = endpoints;
+            let found = paths(|c| {
+                c.receiver.grpc.endpoint = grpc.into();
+                c.receiver.http.endpoint = http.into();
+                c.api.endpoint = api.into();
+                c.telemetry.metrics = Some(own.parse().unwrap());
+            });
+            assert_eq!(found, expected, "{endpoints:?}");
+        }
+        let found = paths(|c| {
+            c.telemetry.metrics = None;
+            c.api.endpoint = "127.0.0.1:8888".into();
+        });
+        assert_eq!(found, Vec::<String>::new());
     }
 
     #[test]

@@ -88,8 +88,13 @@ def validate_names_the_line_of_a_mistake():
         said = done.stdout + done.stderr
         assert "warmupp" in said and "4" in said and "warmup" in said.replace("warmupp", ""), said
     for path in glob.glob(os.path.join(ROOT, "config", "**", "*.yaml"), recursive=True):
-        done = subprocess.run([BINARY, "validate", path], capture_output=True, text=True)
+        done = subprocess.run([BINARY, "validate", "--without-files", path], capture_output=True, text=True)
         assert done.returncode == 0, (path, done)
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as f:
+        f.write("api:\n  token_file: /nowhere/token\n")
+        f.flush()
+        done = subprocess.run([BINARY, "validate", f.name], capture_output=True, text=True)
+        assert done.returncode == 1 and "line 2, column 15: api.token_file" in done.stderr, done
     printed = subprocess.run([BINARY, "validate", "--print-defaults"], capture_output=True, text=True)
     assert printed.returncode == 0, printed
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as f:
