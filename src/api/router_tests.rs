@@ -64,6 +64,14 @@ fn deployment(id: &str, candidate: &str, origin: Origin) -> Deployment {
         explanation: "v2 fails more".into(),
         url: None,
         commit: None,
+        change: {
+            let mut texts = crate::model::ResourceTexts::default();
+            texts.set(ResourceAttribute::Revision, b"abc123");
+            texts.set(ResourceAttribute::PipelineRunUrl, b"https://bot:token@ci/run/7");
+            let mut change = crate::model::Labels::default();
+            change.take(&crate::model::Labels::CHANGE, &texts);
+            Arc::new(change)
+        },
         history: vec![Transition { at: NOW, phase: Phase::Warming, reason: "first span".into() }],
     }
 }
@@ -180,6 +188,8 @@ async fn one_deployment_in_full() {
     assert_eq!(status, 200);
     let service = json!({"namespace": "shop", "name": "checkout", "environment": ""});
     assert_eq!(body["service"], service);
+    let change = json!({"vcs.ref.head.revision": "abc123", "cicd.pipeline.run.url.full": "https://ci/run/7"});
+    assert_eq!((&body["change"], &body["commit"]), (&change, &json!("abc123")));
     for (key, expected) in [
         ("id", json!("d1")),
         ("baseline", json!("v1")),

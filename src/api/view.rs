@@ -31,6 +31,8 @@ pub(super) struct DeploymentView<'a> {
     decided_after_seconds: Option<f64>,
     url: Option<&'a str>,
     commit: Option<&'a str>,
+    /// What the telemetry says of the change: commit, pipeline run and so on, by attribute.
+    change: BTreeMap<&'static str, &'a str>,
     evidence: EvidenceView<'a>,
     policy: PolicyView,
     history: Vec<TransitionView<'a>>,
@@ -134,7 +136,8 @@ impl<'a> DeploymentView<'a> {
             decided_at: d.decided_at.and_then(rfc3339),
             decided_after_seconds: d.decided_after_seconds,
             url: d.url.as_deref(),
-            commit: d.commit.as_deref(),
+            commit: d.commit(),
+            change: labels(&d.change),
             evidence: EvidenceView::new(&d.evidence, detail),
             policy: PolicyView::new(&d.policy),
             history: d.history.iter().map(TransitionView::new).collect(),

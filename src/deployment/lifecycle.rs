@@ -18,7 +18,7 @@
 use std::sync::Arc;
 
 use super::record::{Action, Deployment, Mode, Origin, Phase, Transition};
-use crate::model::{DeploymentId, NANOS_PER_SECOND, ServiceKey, UnixNanos, VersionKey};
+use crate::model::{DeploymentId, Labels, NANOS_PER_SECOND, ServiceKey, UnixNanos, VersionKey};
 use crate::verdict::{Evidence, Flag, Policy, Verdict};
 
 /// Seconds after a fail within which the bad version's traffic must end and the SLIs be back.
@@ -76,6 +76,7 @@ impl Beginning {
             explanation: String::new(),
             url: self.url,
             commit: self.commit,
+            change: Arc::default(),
             history: vec![Transition { at: now, phase: Phase::Warming, reason }],
         }
     }
@@ -91,6 +92,8 @@ pub enum Event {
     },
     /// The baseline is known now.
     BaselineChosen(String),
+    /// What the candidate's telemetry says of the change it carries.
+    ChangeKnown(Arc<Labels>),
     /// The candidate's first instance is older than the warm-up.
     WarmupOver,
     /// The judge looked at another slot.
@@ -146,6 +149,7 @@ pub fn transition(deployment: &Deployment, event: Event, now: UnixNanos) -> Step
     match event {
         Event::CandidateSeen { first } => step.candidate_seen(first),
         Event::BaselineChosen(version) => step.baseline_chosen(version),
+        Event::ChangeKnown(change) => step.change_known(&change),
         Event::WarmupOver => step.warmup_over(now),
         Event::Judged { verdict, evidence, explanation, decided_after_seconds } if judging => {
             step.deployment.evidence = evidence;
@@ -221,6 +225,15 @@ impl Step {
         let open = matches!(d.phase, Phase::Warming | Phase::Evaluating);
         if open && is_version(&version) && version != d.candidate && d.baseline.as_ref() != Some(&version) {
             d.baseline = Some(version);
+            self.changed = true;
+        }
+    }
+
+    /// What is known stays, so that instances that say different things change nothing for ever.
+    fn change_known(&mut self, change: &Labels) {
+        let mut known = (*self.deployment.change).clone();
+        if known.complete(change) {
+            self.deployment.change = Arc::new(known);
             self.changed = true;
         }
     }

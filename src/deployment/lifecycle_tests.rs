@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::{ResourceAttribute, ResourceTexts};
 
 fn at(seconds: u64) -> UnixNanos {
     UnixNanos::from_secs(1_800_000_000 + seconds)
@@ -36,12 +37,22 @@ fn degraded() -> Event {
     Event::Degraded { evidence: Arc::default(), explanation: "Worse. By far.".into() }
 }
 
+fn change(revision: &str) -> Arc<Labels> {
+    let mut texts = ResourceTexts::default();
+    texts.set(ResourceAttribute::Revision, revision.as_bytes());
+    let mut change = Labels::default();
+    change.take(&Labels::CHANGE, &texts);
+    Arc::new(change)
+}
+
 fn event(word: &str) -> Event {
     match word {
         "seen" => Event::CandidateSeen { first: at(1) },
         "baseline" => Event::BaselineChosen("v1".into()),
         "baseline=v2" => Event::BaselineChosen("v2".into()),
         "baseline=none" => Event::BaselineChosen(VersionKey::UNVERSIONED.into()),
+        "change" => Event::ChangeKnown(change("abc")),
+        "change=other" => Event::ChangeKnown(change("def")),
         "warm" => Event::WarmupOver,
         "pending" => judged(Verdict::Pending),
         "pass" => judged(Verdict::Pass),
@@ -68,6 +79,23 @@ fn run(start: Deployment, words: &str) -> (Deployment, usize) {
         deployment = step.deployment;
     }
     (deployment, rollbacks)
+}
+
+#[test]
+fn r6_what_is_known_of_the_change_stays() {
+    let start = || begun(Mode::Observe, Some("v1"));
+    for (words, revision) in [
+        ("seen", None),
+        ("change", Some("abc")),
+        ("change change=other", Some("abc")),
+        ("seen change warm fail change=other", Some("abc")),
+        ("cancelled change", None),
+    ] {
+        let (deployment, _) = run(start(), words);
+        assert_eq!(deployment.commit(), revision, "{words}");
+    }
+    let first = transition(&start(), event("change"), at(1));
+    assert!(first.changed && !transition(&first.deployment, event("change=other"), at(2)).changed);
 }
 
 #[test]
@@ -179,7 +207,9 @@ fn history_is_bounded_and_keeps_its_first_line() {
     assert_eq!(step.deployment.history[HISTORY_LINES - 1].reason, "line 199");
 }
 
-const WORDS: [&str; 16] = [
+const WORDS: [&str; 18] = [
+    "change",
+    "change=other",
     "seen",
     "baseline",
     "baseline=v2",
@@ -226,7 +256,7 @@ proptest! {
             }
             prop_assert_eq!(after.verdict == Verdict::Pending, after.decided_at.is_none());
             prop_assert!(after.baseline.as_deref() != Some("v2"));
-            let durable = |d: &Deployment| (d.phase, d.verdict, d.baseline.clone(), d.history.len(), d.candidate_first);
+            let durable = |d: &Deployment| (d.phase, d.verdict, d.baseline.clone(), d.history.len(), d.candidate_first, d.change.clone());
             prop_assert_eq!(step.changed, durable(&after) != durable(&before));
             before = after;
         }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields};
-use crate::model::{DeploymentId, ServiceKey, UnixNanos};
+use crate::model::{DeploymentId, Labels, ResourceAttribute, ServiceKey, UnixNanos};
 use crate::verdict::{Evidence, Policy, Verdict};
 
 /// Where a deployment is in its life.
@@ -191,11 +191,18 @@ pub struct Deployment {
     pub url: Option<String>,
     /// Commit, from the request.
     pub commit: Option<String>,
+    /// The change it carries as its telemetry says (`vcs.*`, `cicd.*`, `deployment.*`).
+    pub change: Arc<Labels>,
     /// Phase changes, oldest first.
     pub history: Vec<Transition>,
 }
 
 impl Deployment {
+    /// The commit: what the request says, else what the telemetry does.
+    pub fn commit(&self) -> Option<&str> {
+        self.commit.as_deref().or_else(|| self.change.get(ResourceAttribute::Revision))
+    }
+
     /// Whether the verdict will not change any more, but for a late fail in watch mode.
     pub fn is_final(&self) -> bool {
         self.verdict != Verdict::Pending || self.phase.is_over()
@@ -225,6 +232,15 @@ macro_rules! snapshot_index {
 snapshot_index!(Phase, Mode, Origin);
 snapshot_fields!(Transition { at, phase, reason });
 
+impl Snapshot for Arc<Labels> {
+    fn save(&self, out: &mut Writer) {
+        self.as_ref().save(out);
+    }
+    fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
+        Ok(Self::new(Labels::load(from)?))
+    }
+}
+
 impl Snapshot for Arc<Evidence> {
     fn save(&self, out: &mut Writer) {
         self.as_ref().save(out);
@@ -253,5 +269,6 @@ snapshot_fields!(Deployment {
     explanation,
     url,
     commit,
+    change,
     history,
 });

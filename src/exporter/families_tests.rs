@@ -68,6 +68,7 @@ fn deployment(id: &str, candidate: &str, started: u64) -> Deployment {
         explanation: String::new(),
         url: None,
         commit: None,
+        change: Arc::default(),
         history: Vec::new(),
     }
 }

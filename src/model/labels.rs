@@ -52,6 +52,17 @@ impl Labels {
         changed
     }
 
+    /// Takes over those of `other` that are not here yet. Whether there were any.
+    pub fn complete(&mut self, other: &Self) -> bool {
+        let mut changed = false;
+        for (attribute, text) in other.iter() {
+            if self.get(attribute).is_none() {
+                changed |= self.put(attribute, text.as_bytes());
+            }
+        }
+        changed
+    }
+
     fn put(&mut self, attribute: ResourceAttribute, text: &[u8]) -> bool {
         let at = self.0.partition_point(|(known, _)| *known < attribute);
         let known = self.0.get_mut(at).filter(|(known, _)| *known == attribute);
@@ -83,12 +94,11 @@ impl Labels {
     }
 }
 
-/// A text as it is kept: valid, bounded, and of a link without the name and password that may stand in it.
+/// A text as it is kept: valid, bounded, without control characters, and of a link without the name and password that may stand in it.
 fn kept(attribute: ResourceAttribute, text: &[u8]) -> Box<str> {
-    let text = String::from_utf8_lossy(text);
+    let text: String = String::from_utf8_lossy(text).chars().filter(|c| !c.is_control()).collect();
     let is_link = matches!(attribute, ResourceAttribute::Repository | ResourceAttribute::PipelineRunUrl);
-    let (longest, text) =
-        if is_link { (LINK_BYTES, without_user(&text)) } else { (TEXT_BYTES, text.into_owned()) };
+    let (longest, text) = if is_link { (LINK_BYTES, without_user(&text)) } else { (TEXT_BYTES, text) };
     text[..text.floor_char_boundary(longest)].into()
 }
 
@@ -136,6 +146,10 @@ mod tests {
         assert!(!labels.take(&Labels::CHANGE, &texts(&[(Revision, "abc")])));
         assert!(labels.take(&Labels::CHANGE, &texts(&[(Revision, "def")])));
         assert_eq!(labels.iter().collect::<Vec<_>>(), [(Revision, "def"), (Branch, "main")]);
+        let mut other = Labels::default();
+        other.take(&[Zone, Revision], &texts(&[(Revision, "xyz"), (Zone, "z")]));
+        assert!(labels.complete(&other) && !labels.complete(&other));
+        assert_eq!((labels.get(Revision), labels.get(Zone)), (Some("def"), Some("z")));
         let mut out = Writer::default();
         labels.save(&mut out);
         assert_eq!(Labels::load(&mut Reader::new(&out.into_bytes())), Ok(labels));
@@ -147,6 +161,7 @@ mod tests {
         let long = "é".repeat(1_000);
         for (attribute, text, expected) in [
             (Revision, "abc", "abc"),
+            (Revision, "a\u{1}b\n", "ab"),
             (Revision, long.as_str(), &long[..256]),
             (Repository, "https://user:secret@git.example/a@b", "https://git.example/a@b"),
             (Repository, "https://git.example/a?at=u@h", "https://git.example/a?at=u@h"),

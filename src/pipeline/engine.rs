@@ -215,6 +215,7 @@ impl Engine {
         let mut commit = Commit { at: now, ..Commit::default() };
         self.notice_absence(now);
         self.assign_exemplars(now);
+        self.know_senders();
         self.detect(now, &mut commit);
         for service in self.services.values_mut() {
             service.tick(now, &mut commit);
@@ -237,6 +238,16 @@ impl Engine {
         self.last_tick = Some(now);
         if away {
             self.services.values_mut().for_each(|service| service.was_away(now));
+        }
+    }
+
+    /// Lets versions of deployments know what their senders say of themselves.
+    fn know_senders(&mut self) {
+        let judging = self.services.values_mut().filter(|service| !service.running.is_empty());
+        for version in judging.flat_map(|service| service.versions.values_mut()) {
+            if version.senders.as_ref().map(|entry| entry.meta.id) != version.id {
+                version.senders = version.id.and_then(|id| self.parts.registry.entry(id));
+            }
         }
     }
 

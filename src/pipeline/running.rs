@@ -9,7 +9,7 @@ use super::version::Versions;
 use crate::deployment::{Deployment, Event, Phase, Sighting, choose_baseline, recovery_deadline, transition};
 use crate::model::{Exemplar, NANOS_PER_SECOND, Slot, Source, UnixNanos};
 use crate::verdict::{
-    Context, Evidence, ExplainInput, Memories, Panel, SlotInput, Verdict, Waiting, explain,
+    Context, Evidence, ExplainInput, Flag, Memories, Panel, SlotInput, Verdict, Waiting, explain,
 };
 use crate::window::Counts;
 
@@ -38,18 +38,26 @@ pub(super) struct Running {
     /// that every request of the baseline in it could be held against the candidate's first start.
     judge_from: Slot,
     exemplars: Vec<String>,
+    /// Whether the versions are instrumented differently.
+    sdk_differs: bool,
 }
 
 impl Running {
     pub(super) fn new(deployment: Deployment) -> Self {
-        Self { deployment: Arc::new(deployment), panel: None, judge_from: Slot::MAX, exemplars: Vec::new() }
+        Self {
+            deployment: Arc::new(deployment),
+            panel: None,
+            judge_from: Slot::MAX,
+            exemplars: Vec::new(),
+            sdk_differs: false,
+        }
     }
 
     /// As it was before a restart. The judges go on; without any they begin anew.
     pub(super) fn restored(deployment: Arc<Deployment>, panel: Option<Panel>, judge_from: Slot) -> Self {
         let panel = panel.filter(|_| deployment.phase.is_judging());
         let exemplars = deployment.evidence.exemplars.clone();
-        Self { deployment, panel, judge_from, exemplars }
+        Self { deployment, panel, judge_from, exemplars, sdk_differs: false }
     }
 
     pub(super) fn deployment(&self) -> &Arc<Deployment> {
@@ -174,9 +182,17 @@ impl Running {
     fn judged(&self, verdict: Verdict, decided_after_seconds: Option<f64>, memories: &Memories<'_>) -> Event {
         let panel = self.panel.as_ref();
         let mut evidence = panel.map(|p| p.decisive_evidence(memories)).unwrap_or_default();
-        evidence.exemplars.clone_from(&self.exemplars);
+        self.furnish(&mut evidence);
         let explanation = self.explain(verdict, &evidence, Waiting::Evidence);
         Event::Judged { verdict, evidence: Arc::new(evidence), explanation, decided_after_seconds }
+    }
+
+    /// Adds what the judge does not see.
+    fn furnish(&self, evidence: &mut Evidence) {
+        evidence.exemplars.clone_from(&self.exemplars);
+        if self.sdk_differs {
+            evidence.flags.push(Flag::SdkDiffers);
+        }
     }
 
     fn explain(&self, verdict: Verdict, evidence: &Evidence, waiting: Waiting) -> String {
@@ -203,6 +219,7 @@ impl Running {
             Phase::Failed => self.look_for_recovery(versions, next, now, commit),
             phase if phase.is_judging() => {
                 self.meet(versions, sightings, now, commit);
+                self.hear_senders(versions, now, commit);
                 self.show_progress(versions, now, commit);
                 self.end_without_traffic(versions, now, commit);
             }
@@ -239,6 +256,17 @@ impl Running {
         }
     }
 
+    /// What the telemetry of the versions says of their change and their instrumentation.
+    fn hear_senders(&mut self, versions: &Versions, now: UnixNanos, commit: &mut Commit) {
+        let senders = |label: &str| versions.get(label).and_then(|v| v.senders.as_deref());
+        let Some(candidate) = senders(&self.deployment.candidate) else { return };
+        if let Some(baseline) = self.deployment.baseline.as_deref().and_then(senders) {
+            let (new, old) = (candidate.sdks(), baseline.sdks());
+            self.sdk_differs = !new.is_empty() && !old.is_empty() && new != old;
+        }
+        self.apply(Event::ChangeKnown(candidate.change()), now, commit);
+    }
+
     /// Live evidence while nothing is decided, and what only people should know afterwards.
     fn show_progress(&mut self, versions: &Versions, now: UnixNanos, commit: &mut Commit) {
         let baseline = self.deployment.baseline.as_deref().and_then(|b| versions.get(b));
@@ -262,7 +290,7 @@ impl Running {
             return;
         }
         let mut evidence = panel.evidence(&memories);
-        evidence.exemplars.clone_from(&self.exemplars);
+        self.furnish(&mut evidence);
         let waiting = match warm {
             None => Waiting::Traffic,
             Some(left) if left > 0 => Waiting::Warmup(left as f64),

@@ -322,6 +322,11 @@ impl Registry {
         self.places.insert(instance, Arc::new(place));
     }
 
+    /// What is kept of a version while it lives.
+    pub(super) fn entry(&self, id: VersionId) -> Option<Arc<VersionEntry>> {
+        self.by_id.get(&id).map(|entry| Arc::clone(&entry))
+    }
+
     /// Where an instance runs, as far as its telemetry says.
     pub fn place_of(&self, instance: InstanceId) -> Option<Arc<Labels>> {
         self.places.get(&instance).map(|place| Arc::clone(&place))

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::arms::Closed;
 use super::board::VersionBoard;
+use super::registry::VersionEntry;
 use crate::deployment::{KNOWN_REQUESTS, KNOWN_SECONDS, Sighting};
 use crate::model::snapshot::snapshot_fields;
 use crate::model::{InstanceId, NANOS_PER_SECOND, Observation, SeriesId, Slot, UnixNanos, VersionId};
@@ -36,6 +37,8 @@ pub(super) type Versions = BTreeMap<Arc<str>, Box<Version>>;
 pub(super) struct Version {
     /// Its id while telemetry flows; a version that went away and came back gets a new one.
     pub(super) id: Option<VersionId>,
+    /// What its senders say of themselves; follows the id.
+    pub(super) senders: Option<Arc<VersionEntry>>,
     pub(super) memory: Memory,
     pub(super) open: OpenSlots,
     pub(super) history: History,
@@ -71,6 +74,7 @@ impl Version {
     pub(super) fn new(open_from: Slot) -> Self {
         Self {
             id: None,
+            senders: None,
             memory: Memory::default(),
             open: OpenSlots::new(open_from),
             history: History::default(),

@@ -1,6 +1,8 @@
 //! The message that asks for a rollback: everything a script needs to act and a person to believe it, in one
 //! JSON document below 20 kB. What does not fit is left out from the end of the lists, never from the facts.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::deployment::Deployment;
@@ -55,6 +57,8 @@ struct Data<'a> {
     dashboard_url: Option<String>,
     url: Option<String>,
     commit: Option<String>,
+    /// What the telemetry says of the change, by attribute.
+    change: BTreeMap<&'static str, String>,
 }
 
 #[derive(Serialize)]
@@ -124,7 +128,8 @@ fn render(d: &Deployment, links: &Links, lines: usize) -> Vec<u8> {
             runbook_url: cut(&links.runbook_url),
             dashboard_url: cut(&links.dashboard_url),
             url: cut(&d.url),
-            commit: cut(&d.commit),
+            commit: d.commit().map(shorten),
+            change: d.change.iter().map(|(attribute, text)| (attribute.as_str(), shorten(text))).collect(),
         },
     };
     // Strings, numbers and lists only: there is nothing in it that serialisation could refuse.
@@ -176,7 +181,7 @@ mod tests {
 
     use super::*;
     use crate::deployment::{Beginning, Mode, Origin};
-    use crate::model::{DeploymentId, ServiceKey};
+    use crate::model::{DeploymentId, Labels, ResourceTexts, ServiceKey};
     use crate::verdict::{Flag, Policy, Sli, Verdict};
 
     fn sli(sli: Sli, operation: Option<String>, ln_e: f64) -> SliEvidence {
@@ -269,11 +274,33 @@ mod tests {
         assert!(data["dashboard_url"].is_null() && data["commit"].is_null());
     }
 
+    /// What the telemetry says of the change, every attribute with the same text.
+    fn change(text: &str) -> Arc<Labels> {
+        let mut texts = ResourceTexts::default();
+        Labels::CHANGE.into_iter().for_each(|attribute| texts.set(attribute, text.as_bytes()));
+        let mut change = Labels::default();
+        change.take(&Labels::CHANGE, &texts);
+        change.into()
+    }
+
+    #[test]
+    fn r6_the_change_goes_with_it() {
+        let mut deployment = failed(vec![sli(Sli::ErrorRate, None, 9.0)]);
+        deployment.change = change("abc");
+        let data = &json(&deployment)["data"];
+        assert_eq!(data["commit"], "abc");
+        assert_eq!(data["change"].as_object().unwrap().len(), Labels::CHANGE.len());
+        assert_eq!(data["change"]["cicd.pipeline.run.id"], "abc");
+        deployment.commit = Some("as requested".into());
+        assert_eq!(json(&deployment)["data"]["commit"], "as requested");
+    }
+
     #[test]
     fn it_stays_under_20_kb_and_keeps_the_facts() {
         let long = |i: usize| Some(format!("{i} {}", "\u{1}é".repeat(120)));
         let mut deployment = failed((0..400).map(|i| sli(Sli::ErrorRate, long(i), 1.0)).collect());
         deployment.explanation = "x".repeat(100_000);
+        deployment.change = change(&"\"".repeat(5_000));
         let body = rollback_body(&deployment, &Links::default());
         assert!(body.len() <= BODY_BYTES, "{}", body.len());
         let data = &json(&deployment)["data"];

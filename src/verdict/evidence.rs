@@ -118,11 +118,13 @@ pub enum Flag {
     Degraded,
     /// Spans are fewer than 90 % of the requests that metrics count: a PASS rests on the metrics.
     Sampled,
+    /// The versions are instrumented by different SDKs or versions of one: a difference may be theirs.
+    SdkDiffers,
 }
 
 impl Flag {
     /// All flags.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::SinglePod,
         Self::MixShift,
         Self::OperationsDiffer,
@@ -137,6 +139,7 @@ impl Flag {
         Self::SharedBurn,
         Self::Degraded,
         Self::Sampled,
+        Self::SdkDiffers,
     ];
 
     /// The word used in the API and in metrics.
@@ -156,6 +159,7 @@ impl Flag {
             Self::SharedBurn => "shared_burn",
             Self::Degraded => "degraded",
             Self::Sampled => "sampled",
+            Self::SdkDiffers => "sdk_differs",
         }
     }
 

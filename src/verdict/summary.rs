@@ -108,6 +108,8 @@ impl Judge {
             Flag::Degraded => self.degraded(),
             // Whoever sees both sources can tell.
             Flag::Sampled => false,
+            // Set by who knows the senders.
+            Flag::SdkDiffers => false,
         }
     }
 

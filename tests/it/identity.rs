@@ -1,11 +1,17 @@
-//! Who sent what, from recorded OTLP to the verdict: two pods of one `service.version` are two releases where
-//! the version is a composite key.
+//! Who sent what, through the front door: two pods of one `service.version` are two releases where the version
+//! is a composite key, and telemetry that names only a pod is of the version that the pod's spans name.
 
+use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use rollguard::app::Gateway;
 use rollguard::app::replay::{ReplayOptions, Replayed, replay};
+use rollguard::pipeline::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// Where the recording begins, in seconds.
 const BEGIN: u64 = 1_760_000_000;
@@ -68,4 +74,92 @@ fn r3_two_templates_of_one_version_are_two_releases() {
     // By its version alone there is nothing to compare.
     let refused = judged(folder.path(), "service.version").unwrap_err();
     assert!(refused.contains(r#"the recording has "1.4""#), "{refused}");
+}
+
+/// One HTTP exchange on a connection of its own: status and body.
+async fn exchange(address: SocketAddr, method: &str, path: &str, body: &str) -> (u16, Value) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head[9..12].parse().unwrap(), serde_json::from_str(body).unwrap_or(Value::Null))
+}
+
+fn attributes(texts: &[(&str, &str)]) -> Value {
+    texts.iter().map(|(key, text)| json!({"key": key, "value": {"stringValue": text}})).collect()
+}
+
+/// Spans of a pod of `cart`, and metrics and logs of agents that know the pod or the container only.
+fn exports(now: u64) -> [(&'static str, Value); 3] {
+    let pod = attributes(&[
+        ("service.name", "cart"),
+        ("service.version", "7.1"),
+        ("k8s.pod.uid", "11-22"),
+        ("container.id", "c0ffee"),
+        ("cloud.availability_zone", "z1"),
+        ("telemetry.sdk.language", "go"),
+    ]);
+    let time = now.to_string();
+    let span = json!({"name": "GET /", "kind": 2, "startTimeUnixNano": time, "endTimeUnixNano": time});
+    let spans = json!({"resourceSpans": [
+        {"resource": {"attributes": pod}, "scopeSpans": [{"spans": vec![span; 30]}]}
+    ]});
+    let point = json!({"timeUnixNano": time, "asInt": "5"});
+    let metric = json!({"name": "k8s.pod.memory.usage", "gauge": {"dataPoints": vec![point; 12]}});
+    let metrics = json!({"resourceMetrics": [
+        {"resource": {"attributes": attributes(&[("k8s.pod.uid", "11-22")])}, "scopeMetrics": [{"metrics": [metric]}]}
+    ]});
+    let record = json!({"timeUnixNano": time, "severityNumber": 9, "body": {"stringValue": "hello"}});
+    let logs = json!({"resourceLogs": [
+        {"resource": {"attributes": attributes(&[("container.id", "c0ffee")])}, "scopeLogs": [{"logRecords": [record]}]},
+        {"resource": {"attributes": attributes(&[("service.name", "cart")])}, "scopeLogs": [{"logRecords": vec![record; 40]}]},
+    ]});
+    [("/v1/traces", spans), ("/v1/metrics", metrics), ("/v1/logs", logs)]
+}
+
+/// Scenario: the whole gateway; spans of a pod, then metrics with nothing but its uid, a log record with nothing
+/// but its container, and log records of the service that name neither. Guarantees: the API shows the first two
+/// under the version that the spans name, the rest as unversioned, and says which configuration mends it.
+#[tokio::test]
+async fn foreign_telemetry_reaches_the_version_through_the_front_door() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = format!(
+        "receiver: {{grpc: {{endpoint: 127.0.0.1:0}}, http: {{endpoint: 127.0.0.1:0}}}}\n\
+         api: {{endpoint: 127.0.0.1:0}}\nstore: {{path: {}}}\n",
+        folder.path().join("rollguard.db").display()
+    );
+    let config = rollguard::config::parse(&file, |_| None).unwrap();
+    let gateway = Gateway::start(config, Arc::new(SystemClock)).await.unwrap();
+    for (path, body) in exports(SystemClock.now().0) {
+        assert_eq!(exchange(gateway.http_address(), "POST", path, &body.to_string()).await.0, 200, "{path}");
+    }
+    let deadline = Instant::now() + Duration::from_secs(40);
+    let service = loop {
+        let (status, body) =
+            exchange(gateway.api_address(), "GET", "/api/v1/services/cart/telemetry", "").await;
+        if status == 200 && !body["services"][0]["signals"]["logs"].is_null() {
+            break body["services"][0].clone();
+        }
+        assert!(Instant::now() < deadline, "the picture never came: {body}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    let versions = &service["versions"];
+    assert_eq!((&versions[0]["version"], &versions[1]["version"]), (&json!("(unversioned)"), &json!("7.1")));
+    assert_eq!(versions[1]["records"], json!({"traces": 30, "metrics": 12, "logs": 1}));
+    assert_eq!(versions[0]["records"]["logs"], 40);
+    assert_eq!(versions[1]["placement"][0]["zone"], "z1");
+    assert_eq!(versions[1]["sdks"][0]["language"], "go");
+    assert_eq!(service["signals"]["traces"]["version_from"], json!({"service.version": 1.0}));
+    assert_eq!(service["signals"]["traces"]["instance_from"], json!({"k8s.pod.uid": 1.0}));
+    assert_eq!(service["signals"]["metrics"]["joined_share"], 1.0);
+    let missing = service["missing"].as_array().unwrap();
+    let lack = missing.iter().find(|m| m["what"] == "version_of_logs").unwrap();
+    assert!(lack["collector"].as_str().unwrap().contains("k8sattributes"), "{lack}");
+    gateway.stop().await;
 }

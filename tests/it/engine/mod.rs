@@ -4,5 +4,6 @@
 mod deployments;
 mod redo;
 mod restarts;
+mod senders;
 mod spans;
 mod world;
