@@ -143,6 +143,7 @@ fn port(access: WriteAccess) -> Port {
             versions: vec![version("(unversioned)", 30), version("v1", 10)],
             lateness_seconds: 7.0,
             completeness: 1.0,
+            metrics: None,
             slo: 0.999,
         }],
         deployments: vec![Arc::new(deployment("d1", "v2", Origin::Detected))],

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::state::ApiState;
 use super::view::{ServiceView, rfc3339};
-use crate::pipeline::{ServiceBoard, VersionBoard};
+use crate::pipeline::{ServiceBoard, SourceBoard, VersionBoard};
 
 #[derive(Serialize)]
 struct List<'a> {
@@ -25,12 +25,43 @@ struct View<'a> {
     completeness: f64,
     /// Share of the requests of the last 5 minutes that carry no version and so cannot be judged.
     unversioned_share_5m: f64,
+    /// `null` where it sends no request metrics.
+    metrics: Option<MetricsView>,
     versions: Vec<VersionView<'a>>,
+}
+
+/// How the request metrics of a service are read.
+#[derive(Serialize)]
+struct MetricsView {
+    interval_seconds: i64,
+    lateness_seconds: f64,
+    completeness: f64,
+    metric: &'static str,
+}
+
+/// What one source says of a version.
+#[derive(Serialize)]
+struct SourceView {
+    requests_total: u64,
+    errors_total: u64,
+    requests_5m: u64,
+    errors_5m: u64,
+}
+
+impl SourceView {
+    fn new(said: &SourceBoard) -> Self {
+        let SourceBoard { requests_total, errors_total, requests_5m, errors_5m } = *said;
+        Self { requests_total, errors_total, requests_5m, errors_5m }
+    }
 }
 
 #[derive(Serialize)]
 struct VersionView<'a> {
     version: &'a str,
+    /// Where the numbers below come from; `spans` and `metrics` count the same requests.
+    source: &'static str,
+    spans: Option<SourceView>,
+    metrics: Option<SourceView>,
     requests_total: u64,
     errors_total: u64,
     client_errors_total: u64,
@@ -70,6 +101,12 @@ impl<'a> View<'a> {
             lateness_seconds: s.lateness_seconds,
             completeness: s.completeness,
             unversioned_share_5m: s.unversioned_share(),
+            metrics: s.metrics.map(|side| MetricsView {
+                interval_seconds: side.slot_seconds,
+                lateness_seconds: side.lateness_seconds,
+                completeness: side.completeness,
+                metric: side.metric,
+            }),
             versions: s.versions.iter().map(VersionView::new).collect(),
         }
     }
@@ -79,6 +116,9 @@ impl<'a> VersionView<'a> {
     fn new(v: &'a VersionBoard) -> Self {
         Self {
             version: &v.version,
+            source: v.source.as_str(),
+            spans: v.sources[0].as_ref().map(SourceView::new),
+            metrics: v.sources[1].as_ref().map(SourceView::new),
             requests_total: v.requests_total,
             errors_total: v.errors_total,
             client_errors_total: v.client_errors_total,

@@ -175,6 +175,7 @@ fn pipeline(pipeline: &PipelineConfig, checks: &mut Checks) {
         ("versions_per_service", limits.versions_per_service),
         ("operations_per_version", limits.operations_per_version),
         ("instances_per_version", limits.instances_per_version),
+        ("streams_per_version", limits.streams_per_version),
     ] {
         checks.at_least_one(&format!("pipeline.limits.{key}"), value);
     }

@@ -95,11 +95,15 @@ definitions! {
     TIME_TO_DETECT: Gauge of Candidate, "rollguard_time_to_detect_seconds", [],
         "From the first request of a failed version to the end of the second of traffic that decided.";
     REQUESTS: Counter of Version, "rollguard_requests_total", [],
-        "Requests in closed slots since the version was first seen, before correcting for sampling.";
+        "Requests in closed slots since the version was first seen, before correcting for sampling; by the source that showed them first.";
     ERRORS: Counter of Version, "rollguard_errors_total", [],
         "Failed requests among them.";
     CLIENT_ERRORS: Counter of Version, "rollguard_client_errors_total", [],
         "Requests among them that were refused as the client's fault.";
+    SOURCE_REQUESTS: Counter of Version, "rollguard_source_requests_total", ["source"],
+        "Requests by what each source says of them, spans or metrics; the two are the same requests and must not be added.";
+    SOURCE_ERRORS: Counter of Version, "rollguard_source_errors_total", ["source"],
+        "Failed requests among them.";
     BURN: Gauge of Version, "rollguard_burn_ratio", ["window"],
         "How fast the error budget burns: share of failed requests over 1 - SLO; 1 uses it up exactly.";
     LATENCY: Summary of Version, "rollguard_latency_seconds", ["quantile"],
@@ -114,6 +118,8 @@ definitions! {
         "How long a second of traffic stays open for late spans, as learned from their delays.";
     COMPLETENESS: Gauge of Service, "rollguard_completeness_ratio", [],
         "Share of the spans of the last 5 minutes that came before their slot closed.";
+    METRIC_INTERVAL: Gauge of Service, "rollguard_metric_interval_seconds", [],
+        "Seconds between two exports of the service's request metrics, as learned: what is judged by them is as old as this.";
     ROLLBACKS: Counter of Service, "rollguard_rollbacks_total", [],
         "Rollbacks that were ordered; at most one per deployment.";
     DEPLOYMENTS: Gauge of Program, "rollguard_deployments", ["phase"],

@@ -8,8 +8,8 @@ use super::definitions as names;
 use super::definitions::Definition;
 use super::text::{Format, Writer, label};
 use crate::deployment::{Deployment, Phase};
-use crate::model::ServiceKey;
-use crate::pipeline::{Board, ServiceBoard, VersionBoard};
+use crate::model::{ServiceKey, Source};
+use crate::pipeline::{Board, ServiceBoard, SourceBoard, VersionBoard};
 use crate::verdict::{Sli, Verdict};
 
 /// Label names that identity attributes may not take.
@@ -260,6 +260,8 @@ fn versions(page: &Page<'_>, out: &mut Writer) {
     count(&names::REQUESTS, |v| v.requests_total);
     count(&names::ERRORS, |v| v.errors_total);
     count(&names::CLIENT_ERRORS, |v| v.client_errors_total);
+    by_source(page, &names::SOURCE_REQUESTS, |s| s.requests_total, out);
+    by_source(page, &names::SOURCE_ERRORS, |s| s.errors_total, out);
     out.family(&names::BURN);
     for (labels, v) in &page.versions {
         out.sample(labels, &[("window", "5m")], v.burn_5m);
@@ -284,6 +286,22 @@ fn versions(page: &Page<'_>, out: &mut Writer) {
     }
 }
 
+fn by_source(
+    page: &Page<'_>,
+    definition: &'static Definition,
+    of: fn(&SourceBoard) -> u64,
+    out: &mut Writer,
+) {
+    out.family(definition);
+    for (labels, v) in &page.versions {
+        for (source, said) in Source::ALL.into_iter().zip(&v.sources) {
+            if let Some(said) = said {
+                out.sample(labels, &[("source", source.as_str())], of(said));
+            }
+        }
+    }
+}
+
 fn services(page: &Page<'_>, rollbacks: &BTreeMap<ServiceKey, u64>, identity: &[String], out: &mut Writer) {
     let mut measure = |definition: &'static Definition, of: fn(&ServiceBoard) -> f64| {
         out.family(definition);
@@ -292,6 +310,12 @@ fn services(page: &Page<'_>, rollbacks: &BTreeMap<ServiceKey, u64>, identity: &[
     measure(&names::SLO, |s| s.slo);
     measure(&names::LATENESS, |s| s.lateness_seconds);
     measure(&names::COMPLETENESS, |s| s.completeness);
+    out.family(&names::METRIC_INTERVAL);
+    for (labels, s) in &page.services {
+        if let Some(side) = s.metrics {
+            out.sample(labels, &[], side.slot_seconds as u64);
+        }
+    }
     // A service without a rollback shows 0, so that the first one is seen as an increase; one that has
     // gone keeps its count.
     let mut counts: BTreeMap<String, u64> = page.services.iter().map(|(l, _)| (l.clone(), 0)).collect();

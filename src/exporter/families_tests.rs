@@ -9,6 +9,7 @@ use super::super::definitions::{ALL, Kind};
 use super::super::tally::Tally;
 use super::*;
 use crate::model::{DeploymentId, UnixNanos};
+use crate::pipeline::MetricsSide;
 use crate::verdict::{Evidence, Flag, SliEvidence};
 
 fn key(name: &str) -> ServiceKey {
@@ -18,6 +19,10 @@ fn key(name: &str) -> ServiceKey {
 fn version(name: &str) -> VersionBoard {
     VersionBoard {
         version: name.into(),
+        sources: [
+            None,
+            Some(SourceBoard { requests_total: 1000, errors_total: 7, ..SourceBoard::default() }),
+        ],
         requests_total: 1000,
         errors_total: 23,
         burn_5m: 23.0,
@@ -74,7 +79,15 @@ fn deployment(id: &str, candidate: &str, started: u64) -> Deployment {
 }
 
 fn service(key: ServiceKey, versions: Vec<VersionBoard>) -> ServiceBoard {
-    ServiceBoard { key, versions, lateness_seconds: 5.5, completeness: 0.9995, slo: 0.999 }
+    let metrics = MetricsSide { slot_seconds: 15, lateness_seconds: 1.0, completeness: 1.0, metric: "sdk" };
+    ServiceBoard {
+        key,
+        versions,
+        lateness_seconds: 5.5,
+        completeness: 0.9995,
+        slo: 0.999,
+        metrics: Some(metrics),
+    }
 }
 
 fn board() -> Board {

@@ -51,6 +51,19 @@ pub enum Class {
     OtherCalls,
 }
 
+impl Class {
+    /// The word used in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sdk => "sdk",
+            Self::SpanDuration => "span_metrics_duration",
+            Self::SpanCalls => "span_metrics_calls",
+            Self::OtherDuration => "other_duration",
+            Self::OtherCalls => "other_calls",
+        }
+    }
+}
+
 impl Family {
     /// All families.
     pub const ALL: [Self; 9] = [

@@ -35,21 +35,25 @@ impl Closed {
         ledger.settle(Signal::Traces, Disposition::Late, self.passed_over);
     }
 
-    /// Names what the window knows by number.
+    /// Names what the window knows by number. `bounds` are those of its latencies where they are not on the grid.
     pub(super) fn new(
         slot: &ClosedSlot,
         operations: &BTreeMap<SeriesId, Arc<str>>,
         ordinals: &BTreeMap<InstanceId, u32>,
+        bounds: Option<&Arc<[f64]>>,
     ) -> Self {
         let mut closed = Self { total: slot.total(), ..Self::default() };
         closed.arm.status_seen = closed.total.with_status > 0;
         for (series, operation) in &slot.operations {
             let Some(name) = operations.get(series) else { continue };
             closed.arm.young.merge(&counts(&operation.young));
-            let warm =
-                Cell { groups: [counts(&operation.warm[0]), counts(&operation.warm[1])], bounds: None };
+            let warm = Cell {
+                groups: [counts(&operation.warm[0]), counts(&operation.warm[1])],
+                bounds: bounds.map(Arc::clone),
+            };
             put(&mut closed.arm.warm, name, &warm);
-            let old = Cell { groups: [counts(&operation.old), Counts::default()], bounds: None };
+            let old =
+                Cell { groups: [counts(&operation.old), Counts::default()], bounds: bounds.map(Arc::clone) };
             put(&mut closed.started_before, name, &old);
         }
         for seen in slot.instances.iter().filter(|seen| seen.n > 0) {

@@ -4,6 +4,8 @@
 //! Per span there is no lock and no allocation once the series is known: the buffers are recycled, and each
 //! carries a cache of series ids that is checked against the registry's generation once per batch.
 
+mod points;
+
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
@@ -12,13 +14,14 @@ use foldhash::fast::RandomState;
 use super::intake::Intake;
 use super::ledger::DiscardTally;
 use super::passage::Signal;
+use super::point_log::PointLog;
 use super::registry::encode_identity;
 use super::senders::{Heard, Sender};
 use super::shards::Refused;
 use crate::histogram::layout;
 use crate::model::{
     Discard, Exemplar, Observation, ResourceAttribute, ResourceView, SamplingWeight, SeriesId, SpanSink,
-    SpanView, UnixNanos,
+    SpanView, StreamId, UnixNanos,
 };
 
 /// Failed spans of one batch whose trace ids are kept.
@@ -34,6 +37,9 @@ const KEPT_OBSERVATIONS: usize = 16_384;
 #[derive(Debug, Default)]
 pub(super) struct BatchBuffers {
     observations: Vec<Observation>,
+    points: PointLog,
+    /// Bucket counts of the point in hand.
+    counts: Vec<u64>,
     exemplars: Vec<Exemplar>,
     discarded: DiscardTally,
     sampling_inconsistent: u64,
@@ -42,6 +48,8 @@ pub(super) struct BatchBuffers {
     attributes_indexed: u64,
     /// Version id and operation bytes to series.
     series: HashMap<Box<[u8]>, SeriesId, RandomState>,
+    /// Identity of a stream of points to its id.
+    streams: HashMap<u128, StreamId, RandomState>,
     generation: u64,
     /// Identity and instance of the resource before, to see a repetition.
     resource: Vec<u8>,
@@ -52,6 +60,7 @@ impl BatchBuffers {
     fn clear(&mut self) {
         self.observations.clear();
         self.observations.shrink_to(KEPT_OBSERVATIONS);
+        self.points.clear();
         self.exemplars.clear();
         self.discarded = DiscardTally::default();
         self.sampling_inconsistent = 0;
@@ -78,6 +87,7 @@ impl Batch {
         let generation = intake.registry.generation();
         if buffers.generation != generation {
             buffers.series.clear();
+            buffers.streams.clear();
             buffers.generation = generation;
         }
         Self { intake, arrival, buffers: Some(buffers), current: None, slowest: None }
@@ -111,13 +121,15 @@ impl Batch {
             buffers.exemplars.push(slowest);
         }
         let shards = &self.intake.shards;
-        let outcome = shards.append(&buffers.observations, &buffers.exemplars);
+        let outcome = shards.append(&buffers.observations, &buffers.points, &buffers.exemplars);
         let counters = shards.counters();
         let spans = buffers.observations.len() as u64;
+        let points = buffers.points.len() as u64;
         match outcome {
             Ok(()) => {
                 counters.spans.fetch_add(spans, Ordering::Relaxed);
                 shards.ledger().receive(Signal::Traces, spans);
+                shards.ledger().receive(Signal::Metrics, points);
                 shards.ledger().discard(&buffers.discarded);
                 buffers.heard.iter().for_each(Heard::settle);
                 counters.note_attributes(buffers.attributes_repeated, buffers.attributes_indexed);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::diagnosis::ServiceTelemetry;
 use super::engine::EngineCounters;
 use crate::deployment::Deployment;
-use crate::model::{ServiceKey, UnixNanos, VersionKey};
+use crate::model::{ServiceKey, Source, UnixNanos, VersionKey};
 
 /// The published picture.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +37,34 @@ pub struct ServiceBoard {
     pub completeness: f64,
     /// Objective of the policy in force.
     pub slo: f64,
+    /// How its request metrics are read; `None` where it sends none, or too few to know their interval.
+    pub metrics: Option<MetricsSide>,
+}
+
+/// How the request metrics of a service are read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MetricsSide {
+    /// Seconds between two exports, as learned: the length of its slots.
+    pub slot_seconds: i64,
+    /// How long a slot stays open after its end, seconds.
+    pub lateness_seconds: f64,
+    /// Share of the points of the last 5 minutes that came in time, 0 to 1.
+    pub completeness: f64,
+    /// Which of its metrics counts, in one word; empty before the first slot is closed.
+    pub metric: &'static str,
+}
+
+/// What one source says of a version.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct SourceBoard {
+    /// Requests in closed slots since it was first seen.
+    pub requests_total: u64,
+    /// Failed ones.
+    pub errors_total: u64,
+    /// Requests and failed ones of the last 5 minutes.
+    pub requests_5m: u64,
+    /// See `requests_5m`.
+    pub errors_5m: u64,
 }
 
 impl ServiceBoard {
@@ -54,6 +82,11 @@ impl ServiceBoard {
 pub struct VersionBoard {
     /// Version label.
     pub version: String,
+    /// Where the numbers below come from: the source that showed its requests first. The two count the same
+    /// requests, so they are never added.
+    pub source: Source,
+    /// What each source says, in the order of [`Source::ALL`]; `None` where it says nothing.
+    pub sources: [Option<SourceBoard>; 2],
     /// Requests in closed slots since it was first seen.
     pub requests_total: u64,
     /// Failed ones.

@@ -68,6 +68,7 @@ impl From<&LimitsConfig> for super::RegistryLimits {
             versions_per_service: c.versions_per_service,
             operations_per_version: c.operations_per_version,
             instances_per_version: c.instances_per_version,
+            streams_per_version: c.streams_per_version,
             label_bytes: c.label_bytes,
         }
     }
@@ -85,6 +86,8 @@ pub struct LimitsConfig {
     pub operations_per_version: usize,
     /// Instances of one version.
     pub instances_per_version: usize,
+    /// Streams of request metrics of one version: each has a last value to count from.
+    pub streams_per_version: usize,
     /// Bytes of one label (service, version, operation); longer ones are cut.
     pub label_bytes: usize,
 }
@@ -96,6 +99,7 @@ impl Default for LimitsConfig {
             versions_per_service: 20,
             operations_per_version: 200,
             instances_per_version: 1000,
+            streams_per_version: 20_000,
             label_bytes: 256,
         }
     }

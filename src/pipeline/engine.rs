@@ -10,6 +10,7 @@ use super::journal::{Commit, Restored};
 use super::known::Known;
 use super::ledger::{Disposition, Ledger};
 use super::passage::Signal;
+use super::points::Streams;
 use super::registry::{InstanceMeta, Registry, SeriesMeta};
 use super::service::Service;
 use super::shards::Drained;
@@ -69,15 +70,15 @@ pub struct EngineParts {
 /// Where a series belongs.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
-    service: Arc<ServiceKey>,
-    version: Arc<str>,
-    id: VersionId,
+    pub(super) service: Arc<ServiceKey>,
+    pub(super) version: Arc<str>,
+    pub(super) id: VersionId,
 }
 
-type Instances = HashMap<InstanceId, InstanceMeta, foldhash::fast::RandomState>;
+pub(super) type Instances = HashMap<InstanceId, InstanceMeta, foldhash::fast::RandomState>;
 
 /// The number of an instance; looked up once.
-fn ordinal(known: &mut Instances, registry: &Registry, id: InstanceId) -> Option<u32> {
+pub(super) fn ordinal(known: &mut Instances, registry: &Registry, id: InstanceId) -> Option<u32> {
     if id == InstanceId::UNKNOWN {
         return None;
     }
@@ -103,7 +104,10 @@ pub struct Engine {
     pub(super) parts: EngineParts,
     pub(super) services: BTreeMap<Arc<ServiceKey>, Service>,
     places: HashMap<SeriesId, Option<Place>, foldhash::fast::RandomState>,
-    instances: Instances,
+    pub(super) streams: Streams,
+    /// When we began to look.
+    began: UnixNanos,
+    pub(super) instances: Instances,
     pub(super) known: Known,
     pub(super) counters: EngineCounters,
     pub(super) ended: VecDeque<Arc<Deployment>>,
@@ -126,6 +130,8 @@ impl Engine {
             parts,
             services: BTreeMap::new(),
             places: HashMap::default(),
+            streams: Streams::default(),
+            began: now,
             instances: HashMap::default(),
             known: Known::default(),
             counters: EngineCounters::default(),
@@ -168,11 +174,12 @@ impl Engine {
             }
             run.end(now);
         }
+        self.absorb_points(drained, now);
         self.exemplars.extend_from_slice(&drained.exemplars);
     }
 
     /// Where a series belongs; looked up once.
-    fn place(&mut self, series: SeriesId, now: UnixNanos) -> Option<Place> {
+    pub(super) fn place(&mut self, series: SeriesId, now: UnixNanos) -> Option<Place> {
         if let Some(known) = self.places.get(&series) {
             return known.clone();
         }
@@ -202,6 +209,7 @@ impl Engine {
                 policy,
                 self.parts.lateness,
                 Arc::clone(&self.parts.ledger),
+                self.began,
                 now,
             );
             self.services.insert(Arc::clone(key), service);
@@ -223,6 +231,7 @@ impl Engine {
         commit.known_versions.iter().for_each(|key| self.known.insert(key));
         self.collect_ended();
         self.end_versions(now);
+        self.sweep_streams(now);
         self.every_snapshot(now, &mut commit);
         commit
     }
@@ -277,6 +286,7 @@ impl Engine {
         for id in &retired {
             self.parts.registry.retire_version(*id);
         }
+        self.streams.retain(|place| !retired.contains(&place.id));
         self.places.retain(|_, place| place.as_ref().is_some_and(|p| !retired.contains(&p.id)));
         self.instances.retain(|_, meta| !retired.contains(&meta.version));
     }

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::{Batch, Disposition, Intake, Refused};
-use crate::model::{Discard, ResourceView, SpanSink, UnixNanos};
+use crate::model::{Discard, PointSink, ResourceView, SpanSink, UnixNanos};
 
 /// A kind of telemetry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,7 +42,7 @@ pub trait Admission: Clone + Send + Sync + 'static {
 }
 
 /// The records of one request. Nothing is counted until it is committed; dropped, it is forgotten.
-pub trait AdmissionBatch: SpanSink {
+pub trait AdmissionBatch: SpanSink + PointSink {
     /// Names what became of records that no sink was shown.
     fn discard_all(&mut self, signal: Signal, reason: Discard, records: u64);
     /// Notes a resource of the message with all its records, where no sink is shown them.

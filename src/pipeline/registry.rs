@@ -6,6 +6,8 @@
 //! version. Batches keep a cache of their own in front of it (see `intake`), so that a known series takes no
 //! lock at all. A new version, operation or instance takes a lock once.
 
+mod streams;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -16,7 +18,10 @@ use foldhash::fast::RandomState;
 
 use super::joins::{JoinCounters, Joins};
 use super::senders::Account;
-use crate::model::{InstanceId, Labels, ResourceView, SeriesId, ServiceKey, VersionId, VersionKey};
+use crate::model::{
+    BoundsId, InstanceId, Labels, ResourceView, SeriesId, ServiceKey, StreamId, StreamMeta, VersionId,
+    VersionKey,
+};
 
 /// The operation under which operations beyond the cap of a version are counted.
 pub const OVERFLOW_OPERATION: &str = "(overflow)";
@@ -34,6 +39,8 @@ pub struct RegistryLimits {
     pub operations_per_version: usize,
     /// Instances of one version; beyond it spans count as of an unknown instance.
     pub instances_per_version: usize,
+    /// Streams of metric points of one version; points of further ones are not used.
+    pub streams_per_version: usize,
     /// Longest label in bytes; longer ones are cut at a character boundary.
     pub label_bytes: usize,
 }
@@ -45,6 +52,7 @@ impl Default for RegistryLimits {
             versions_per_service: 20,
             operations_per_version: 200,
             instances_per_version: 1_000,
+            streams_per_version: 20_000,
             label_bytes: 256,
         }
     }
@@ -61,16 +69,22 @@ pub struct RegistryCounters {
     pub operations: AtomicU64,
     /// Resources of instances beyond their version's cap.
     pub instances: AtomicU64,
+    /// Points of streams beyond their version's cap.
+    pub streams: AtomicU64,
+    /// Points with bounds beyond the cap on lists of bounds.
+    pub bounds: AtomicU64,
 }
 
 impl RegistryCounters {
     /// All counters with the word that names the reason in metrics.
-    pub fn all(&self) -> [(&'static str, u64); 4] {
+    pub fn all(&self) -> [(&'static str, u64); 6] {
         [
             ("services", self.services.load(Ordering::Relaxed)),
             ("versions", self.versions.load(Ordering::Relaxed)),
             ("operations", self.operations.load(Ordering::Relaxed)),
             ("instances", self.instances.load(Ordering::Relaxed)),
+            ("streams", self.streams.load(Ordering::Relaxed)),
+            ("bounds", self.bounds.load(Ordering::Relaxed)),
         ]
     }
 }
@@ -133,6 +147,7 @@ impl VersionEntry {
 struct Below {
     series: HashMap<Box<[u8]>, SeriesId, RandomState>,
     instances: HashMap<Box<[u8]>, InstanceId, RandomState>,
+    streams: HashMap<u128, StreamId, RandomState>,
     overflow: Option<SeriesId>,
     /// Nothing more is made below a retired version, also by those who still hold its entry.
     retired: bool,
@@ -150,6 +165,9 @@ pub struct Registry {
     pub(super) by_id: DashMap<VersionId, Arc<VersionEntry>, RandomState>,
     series: DashMap<SeriesId, SeriesMeta, RandomState>,
     pub(super) instances: DashMap<InstanceId, InstanceMeta, RandomState>,
+    streams: DashMap<StreamId, StreamMeta, RandomState>,
+    /// In seconds, by a hash over the bounds as they were sent.
+    bounds: DashMap<BoundsId, Arc<[f64]>, RandomState>,
     /// Where instances run, of those whose telemetry says so.
     pub(super) places: DashMap<InstanceId, Arc<Labels>, RandomState>,
     /// Which pod, container or process is of which version.
@@ -159,6 +177,7 @@ pub struct Registry {
     next_version: AtomicU32,
     next_series: AtomicU32,
     next_instance: AtomicU32,
+    next_stream: AtomicU32,
     generation: AtomicU64,
     counters: RegistryCounters,
 }
@@ -409,6 +428,9 @@ impl Registry {
         for instance in below.instances.values() {
             self.instances.remove(instance);
             self.places.remove(instance);
+        }
+        for stream in below.streams.values() {
+            self.streams.remove(stream);
         }
         self.generation.fetch_add(1, Ordering::AcqRel);
     }

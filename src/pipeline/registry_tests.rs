@@ -17,6 +17,7 @@ fn small() -> Registry {
         versions_per_service: 2,
         operations_per_version: 2,
         instances_per_version: 2,
+        streams_per_version: 2,
         label_bytes: 8,
     })
 }
@@ -95,7 +96,7 @@ fn operations_and_instances_beyond_the_cap() {
     assert_eq!(registry.resolve_operation(version, b"GET /"), Some(known));
     registry.resolve(&resource("a", "v1", "2"));
     assert_eq!(registry.resolve(&resource("a", "v1", "3")).1, InstanceId::UNKNOWN);
-    assert_eq!(registry.counters().all()[2..], [("operations", 2), ("instances", 1)]);
+    assert_eq!(registry.counters().all()[2..4], [("operations", 2), ("instances", 1)]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::engine::Engine;
 use super::journal::{Restored, ServiceSnapshot};
+use super::metered::{Metered, MeteredVersion};
 use super::passage::Signal;
 use super::running::Running;
 use super::service::Service;
@@ -24,6 +25,10 @@ impl Service {
             version.save(&mut out);
         }
         self.lateness.current_seconds().save(&mut out);
+        self.metered.is_some().save(&mut out);
+        if let Some(metered) = &self.metered {
+            metered.save(&mut out);
+        }
         let judged: Vec<_> = self.running.iter().filter_map(|r| Some((r, r.panel()?))).collect();
         (judged.len() as u32).save(&mut out);
         for (running, panel) in judged {
@@ -48,10 +53,14 @@ impl Version {
         self.warmup_s.save(out);
         self.stored.save(out);
         self.ended.save(out);
+        self.metered.is_some().save(out);
+        if let Some(side) = &self.metered {
+            side.save(out);
+        }
     }
 
-    /// A version as it was, and how many of its spans were in open slots.
-    fn load(from: &mut Reader<'_>, now: UnixNanos) -> Result<(Self, u64), Corrupt> {
+    /// A version as it was, and how many of its spans and points were in open slots.
+    fn load(from: &mut Reader<'_>, now: UnixNanos) -> Result<(Self, [u64; 2]), Corrupt> {
         // Spans that came before the stop are lost for the slots that were open then, for all versions.
         let mut version = Self::new(now.slot() + 1);
         version.memory = Memory::load(from)?;
@@ -69,8 +78,13 @@ impl Version {
         version.warmup_s = i64::load(from)?;
         version.stored = bool::load(from)?;
         version.ended = bool::load(from)?;
+        let mut points = 0;
+        if bool::load(from)? {
+            let (side, waiting) = MeteredVersion::load(from, now.slot())?;
+            (version.metered, points) = (Some(Box::new(side)), waiting);
+        }
         version.continued(now);
-        Ok((version, lost))
+        Ok((version, [lost, points]))
     }
 }
 
@@ -85,21 +99,26 @@ struct Continued {
 struct State {
     versions: Versions,
     lateness_s: f64,
+    metered: Option<Box<Metered>>,
     judges: Vec<Continued>,
-    /// Spans in slots that were open.
-    lost: u64,
+    /// Spans and points in slots that were open.
+    lost: [u64; 2],
 }
 
-fn read(bytes: &[u8], now: UnixNanos) -> Result<State, Corrupt> {
+fn read(bytes: &[u8], lateness: LatenessConfig, now: UnixNanos) -> Result<State, Corrupt> {
     let mut from = Reader::header(bytes)?;
-    let (mut versions, mut lost) = (Versions::new(), 0);
+    let (mut versions, mut lost) = (Versions::new(), [0; 2]);
     for _ in 0..u32::load(&mut from)? {
         let label = Arc::<str>::load(&mut from)?;
         let (version, waiting) = Version::load(&mut from, now)?;
-        lost += waiting;
+        lost = [lost[0] + waiting[0], lost[1] + waiting[1]];
         versions.insert(label, Box::new(version));
     }
     let lateness_s = f64::load(&mut from)?;
+    let metered = match bool::load(&mut from)? {
+        true => Some(Box::new(Metered::load(&mut from, lateness, now)?)),
+        false => None,
+    };
     let judges = (0..u32::load(&mut from)?)
         .map(|_| {
             Ok(Continued {
@@ -109,7 +128,11 @@ fn read(bytes: &[u8], now: UnixNanos) -> Result<State, Corrupt> {
             })
         })
         .collect::<Result<_, Corrupt>>()?;
-    if from.is_empty() { Ok(State { versions, lateness_s, judges, lost }) } else { Err(Corrupt::Body) }
+    if from.is_empty() {
+        Ok(State { versions, lateness_s, metered, judges, lost })
+    } else {
+        Err(Corrupt::Body)
+    }
 }
 
 impl Engine {
@@ -117,7 +140,7 @@ impl Engine {
     pub(super) fn restore(&mut self, restored: Restored, now: UnixNanos) {
         let mut judges: Vec<Continued> = Vec::new();
         for snapshot in &restored.snapshots {
-            match read(&snapshot.bytes, now) {
+            match read(&snapshot.bytes, self.parts.lateness, now) {
                 Ok(state) => judges.extend(self.restore_service(&snapshot.service, state, now)),
                 Err(error) => {
                     tracing::warn!(service = %snapshot.service, ?error,
@@ -134,11 +157,13 @@ impl Engine {
     }
 
     fn restore_service(&mut self, key: &ServiceKey, state: State, now: UnixNanos) -> Vec<Continued> {
-        let State { versions, lateness_s, judges, lost } = state;
-        self.parts.ledger.lose(Signal::Traces, lost);
+        let State { versions, lateness_s, metered, judges, lost } = state;
+        self.parts.ledger.lose(Signal::Traces, lost[0]);
+        self.parts.ledger.lose(Signal::Metrics, lost[1]);
         let lateness = Lateness::new(LatenessConfig { initial: lateness_s, ..self.parts.lateness });
         let service = self.service(&Arc::new(key.clone()), now);
         service.versions = versions;
+        service.metered = metered;
         service.lateness = lateness;
         service.next = now.slot() + 1;
         service.gone_not_before = service.next + service.lateness.current_seconds().ceil() as Slot;

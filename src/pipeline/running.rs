@@ -15,8 +15,6 @@ use crate::window::Counts;
 
 /// Trace ids kept with the evidence.
 const EXEMPLARS: usize = 5;
-/// Closed slots without a request of the failed version, and with usual ones of the other, that make it well.
-const RECOVERY_SLOTS: usize = super::version::RECENT_SLOTS;
 /// Seconds an announced version may stay without any request.
 const ANNOUNCED_S: u64 = 3600;
 /// Below this share of spans in time the verdict says so.
@@ -211,7 +209,7 @@ impl Running {
         &mut self,
         versions: &mut Versions,
         sightings: &[Sighting],
-        next: Slot,
+        next: [Slot; 2],
         now: UnixNanos,
         commit: &mut Commit,
     ) {
@@ -327,14 +325,20 @@ impl Running {
         }
     }
 
-    /// Well again: the failed version serves nothing and what serves instead looks as it did before.
-    fn look_for_recovery(&mut self, versions: &Versions, next: Slot, now: UnixNanos, commit: &mut Commit) {
+    /// Well again: the failed version has served nothing for ten seconds or the slots that cover them, and what
+    /// serves instead looks as it did before.
+    fn look_for_recovery(
+        &mut self,
+        versions: &Versions,
+        next: [Slot; 2],
+        now: UnixNanos,
+        commit: &mut Commit,
+    ) {
         let budget = self.deployment.policy.error_budget();
         let candidate = versions.get(self.deployment.candidate.as_str());
-        let silent = candidate.is_none_or(|v| v.ended || v.has_fallen_silent(RECOVERY_SLOTS, next));
-        let well = versions.iter().any(|(label, v)| {
-            **label != *self.deployment.candidate && v.memory.is_usual(v.last_slots(RECOVERY_SLOTS), budget)
-        });
+        let silent = candidate.is_none_or(|v| v.ended || v.has_fallen_silent(next));
+        let well =
+            versions.iter().any(|(label, v)| **label != *self.deployment.candidate && v.is_well(budget));
         if silent && well {
             self.apply(Event::Recovered, now, commit);
         } else if recovery_deadline(&self.deployment).is_some_and(|deadline| now >= deadline) {

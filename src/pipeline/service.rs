@@ -11,6 +11,7 @@ use super::arrivals::Arrivals;
 use super::board::ServiceBoard;
 use super::journal::Commit;
 use super::ledger::{Disposition, Ledger};
+use super::metered::Metered;
 use super::passage::Signal;
 use super::registry::VersionMeta;
 use super::running::Running;
@@ -39,7 +40,12 @@ pub(super) struct Service {
     pub(super) running: Vec<Running>,
     ended: Vec<Arc<Deployment>>,
     arrivals: Arrivals,
-    ledger: Arc<Ledger>,
+    pub(super) ledger: Arc<Ledger>,
+    /// The side of its request metrics; `None` where it sends none.
+    pub(super) metered: Option<Box<Metered>>,
+    pub(super) lateness_config: LatenessConfig,
+    /// When we began to look.
+    pub(super) watched_since: UnixNanos,
     /// Before this slot nothing is concluded from silence: we were not there.
     pub(super) gone_not_before: Slot,
 }
@@ -48,11 +54,12 @@ impl Service {
     pub(super) fn new(
         key: Arc<ServiceKey>,
         policy: Policy,
-        lateness: LatenessConfig,
+        lateness_config: LatenessConfig,
         ledger: Arc<Ledger>,
+        watched_since: UnixNanos,
         now: UnixNanos,
     ) -> Self {
-        let mut lateness = Lateness::new(lateness);
+        let mut lateness = Lateness::new(lateness_config);
         // Spans of the seconds before may be on their way: they belong to the first slots.
         let next = lateness.open_from(now);
         Self {
@@ -65,6 +72,9 @@ impl Service {
             ended: Vec::new(),
             arrivals: Arrivals::default(),
             ledger,
+            metered: None,
+            lateness_config,
+            watched_since,
             gone_not_before: Slot::MIN,
         }
     }
@@ -110,6 +120,7 @@ impl Service {
             self.close(self.next, now, commit);
             self.next += 1;
         }
+        self.tick_metrics(now, commit);
         self.move_on(now, commit);
         self.know_versions(commit);
     }
@@ -157,7 +168,7 @@ impl Service {
 
     /// Spans of the last 5 minutes without a version, and all.
     pub(super) fn unversioned(&self, now: UnixNanos) -> [u64; 2] {
-        let of = |version: &Version| version.history.sum_last(300, now.slot()).0;
+        let of = |version: &Version| version.sum_last(300, now.slot()).0;
         let none = self.versions.get(VersionKey::UNVERSIONED).map_or(0, |v| of(v));
         if none == 0 { [0, 0] } else { [none, self.versions.values().map(|v| of(v)).sum()] }
     }
@@ -174,8 +185,9 @@ impl Service {
             return;
         }
         let sightings = self.sightings();
+        let next = self.next_slots();
         for running in &mut self.running {
-            running.move_on(&mut self.versions, &sightings, self.next, now, commit);
+            running.move_on(&mut self.versions, &sightings, next, now, commit);
         }
         let (over, running) = std::mem::take(&mut self.running).into_iter().partition(Running::is_over);
         self.running = running;
@@ -197,6 +209,11 @@ impl Service {
         }
     }
 
+    /// The oldest open slots of spans and of metrics.
+    fn next_slots(&self) -> [Slot; 2] {
+        [self.next, self.metered.as_ref().map_or(self.next, |metered| metered.next())]
+    }
+
     pub(super) fn sightings(&self) -> Vec<Sighting> {
         self.versions.iter().map(|(label, v)| v.sighting(label, self.next)).collect()
     }
@@ -216,6 +233,9 @@ impl Service {
             version.end();
             if let Some(id) = version.id.take() {
                 self.lateness.forget(id);
+                if let Some(metered) = &mut self.metered {
+                    metered.forget(id);
+                }
                 retired.push(id);
             }
         }
@@ -225,6 +245,8 @@ impl Service {
             if !kept {
                 // Of a version that ends, nothing closes any more.
                 self.ledger.settle(Signal::Traces, Disposition::Orphaned, v.waiting());
+                let points = v.metered.as_ref().map_or(0, |side| side.waiting());
+                self.ledger.settle(Signal::Metrics, Disposition::Orphaned, points);
             }
             kept
         });
@@ -250,12 +272,14 @@ impl Service {
     pub(super) fn board(&self, now: UnixNanos) -> ServiceBoard {
         let slo = self.policy.slo;
         let live = self.versions.iter().filter(|(_, v)| !v.ended);
+        let next = self.next_slots();
         ServiceBoard {
             key: (*self.key).clone(),
-            versions: live.map(|(label, v)| v.board(label, self.next, slo)).collect(),
+            versions: live.map(|(label, v)| v.board(label, next, slo)).collect(),
             lateness_seconds: self.lateness.current_seconds(),
             completeness: self.completeness(now),
             slo,
+            metrics: self.metered.as_ref().and_then(|metered| metered.board(now)),
         }
     }
 }

@@ -10,10 +10,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::batch::BatchBuffers;
 use super::ledger::Ledger;
-use crate::model::{Exemplar, Observation};
+use super::point_log::PointLog;
+use crate::model::{Exemplar, Observation, PointObservation};
 
-/// Spans that one shard holds between two ticks of the evaluator, unless told otherwise.
+/// Spans and metric points that one shard holds between two ticks of the evaluator, unless told otherwise.
 pub const DEFAULT_SHARD_CAPACITY: usize = 262_144;
+/// Bucket counts that one shard holds between two ticks, per point of its capacity.
+const COUNTS_PER_POINT: usize = 16;
 /// Exemplars that one shard holds between two ticks.
 const EXEMPLARS_PER_SHARD: usize = 1_024;
 /// Idle batch buffers kept per shard; more are freed.
@@ -93,6 +96,7 @@ struct Shard {
 #[derive(Debug, Default)]
 struct Log {
     observations: Vec<Observation>,
+    points: PointLog,
     exemplars: Vec<Exemplar>,
     closed: bool,
 }
@@ -101,6 +105,7 @@ struct Log {
 #[derive(Debug, Default)]
 pub struct Drained {
     logs: Vec<Vec<Observation>>,
+    points: Vec<PointLog>,
     /// Trace ids of failed and slow spans.
     pub exemplars: Vec<Exemplar>,
 }
@@ -109,6 +114,11 @@ impl Drained {
     /// What was committed since the drain before, in the order of its commits per worker.
     pub fn observations(&self) -> impl Iterator<Item = &Observation> {
         self.logs.iter().flatten()
+    }
+
+    /// Metric points that were committed since the drain before, with their bucket counts.
+    pub fn points(&self) -> impl Iterator<Item = (&PointObservation, &[u64])> {
+        self.points.iter().flat_map(PointLog::iter)
     }
 
     /// Number of observations.
@@ -139,21 +149,25 @@ impl Shards {
         &self.ledger
     }
 
-    /// Spans waiting for the evaluator, over all shards.
+    /// Spans and points waiting for the evaluator, over all shards.
     pub fn waiting(&self) -> usize {
-        self.shards.iter().map(|shard| lock(&shard.log).observations.len()).sum()
+        let waiting = |log: &Log| log.observations.len() + log.points.len();
+        self.shards.iter().map(|shard| waiting(&lock(&shard.log))).sum()
     }
 
     /// Takes everything that was committed. What `out` held before is gone.
     pub fn drain(&self, out: &mut Drained) {
         out.exemplars.clear();
         out.logs.resize_with(self.shards.len(), Vec::new);
-        for (shard, buffer) in self.shards.iter().zip(&mut out.logs) {
+        out.points.resize_with(self.shards.len(), PointLog::default);
+        for ((shard, buffer), points) in self.shards.iter().zip(&mut out.logs).zip(&mut out.points) {
+            points.clear();
             buffer.clear();
             // A batch larger than the log is taken when the log is empty; do not keep its memory for ever.
             buffer.shrink_to(self.capacity);
             let mut log = lock(&shard.log);
             std::mem::swap(&mut log.observations, buffer);
+            std::mem::swap(&mut log.points, points);
             out.exemplars.append(&mut log.exemplars);
         }
     }
@@ -180,15 +194,25 @@ impl Shards {
 
     /// Appends a batch whole, or nothing of it. An empty log takes a batch of any size: a batch is bounded
     /// by the largest message, and one that never fitted would be sent again for ever.
-    pub(super) fn append(&self, observations: &[Observation], exemplars: &[Exemplar]) -> Result<(), Refused> {
+    pub(super) fn append(
+        &self,
+        observations: &[Observation],
+        points: &PointLog,
+        exemplars: &[Exemplar],
+    ) -> Result<(), Refused> {
         let mut log = lock(&self.mine().log);
         if log.closed {
             return Err(Refused::ShuttingDown);
         }
-        if !log.observations.is_empty() && log.observations.len() + observations.len() > self.capacity {
+        let (waiting, counts) = (log.observations.len() + log.points.len(), log.points.counts_len());
+        let more = observations.len() + points.len();
+        let too_many =
+            waiting + more > self.capacity || counts + points.counts_len() > self.capacity * COUNTS_PER_POINT;
+        if waiting > 0 && more > 0 && too_many {
             return Err(Refused::QueueFull);
         }
         log.observations.extend_from_slice(observations);
+        log.points.extend(points);
         let room = EXEMPLARS_PER_SHARD.saturating_sub(log.exemplars.len()).min(exemplars.len());
         log.exemplars.extend_from_slice(&exemplars[..room]);
         drop(log);

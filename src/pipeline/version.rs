@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::arms::Closed;
-use super::board::VersionBoard;
+use super::board::{SourceBoard, VersionBoard};
+use super::metered::MeteredVersion;
 use super::registry::VersionEntry;
 use crate::deployment::{KNOWN_REQUESTS, KNOWN_SECONDS, Sighting};
 use crate::model::snapshot::snapshot_fields;
-use crate::model::{InstanceId, NANOS_PER_SECOND, Observation, SeriesId, Slot, UnixNanos, VersionId};
+use crate::model::{InstanceId, NANOS_PER_SECOND, Observation, SeriesId, Slot, Source, UnixNanos, VersionId};
 use crate::verdict::{Memories, Memory};
-use crate::window::{Counts, History, Instances, OpenSlots, Placed};
+use crate::window::{ClosedSlot, Counts, Delta, History, Instances, OpenSlots, Placed, Placement};
 
 /// Closed slots whose totals are kept one by one: rates, recovery.
 pub(super) const RECENT_SLOTS: usize = 10;
@@ -29,6 +30,16 @@ pub(super) struct Totals {
 
 snapshot_fields!(Totals { requests, errors, client_errors, weighted });
 
+impl Totals {
+    /// Adds a closed slot.
+    pub(super) fn add(&mut self, total: &Counts) {
+        self.requests += total.n;
+        self.errors += total.bad;
+        self.client_errors += total.client;
+        self.weighted += total.weight;
+    }
+}
+
 /// Versions of a service by label. Boxed: a node of the tree has room for eleven, most services have one or two.
 pub(super) type Versions = BTreeMap<Arc<str>, Box<Version>>;
 
@@ -43,6 +54,10 @@ pub(super) struct Version {
     pub(super) open: OpenSlots,
     pub(super) history: History,
     pub(super) totals: Totals,
+    /// The source that showed its requests first: the one that displays go by.
+    shown: Option<Source>,
+    /// What its request metrics say; `None` where it sends none.
+    pub(super) metered: Option<Box<MeteredVersion>>,
     /// First and last end.
     pub(super) first: UnixNanos,
     pub(super) last: UnixNanos,
@@ -79,6 +94,8 @@ impl Version {
             open: OpenSlots::new(open_from),
             history: History::default(),
             totals: Totals::default(),
+            shown: None,
+            metered: None,
             first: UnixNanos::default(),
             last: UnixNanos::default(),
             first_start: UnixNanos::default(),
@@ -99,7 +116,7 @@ impl Version {
 
     /// What is remembered of it, by source.
     pub(super) fn memories(&self) -> Memories<'_> {
-        Memories { spans: Some(&self.memory), metrics: None }
+        Memories { spans: Some(&self.memory), metrics: self.metered.as_ref().map(|side| &side.memory) }
     }
 
     /// Takes in one span.
@@ -117,29 +134,55 @@ impl Version {
         }
         let placed = self.open.record(o, placement);
         if placed == Placed::Counted {
-            self.see(o);
+            self.see(o.start, o.end);
         }
         placed
     }
 
-    fn see(&mut self, o: &Observation) {
-        self.last = self.last.max(o.end);
-        if self.first == UnixNanos::default() || o.end < self.first {
-            self.first = o.end;
+    /// Notes that there were requests between these times.
+    pub(super) fn see(&mut self, start: UnixNanos, end: UnixNanos) {
+        self.last = self.last.max(end);
+        if self.first == UnixNanos::default() || end < self.first {
+            self.first = end;
         }
-        let slot = o.end.slot();
+        let slot = end.slot();
         if self.first_slot.is_none_or(|first| slot < first) {
-            (self.first_slot, self.first_start) = (Some(slot), o.start);
+            (self.first_slot, self.first_start) = (Some(slot), start);
         } else if self.first_slot == Some(slot) {
-            self.first_start = self.first_start.min(o.start);
+            self.first_start = self.first_start.min(start);
         }
+    }
+
+    /// Where the requests of a metric interval belong.
+    pub(super) fn metered_placement(
+        &mut self,
+        instance: InstanceId,
+        delta: &Delta,
+        arrival: UnixNanos,
+        ordinal: Option<u32>,
+    ) -> Placement {
+        let Some(side) = &mut self.metered else { return Placement::default() };
+        let (mut placement, is_new) = side.placement(instance, delta, ordinal, self.warmup_s);
+        if let Some(ordinal) = ordinal.filter(|_| is_new) {
+            self.ordinals.insert(instance, ordinal);
+        }
+        if arrival < self.restored_until {
+            placement.young = side.placement(InstanceId::UNKNOWN, delta, None, self.warmup_s).0.young;
+        }
+        placement
     }
 
     /// Goes on from before a restart at `now`: its warm-up, and that of its instances, does not begin anew.
     pub(super) fn continued(&mut self, now: UnixNanos) {
         const RETURN_S: i64 = 60;
+        let metered = self.metered.as_ref().map_or(0, |side| side.totals.requests);
+        self.show(Source::Spans, self.totals.requests);
+        self.show(Source::Metrics, metered);
         self.first_slot = (self.first != UnixNanos::default()).then(|| self.first.slot());
         self.instances.seen_since(self.first.slot());
+        if let Some(side) = &mut self.metered {
+            side.continued(self.first.slot());
+        }
         self.looked_at = true;
         self.touched = now;
         self.restored_until = now.plus_secs_f64((self.warmup_s + RETURN_S) as f64);
@@ -149,6 +192,9 @@ impl Version {
     pub(super) fn end(&mut self) {
         self.ended = true;
         self.instances.forget_before(Slot::MAX);
+        if let Some(side) = &mut self.metered {
+            side.end();
+        }
         self.operations.clear();
         self.ordinals.clear();
     }
@@ -156,12 +202,43 @@ impl Version {
     /// Whether it has served long enough to be known from now on.
     pub(super) fn has_served(&self) -> bool {
         let seconds = self.last.since(self.first) / NANOS_PER_SECOND;
-        seconds >= KNOWN_SECONDS && self.totals.requests >= KNOWN_REQUESTS
+        seconds >= KNOWN_SECONDS && self.requests() >= KNOWN_REQUESTS
     }
 
-    /// Whether its last `slots` closed slots are there and hold no request, and its silence is no mere gap.
-    pub(super) fn has_fallen_silent(&self, slots: usize, now: Slot) -> bool {
-        self.recent.len() >= slots && self.last_slots(slots)[0] == 0 && self.memory.is_gone(now)
+    /// Requests since it was first seen: those of its spans, or those that its metrics count where they are
+    /// more (spans may be sampled, or absent). Never the sum of both, for they are the same requests.
+    pub(super) fn requests(&self) -> u64 {
+        self.totals.requests.max(self.metered.as_ref().map_or(0, |side| side.totals.requests))
+    }
+
+    /// Requests and failed ones of the last `seconds` before slot `now`, by spans, else by metrics.
+    pub(super) fn sum_last(&self, seconds: i64, now: Slot) -> (u64, u64) {
+        let spans = self.history.sum_last(seconds, now);
+        match &self.metered {
+            Some(side) if spans.0 == 0 => side.history.sum_last(seconds, now),
+            _ => spans,
+        }
+    }
+
+    /// Whether its closed slots of the last seconds are there and hold no request, and its silence is no mere
+    /// gap: by everything that it ever sent. `next` are the oldest open slots of its spans and metrics.
+    pub(super) fn has_fallen_silent(&self, next: [Slot; 2]) -> bool {
+        let spans = self.recent.len() >= RECENT_SLOTS
+            && self.last_slots(RECENT_SLOTS)[0] == 0
+            && self.memory.is_gone(next[0]);
+        let has_spans = self.totals.requests > 0;
+        match self.metered.as_ref().filter(|side| side.totals.requests > 0) {
+            Some(side) => side.has_fallen_silent(RECENT_SLOTS as i64, next[1]) && (spans || !has_spans),
+            None => spans,
+        }
+    }
+
+    /// Whether it serves, and its errors of the last seconds look as they did before.
+    pub(super) fn is_well(&self, error_budget: f64) -> bool {
+        match self.metered.as_ref().filter(|_| self.totals.requests == 0) {
+            Some(side) => side.memory.is_usual(side.last_seconds(RECENT_SLOTS as i64), error_budget),
+            None => self.memory.is_usual(self.last_slots(RECENT_SLOTS), error_budget),
+        }
     }
 
     /// Whether its instances are short-lived functions: a cold start is no warm-up there.
@@ -169,7 +246,7 @@ impl Version {
         self.id.is_some() && self.warmup_s == 0
     }
 
-    /// Whether any span of it was kept.
+    /// Whether any request of it was seen.
     pub(super) fn has_traffic(&self) -> bool {
         self.first_slot.is_some()
     }
@@ -185,10 +262,15 @@ impl Version {
         let slots = self.open.close(slot);
         let closed = Closed {
             passed_over: self.open.fates().late - late,
-            ..Closed::new(&slots, &self.operations, &self.ordinals)
+            ..Closed::new(&slots, &self.operations, &self.ordinals, None)
         };
         self.count(slot, &closed.total);
         closed
+    }
+
+    /// Names what a reduced metric interval knows by number.
+    pub(super) fn named(&self, slot: &ClosedSlot, bounds: Option<Arc<[f64]>>) -> Closed {
+        Closed::new(slot, &self.operations, &self.ordinals, bounds.as_ref())
     }
 
     /// Spans in open slots.
@@ -197,10 +279,8 @@ impl Version {
     }
 
     fn count(&mut self, slot: Slot, total: &Counts) {
-        self.totals.requests += total.n;
-        self.totals.errors += total.bad;
-        self.totals.client_errors += total.client;
-        self.totals.weighted += total.weight;
+        self.show(Source::Spans, total.n);
+        self.totals.add(total);
         self.sampling.add(total);
         if total.n > 0 {
             self.history.add(slot, total.n, total.bad);
@@ -222,32 +302,66 @@ impl Version {
             version: version.to_owned(),
             first: self.first,
             last: self.last,
-            requests: self.totals.requests,
-            requests_30m: self.history.sum_last(1800, now).0,
+            requests: self.requests(),
+            requests_30m: self.sum_last(1800, now).0,
             stored: self.stored,
         }
     }
 
+    /// Notes requests in a closed slot of a source: the first one to have any is the one that is shown.
+    pub(super) fn show(&mut self, source: Source, requests: u64) {
+        if self.shown.is_none() && requests > 0 {
+            self.shown = Some(source);
+        }
+    }
+
     /// The line on the board.
-    pub(super) fn board(&self, version: &str, now: Slot, slo: f64) -> VersionBoard {
-        let (requests_5m, errors_5m) = self.history.sum_last(300, now);
-        let burn_5m = if requests_5m > 0 { errors_5m as f64 / requests_5m as f64 / (1.0 - slo) } else { 0.0 };
+    pub(super) fn board(&self, version: &str, next: [Slot; 2], slo: f64) -> VersionBoard {
         let fates = self.open.fates();
+        let source = self.shown.unwrap_or_default();
+        let side = self.metered.as_ref();
+        let of = |totals: &Totals, history: &History| {
+            let (requests_5m, errors_5m) = history.sum_last(300, next[0]);
+            SourceBoard {
+                requests_total: totals.requests,
+                errors_total: totals.errors,
+                requests_5m,
+                errors_5m,
+            }
+        };
+        let spans = (self.totals.requests > 0).then(|| of(&self.totals, &self.history));
+        let sources = [spans, side.map(|side| of(&side.totals, &side.history))];
+        let shown = sources[source.index()].unwrap_or_default();
+        let burn_5m = match shown.requests_5m {
+            0 => 0.0,
+            requests => shown.errors_5m as f64 / requests as f64 / (1.0 - slo),
+        };
+        let (totals, rate, latency_seconds, instances) = match side.filter(|_| source == Source::Metrics) {
+            Some(side) => {
+                (&side.totals, side.rate(), side.latency_seconds(), side.memory.instances_present(next[1]))
+            }
+            None => {
+                let rate = self.last_slots(RATE_SLOTS)[0] as f64 / RATE_SLOTS as f64;
+                (&self.totals, rate, self.memory.latency_seconds(), self.memory.instances_present(next[0]))
+            }
+        };
         VersionBoard {
             version: version.to_owned(),
-            requests_total: self.totals.requests,
-            errors_total: self.totals.errors,
-            client_errors_total: self.totals.client_errors,
-            weighted_requests_total: self.totals.weighted,
+            source,
+            sources,
+            requests_total: totals.requests,
+            errors_total: totals.errors,
+            client_errors_total: totals.client_errors,
+            weighted_requests_total: totals.weighted,
             late_total: fates.late,
             future_total: fates.future,
             skewed_total: fates.skewed,
-            requests_5m,
-            errors_5m,
+            requests_5m: shown.requests_5m,
+            errors_5m: shown.errors_5m,
             burn_5m,
-            rate: self.last_slots(RATE_SLOTS)[0] as f64 / RATE_SLOTS as f64,
-            latency_seconds: self.memory.latency_seconds(),
-            instances: self.memory.instances_present(now),
+            rate,
+            latency_seconds,
+            instances,
             first_seen: self.first,
             last_seen: self.last,
         }

@@ -13,7 +13,7 @@ use super::ids::{BadIds, bad_ids, without_bad_ids};
 use super::metrics::{ReceiverMetrics, RequestOutcome, Transport};
 use super::resend::{Claim, Digest, First, Resends};
 use super::status::Refusal;
-use super::{WalkSettings, walk_traces};
+use super::{WalkSettings, walk_metrics, walk_traces};
 use crate::model::{Discard, UnixNanos};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::{Admission, AdmissionBatch, Downstream, Refused, Signal};
@@ -178,11 +178,22 @@ impl<A: Admission> Exchange<A> {
         }
     }
 
+    /// A duration in an unknown unit is a mistake in somebody's configuration.
+    fn complain_of_unit(&self, points: u64) {
+        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        if complaints.allow("unit", self.deps.clock.now()).is_some() {
+            tracing::warn!(
+                points,
+                "request durations came in a unit that is none of s, ms, us, ns, min; they are not judged"
+            );
+        }
+    }
+
     /// The one place where the walker of each signal meets the sinks of the batch.
     fn read(&self, signal: Signal, message: &[u8], batch: &mut A::Batch) -> Result<Read, super::WalkError> {
         match signal {
             Signal::Traces => self.read_traces(message, batch),
-            Signal::Metrics => read_framing(signal, message, &self.settings, batch),
+            Signal::Metrics => self.read_metrics(message, batch),
             Signal::Logs => read_framing(signal, message, &self.settings, batch),
         }
     }
@@ -194,6 +205,15 @@ impl<A: Admission> Exchange<A> {
             bad_ids: BadIds { records: counts.bad_ids, parts: counts.bad_links },
             attributes_dropped: counts.attributes_dropped,
         })
+    }
+
+    fn read_metrics(&self, message: &[u8], batch: &mut A::Batch) -> Result<Read, super::WalkError> {
+        let counts = walk_metrics(message, &self.settings, batch)?;
+        if counts.unknown_unit > 0 {
+            self.complain_of_unit(counts.unknown_unit);
+        }
+        // Exemplars are not read by the walker; their ids are.
+        Ok(Read { records: counts.points, bad_ids: bad_ids(Signal::Metrics, message), ..Read::default() })
     }
 
     /// Counts how a request ended.

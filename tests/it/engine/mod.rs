@@ -2,6 +2,7 @@
 //! without I/O and with fixed seeds.
 
 mod deployments;
+mod metrics;
 mod redo;
 mod restarts;
 mod senders;

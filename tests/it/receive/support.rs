@@ -10,7 +10,7 @@ use bytes::{Buf, BufMut, Bytes};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
-use rollguard::model::{Discard, ResourceView, SpanSink, SpanView, UnixNanos};
+use rollguard::model::{Discard, PointSink, PointView, ResourceView, SpanSink, SpanView, UnixNanos};
 use rollguard::pipeline::clock::SystemClock;
 use rollguard::pipeline::{Admission, AdmissionBatch, Downstream, Full, Permit, Refused, Signal};
 use rollguard::receiver::{EndpointConfig, ReceiverConfig, ReceiverDeps, Receivers};
@@ -73,6 +73,12 @@ impl SpanSink for RecordedBatch {
     }
 
     fn discard(&mut self, _: Discard) {}
+}
+
+impl PointSink for RecordedBatch {
+    fn point(&mut self, _: &ResourceView<'_>, _: &PointView<'_>) {}
+
+    fn discard_points(&mut self, _: Discard, _: u64) {}
 }
 
 impl AdmissionBatch for RecordedBatch {

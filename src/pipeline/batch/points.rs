@@ -1,0 +1,148 @@
+//! The metric points of a request: whose stream each is, and its buckets in a form that can be subtracted.
+
+use std::hash::BuildHasher;
+
+use foldhash::quality::FixedState;
+
+use super::super::passage::Signal;
+use super::super::registry::OVERFLOW_OPERATION;
+use super::{Batch, BatchBuffers};
+use crate::histogram::exponential::downscale;
+use crate::model::{
+    BoundsId, Discard, DurationUnit, Durations, InstanceId, PointObservation, PointSink, PointView,
+    ResourceView, Shape, StreamId, StreamMeta, UnixNanos,
+};
+use crate::pipeline::intake::Intake;
+
+/// Streams that the cache of one buffer holds; beyond it the registry is asked.
+const CACHED_STREAMS: usize = 65_536;
+
+impl PointSink for Batch {
+    fn point(&mut self, resource: &ResourceView<'_>, point: &PointView<'_>) {
+        let Some(buffers) = &mut self.buffers else { return };
+        let stream = match buffers.streams.get(&point.stream) {
+            Some(stream) => *stream,
+            None => match resolve(buffers, &self.intake, self.arrival, resource, point) {
+                Some(stream) => stream,
+                None => return buffers.discarded.add(Signal::Metrics, Discard::Streams, 1),
+            },
+        };
+        push(buffers, &self.intake, stream, self.arrival, point);
+    }
+
+    fn discard_points(&mut self, reason: Discard, points: u64) {
+        self.discard_all(Signal::Metrics, reason, points);
+    }
+
+    fn sender_of_points(&mut self, resource: &ResourceView<'_>, points: u64) {
+        self.sender(Signal::Metrics, resource, points);
+    }
+}
+
+/// Makes a stream known, or finds it; `None` beyond a cap.
+#[cold]
+fn resolve(
+    buffers: &mut BatchBuffers,
+    intake: &Intake,
+    arrival: UnixNanos,
+    resource: &ResourceView<'_>,
+    point: &PointView<'_>,
+) -> Option<StreamId> {
+    let registry = &intake.registry;
+    let mut subject = resource.clone();
+    for (own, named) in [
+        (&mut subject.service, point.service),
+        (&mut subject.namespace, point.namespace),
+        (&mut subject.environment, point.environment),
+        (&mut subject.version, point.version),
+    ] {
+        if !named.is_empty() {
+            *own = named;
+        }
+    }
+    // Whoever reports for others is not an instance of theirs.
+    let is_own = subject.service == resource.service && subject.version == resource.version;
+    let joined = if is_own { registry.join(Signal::Metrics, resource, arrival) } else { None };
+    let (version, instance) = match joined {
+        Some(sender) => (sender.version, sender.instance),
+        None => {
+            let version = registry.resolve_version(&subject, &mut buffers.scratch);
+            let instance = match is_own {
+                true => registry.resolve_instance(&version, &subject, &mut buffers.scratch),
+                false => InstanceId::UNKNOWN,
+            };
+            (version, instance)
+        }
+    };
+    let operation = operation(point);
+    let meta = StreamMeta {
+        key: point.stream,
+        series: registry.resolve_series(&version, &operation),
+        instance,
+        family: point.family,
+        temporality: point.temporality,
+        unit: point.unit,
+        outcome: point.outcome,
+        status: point.status,
+    };
+    let stream = registry.resolve_stream(&version, &meta)?;
+    if buffers.streams.len() < CACHED_STREAMS {
+        buffers.streams.insert(point.stream, stream);
+    }
+    Some(stream)
+}
+
+fn operation(point: &PointView<'_>) -> Vec<u8> {
+    if point.overflow {
+        return OVERFLOW_OPERATION.as_bytes().to_vec();
+    }
+    let both = !point.operation_head.is_empty() && !point.operation_tail.is_empty();
+    let joint: &[u8] = if both { point.operation_joint } else { b"" };
+    [point.operation_head, joint, point.operation_tail].concat()
+}
+
+fn push(
+    buffers: &mut BatchBuffers,
+    intake: &Intake,
+    stream: StreamId,
+    arrival: UnixNanos,
+    point: &PointView<'_>,
+) {
+    let observation = PointObservation {
+        stream,
+        start: point.start,
+        time: point.time,
+        arrival,
+        count: point.count,
+        shape: Shape::Count,
+        counts_at: 0,
+        counts_len: 0,
+    };
+    match point.durations {
+        Durations::Explicit { bounds, counts } if known_bounds(intake, bounds, point.unit) => {
+            let shape = Shape::Explicit(bounds_id(bounds, point.unit));
+            buffers.points.push(PointObservation { shape, ..observation }, counts);
+        }
+        Durations::Exponential { scale, zero, offset, counts } => {
+            let (scale, offset) = downscale(scale, offset, counts, &mut buffers.counts);
+            let shape = Shape::Exponential { scale, offset, zero };
+            buffers.points.push(PointObservation { shape, ..observation }, &buffers.counts);
+        }
+        Durations::Explicit { .. } | Durations::Unknown => buffers.points.push(observation, &[]),
+    }
+}
+
+/// Without a place for its bounds a point still counts.
+fn known_bounds(intake: &Intake, bounds: &[f64], unit: DurationUnit) -> bool {
+    let seconds = || bounds.iter().map(|bound| unit.seconds(*bound)).collect();
+    intake.registry.resolve_bounds(bounds_id(bounds, unit), seconds)
+}
+
+fn bounds_id(bounds: &[f64], unit: DurationUnit) -> BoundsId {
+    let mut hash = unit as u64;
+    let state = FixedState::with_seed(0x51_7cc1);
+    for bound in bounds {
+        hash = state.hash_one((hash, bound.to_bits()));
+    }
+    BoundsId(hash)
+}

@@ -1,0 +1,19 @@
+//! Request metrics in the evaluator: the metric side of a service ([`Metered`]) and of each of its versions
+//! ([`MeteredVersion`]). It has a clock of its own, because its slots are as long as the service's export
+//! interval and its points arrive soon after their end.
+//!
+//! Of the metrics that count the same requests one counts: a class per service ([`choice`]), within it the
+//! present name before the legacy one, per version. The choice stands while a deployment is judged. What
+//! latencies are compared in is what the buckets of all versions share ([`crate::histogram::Form`]).
+//!
+//! Memory, per stream about 150 bytes and 8 per bucket of its last point; the streams of a version are bounded
+//! by `pipeline.limits.streams_per_version`, and one that is silent for as long as a version may be is
+//! forgotten.
+
+mod choice;
+mod interval;
+mod service;
+mod version;
+
+pub(super) use service::{Metered, PointPlace};
+pub(super) use version::MeteredVersion;

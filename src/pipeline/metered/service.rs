@@ -1,0 +1,368 @@
+//! The metric side of a service: its export interval, the clock of its slots, which metric counts, and the
+//! form in which latencies are compared. All of it is the same for every version, because versions are
+//! compared slot by slot.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::choice::Choice;
+use super::interval::Interval;
+use super::version::MeteredVersion;
+use crate::histogram::Form;
+use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer};
+use crate::model::{
+    Class, Discard, PointObservation, Slot, Source, StreamMeta, Temporality, UnixNanos, VersionId,
+};
+use crate::pipeline::arms::Closed;
+use crate::pipeline::arrivals::Arrivals;
+use crate::pipeline::board::MetricsSide;
+use crate::pipeline::journal::Commit;
+use crate::pipeline::ledger::Disposition;
+use crate::pipeline::passage::Signal;
+use crate::pipeline::running::{COMPLETE, Surroundings};
+use crate::pipeline::service::Service;
+use crate::pipeline::version::Version;
+use crate::verdict::Timing;
+use crate::window::{Addition, ClosedInterval, Delta, Lateness, LatenessConfig, Placed, Taken};
+
+/// Seconds of slots that may be closed in one tick; after a longer stop of the clock the rest is skipped, for
+/// all versions alike.
+const CATCH_UP_S: i64 = 600;
+/// Longest interval that is guessed from the first interval of a counter, which reaches back to its start.
+const GUESS_MAX_NANOS: u64 = 60 * crate::model::NANOS_PER_SECOND;
+
+/// The metric side of a service.
+#[derive(Debug)]
+pub(in crate::pipeline) struct Metered {
+    interval: Interval,
+    /// `None` until the export interval is known.
+    timing: Option<Timing>,
+    lateness: Lateness,
+    /// The oldest open slot.
+    next: Slot,
+    choice: Choice,
+    form: Form,
+    /// When we began to look: what a counter that began later holds at its first point is all new.
+    watched_since: UnixNanos,
+    arrivals: Arrivals,
+    /// Bucket counts of the difference in hand.
+    buffer: Vec<u64>,
+}
+
+/// Whose a point is.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::pipeline) struct PointPlace<'a> {
+    pub(in crate::pipeline) version: VersionId,
+    pub(in crate::pipeline) meta: &'a StreamMeta,
+    /// The number of its instance.
+    pub(in crate::pipeline) ordinal: Option<u32>,
+    /// Bounds in seconds where its buckets are explicit.
+    pub(in crate::pipeline) bounds: Option<&'a Arc<[f64]>>,
+}
+
+impl Metered {
+    pub(in crate::pipeline) fn new(lateness: LatenessConfig, watched_since: UnixNanos) -> Self {
+        Self {
+            interval: Interval::default(),
+            timing: None,
+            lateness: Lateness::new(lateness),
+            next: Slot::MIN,
+            choice: Choice::default(),
+            form: Form::default(),
+            watched_since,
+            arrivals: Arrivals::default(),
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Seconds of a slot; `None` until the export interval is known.
+    fn slot_s(&self) -> Option<i64> {
+        self.timing.map(Timing::slot_s)
+    }
+
+    /// How it is read, for displays.
+    pub(in crate::pipeline) fn board(&self, now: UnixNanos) -> Option<MetricsSide> {
+        Some(MetricsSide {
+            slot_seconds: self.slot_s()?,
+            lateness_seconds: self.lateness.current_seconds(),
+            completeness: self.completeness(now),
+            metric: self.choice.class().map_or("", Class::as_str),
+        })
+    }
+
+    /// The oldest open slot.
+    pub(in crate::pipeline) fn next(&self) -> Slot {
+        self.next
+    }
+
+    pub(in crate::pipeline) fn forget(&mut self, version: VersionId) {
+        self.lateness.forget(version);
+    }
+
+    /// Takes in one point of a version; what became of it, or `None` while it waits in its slot.
+    fn observe(
+        &mut self,
+        version: &mut Version,
+        place: &PointPlace<'_>,
+        point: &PointObservation,
+        counts: &[u64],
+        now: UnixNanos,
+    ) -> Option<Disposition> {
+        let timing = self.timing.unwrap_or_default();
+        let side = version.metered.get_or_insert_with(|| Box::new(MeteredVersion::new(timing, self.next)));
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let taken = side.take(place.meta, point, counts, self.watched_since, &mut buffer);
+        let became = match taken {
+            Taken::Base => Some(Disposition::Discarded(Discard::BasePoint)),
+            Taken::Duplicate => Some(Disposition::Duplicate),
+            Taken::Contradiction => Some(Disposition::Discarded(Discard::Numbers)),
+            Taken::Delta(delta) => self.add(version, place, point, &delta, &buffer, now),
+        };
+        self.buffer = buffer;
+        became
+    }
+
+    /// Puts what a point adds into its slot.
+    fn add(
+        &mut self,
+        version: &mut Version,
+        place: &PointPlace<'_>,
+        point: &PointObservation,
+        delta: &Delta,
+        counts: &[u64],
+        now: UnixNanos,
+    ) -> Option<Disposition> {
+        self.learn(place.meta, delta, now);
+        self.lateness.record(place.version, place.meta.instance, delta.end, point.arrival);
+        let addition = Addition {
+            stream: place.meta,
+            start: delta.start,
+            end: delta.end,
+            arrival: point.arrival,
+            count: delta.count,
+            shape: delta.shape,
+            counts,
+            bounds: place.bounds,
+        };
+        let placement = version.metered_placement(place.meta.instance, delta, point.arrival, place.ordinal);
+        let side = version.metered.as_mut()?;
+        // The side of a version that was met before the interval was known has had no slot yet.
+        if let Some(timing) = self.timing.filter(|timing| timing.slot_s() != side.slot_s()) {
+            side.begin_anew(timing, self.next);
+        }
+        let placed = side.open.record(&addition, placement);
+        self.arrivals.add(now.slot(), 1, u64::from(placed != Placed::Counted));
+        match placed {
+            Placed::Late => return Some(Disposition::Late),
+            Placed::Future => return Some(Disposition::Future),
+            Placed::Counted => {}
+        }
+        if delta.count > 0 {
+            version.see(delta.start, delta.end);
+        }
+        None
+    }
+
+    /// Learns how often instances export; the first answer fixes the slots.
+    fn learn(&mut self, stream: &StreamMeta, delta: &Delta, now: UnixNanos) {
+        let own = delta.end.since(delta.start);
+        let gap = match (stream.temporality, delta.since_last) {
+            (Temporality::Delta, _) => Some(own),
+            (Temporality::Cumulative, gap) => gap,
+        };
+        if let Some(gap) = gap.filter(|gap| *gap > 0) {
+            self.interval.note(gap);
+        }
+        if self.timing.is_none() {
+            let guess = own.min(GUESS_MAX_NANOS) / crate::model::NANOS_PER_SECOND;
+            let seconds = self.interval.mode().unwrap_or_else(|| i64::try_from(guess).unwrap_or(1));
+            let oldest = self.lateness.open_from(now).min(delta.end.slot()).max(now.slot() - CATCH_UP_S);
+            self.begin(Timing::of_slot(seconds), oldest);
+        }
+    }
+
+    /// Slots of this length from now on; what is open lies in slots of another.
+    fn begin(&mut self, timing: Timing, oldest: Slot) {
+        self.timing = Some(timing);
+        self.next = timing.slot_of(oldest);
+        self.form = Form::default();
+    }
+
+    /// The slot to close next, if its time has come.
+    fn due(&mut self, now: UnixNanos) -> Option<Slot> {
+        let timing = self.timing?;
+        let open_from = self.lateness.open_from(now);
+        self.next = self.next.max(timing.slot_of(open_from - CATCH_UP_S));
+        (self.next + timing.slot_s() <= open_from).then_some(self.next)
+    }
+
+    /// Share of the points of the last 5 minutes that came in time.
+    fn completeness(&self, now: UnixNanos) -> f64 {
+        let [all, missed] = self.arrivals.last_5m(now.slot());
+        if all == 0 { 1.0 } else { 1.0 - missed as f64 / all as f64 }
+    }
+
+    pub(in crate::pipeline) fn save(&self, out: &mut Writer) {
+        self.timing.save(out);
+        self.lateness.current_seconds().save(out);
+        self.choice.class().map(|class| class as u8).save(out);
+        self.form.save(out);
+        self.watched_since.save(out);
+    }
+
+    /// As it was before a restart at `now`. What a counter began before we looked stays so.
+    pub(in crate::pipeline) fn load(
+        from: &mut Reader<'_>,
+        config: LatenessConfig,
+        now: UnixNanos,
+    ) -> Result<Self, Corrupt> {
+        let timing = Option::<Timing>::load(from)?;
+        let lateness = LatenessConfig { initial: f64::load(from)?, ..config };
+        let class = Option::<u8>::load(from)?;
+        let mut metered = Self::new(lateness, now);
+        metered.choice = Choice::of(class.map(class_of).transpose()?);
+        metered.form = Form::load(from)?;
+        metered.watched_since = UnixNanos::load(from)?;
+        if let Some(timing) = timing {
+            metered.timing = Some(timing);
+            metered.next = timing.slot_of(now.slot()) + timing.slot_s();
+        }
+        Ok(metered)
+    }
+}
+
+fn class_of(number: u8) -> Result<Class, Corrupt> {
+    let all = [Class::Sdk, Class::SpanDuration, Class::SpanCalls, Class::OtherDuration, Class::OtherCalls];
+    all.get(usize::from(number)).copied().ok_or(Corrupt::Body)
+}
+
+impl Service {
+    /// Takes in one metric point of a version.
+    pub(in crate::pipeline) fn point(
+        &mut self,
+        label: &Arc<str>,
+        place: &PointPlace<'_>,
+        point: &PointObservation,
+        counts: &[u64],
+        now: UnixNanos,
+    ) {
+        let became = match self.versions.get_mut(label) {
+            Some(version) => {
+                version.touched = version.touched.max(point.arrival);
+                let (lateness, since) = (self.lateness_config, self.watched_since);
+                let metered = self.metered.get_or_insert_with(|| Box::new(Metered::new(lateness, since)));
+                metered.observe(version, place, point, counts, now)
+            }
+            None => Some(Disposition::Orphaned),
+        };
+        if let Some(became) = became {
+            self.ledger.settle(Signal::Metrics, became, 1);
+        }
+    }
+
+    /// Closes and judges the intervals whose time has come.
+    pub(in crate::pipeline) fn tick_metrics(&mut self, now: UnixNanos, commit: &mut Commit) {
+        if let Some(metered) = &mut self.metered {
+            metered.lateness.renew(now);
+        }
+        self.change_interval(now);
+        while let Some(slot) = self.metered.as_mut().and_then(|metered| metered.due(now)) {
+            self.close_interval(slot, now, commit);
+            if let Some(metered) = &mut self.metered {
+                metered.next = slot + metered.slot_s().unwrap_or(1);
+            }
+        }
+    }
+
+    /// Begins anew where the service exports at another interval now, unless a deployment is being judged.
+    fn change_interval(&mut self, now: UnixNanos) {
+        let is_judging = self.is_judging();
+        let Some(metered) = self.metered.as_mut().filter(|_| !is_judging) else { return };
+        let Some(changed) = metered.slot_s().and_then(|current| metered.interval.change_from(current)) else {
+            return;
+        };
+        let timing = Timing::of_slot(changed);
+        let oldest = metered.lateness.open_from(now);
+        metered.begin(timing, oldest);
+        metered.interval.forget();
+        let next = metered.next;
+        for side in self.versions.values_mut().filter_map(|v| v.metered.as_mut()) {
+            self.ledger.settle(Signal::Metrics, Disposition::Late, side.begin_anew(timing, next));
+        }
+    }
+
+    fn close_interval(&mut self, slot: Slot, now: UnixNanos, commit: &mut Commit) {
+        let closed = self.reduce(slot);
+        let Some(metered) = &self.metered else { return };
+        let context = Surroundings {
+            gone_not_before: self.gone_not_before,
+            late_data: metered.completeness(now) < COMPLETE,
+        };
+        for (label, one) in &closed {
+            let Some(version) = self.versions.get_mut(label) else { continue };
+            version.show(Source::Metrics, one.total.n);
+            if let Some(side) = &mut version.metered {
+                side.count(slot, &one.total);
+                side.memory.begin(slot, one.is_present());
+            }
+        }
+        for running in &mut self.running {
+            running.judge_slot(Source::Metrics, slot, &closed, &self.versions, context, now, commit);
+        }
+        for (label, one) in &closed {
+            if let Some(side) = self.versions.get_mut(label).and_then(|v| v.metered.as_mut()) {
+                side.memory.end(slot, &one.arm.warm, &one.arm);
+            }
+        }
+    }
+
+    /// Closes the interval of all versions and reduces it to the metric that counts, in the common form.
+    fn reduce(&mut self, slot: Slot) -> BTreeMap<Arc<str>, Closed> {
+        let (is_judging, margin) = (self.is_judging(), self.policy.latency_margin);
+        let Some(metered) = &mut self.metered else { return BTreeMap::new() };
+        let mut intervals: BTreeMap<Arc<str>, ClosedInterval> = BTreeMap::new();
+        let mut classes = BTreeSet::new();
+        for (label, version) in &mut self.versions {
+            let Some(side) = &mut version.metered else { continue };
+            if let Some(timing) = metered.timing.filter(|timing| timing.slot_s() != side.slot_s()) {
+                side.begin_anew(timing, slot);
+            }
+            let interval = side.open.close(slot);
+            self.ledger.settle(Signal::Metrics, Disposition::Late, interval.passed_over);
+            side.sent.extend(interval.families());
+            classes.extend(interval.families().map(crate::model::Family::class));
+            intervals.insert(Arc::clone(label), interval);
+        }
+        let (before, mut anew) = (metered.form.clone(), metered.choice.look(&classes, is_judging));
+        if anew {
+            metered.form = Form::default();
+        }
+        let sides = || self.versions.values().filter_map(|version| version.metered.as_ref());
+        for (interval, side) in intervals.values().zip(sides()) {
+            interval.admit(&mut metered.form, margin, |family| metered.choice.counts(family, &side.sent));
+        }
+        // A coarser grid goes on with what is remembered; bounds do not.
+        anew |= before != Form::Unknown && before != metered.form && !matches!(metered.form, Form::Grid(_));
+        let mut closed = BTreeMap::new();
+        for (label, interval) in intervals {
+            let Some(version) = self.versions.get_mut(&label) else { continue };
+            let Some(side) = &mut version.metered else { continue };
+            if anew {
+                side.forget();
+            }
+            side.is_on_grid = matches!(metered.form, Form::Grid(_));
+            let reduced = interval.reduce(&metered.form, |family| metered.choice.counts(family, &side.sent));
+            self.ledger.settle(Signal::Metrics, Disposition::Aggregated, reduced.points);
+            self.ledger.settle(Signal::Metrics, Disposition::Discarded(Discard::OtherMetric), reduced.unused);
+            closed.insert(label, version.named(&reduced.slot, metered.form.bounds()));
+        }
+        closed
+    }
+
+    /// Forgets streams that were not heard of since `before`; by version, their identities.
+    pub(in crate::pipeline) fn forget_streams(&mut self, before: UnixNanos) -> Vec<(VersionId, Vec<u128>)> {
+        let with_id = self.versions.values_mut().filter_map(|v| Some((v.id?, v.metered.as_mut()?)));
+        let forgotten = with_id.map(|(id, side)| (id, side.forget_streams(before)));
+        forgotten.filter(|(_, keys)| !keys.is_empty()).collect()
+    }
+}

@@ -1,0 +1,217 @@
+//! Request metrics through the real pipeline: points in at the door, verdicts out, time as a number.
+
+use std::collections::BTreeMap;
+
+use rollguard::deployment::Mode;
+use rollguard::model::{
+    DurationUnit, Durations, Family, Outcome, PointSink, PointView, ResourceView, StatusSource, Temporality,
+    UnixNanos,
+};
+use rollguard::pipeline::{Disposition, Signal};
+use rollguard::verdict::{Policy, Verdict};
+
+use super::world::{World, at, quick};
+
+/// Seconds between two exports.
+const INTERVAL_S: u64 = 15;
+/// The bounds that the conventions advise, in seconds.
+const BOUNDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+/// Exponential buckets of scale 3 from this index on.
+const OFFSET: i32 = -50;
+
+/// How a version reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    CumulativeExplicit,
+    DeltaExponential,
+}
+
+/// An instance with its counters: good and failed requests, by bucket.
+#[derive(Debug, Clone)]
+struct Instance {
+    name: String,
+    started_s: u64,
+    phase_s: u64,
+    counts: [Vec<u64>; 2],
+    last_export_s: u64,
+}
+
+/// A service that sends nothing but metrics.
+struct Fleet {
+    kind: Kind,
+    random: fastrand::Rng,
+    versions: BTreeMap<&'static str, Vec<Instance>>,
+}
+
+impl Fleet {
+    fn new(kind: Kind) -> Self {
+        Self { kind, random: fastrand::Rng::with_seed(11), versions: BTreeMap::new() }
+    }
+
+    fn start(&mut self, version: &'static str, instances: usize, now_s: u64) {
+        let random = &mut self.random;
+        let all = (0..instances).map(|i| Instance {
+            name: format!("{version}-{i}"),
+            started_s: now_s,
+            phase_s: random.u64(..INTERVAL_S),
+            counts: [vec![0; 60], vec![0; 60]],
+            last_export_s: now_s,
+        });
+        self.versions.insert(version, all.collect());
+    }
+
+    /// One second of traffic of every instance: requests, share of failed ones, latency factor. Those whose time
+    /// has come export.
+    fn second(&mut self, world: &World, traffic: &[(&'static str, u64, f64, f64)]) {
+        for (version, requests, errors, slower) in traffic {
+            let Some(instances) = self.versions.get_mut(version) else { continue };
+            for instance in instances {
+                for _ in 0..*requests {
+                    let seconds = 0.02 * 4f64.powf(self.random.f64() * self.random.f64()) * slower;
+                    let bucket = match self.kind {
+                        Kind::CumulativeExplicit => BOUNDS.partition_point(|b| *b < seconds),
+                        Kind::DeltaExponential => {
+                            ((seconds.log2() * 8.0).ceil() as i32 - 1 - OFFSET) as usize
+                        }
+                    };
+                    let failed = usize::from(self.random.f64() < *errors);
+                    instance.counts[failed][bucket] += 1;
+                }
+                if world.now_s % INTERVAL_S == instance.phase_s {
+                    export(world, self.kind, version, instance);
+                }
+            }
+        }
+    }
+}
+
+fn export(world: &World, kind: Kind, version: &str, instance: &mut Instance) {
+    let resource = ResourceView {
+        service: b"shop",
+        version: version.as_bytes(),
+        instance: instance.name.as_bytes(),
+        ..ResourceView::default()
+    };
+    let mut batch = world.intake.begin(UnixNanos(at(world.now_s) + 200_000_000));
+    for (failed, counts) in instance.counts.iter().enumerate() {
+        let count: u64 = counts.iter().sum();
+        if failed == 1 && count == 0 {
+            continue;
+        }
+        let (temporality, start_s, durations) = match kind {
+            Kind::CumulativeExplicit => (
+                Temporality::Cumulative,
+                instance.started_s,
+                Durations::Explicit { bounds: &BOUNDS, counts: &counts[..BOUNDS.len() + 1] },
+            ),
+            Kind::DeltaExponential => (
+                Temporality::Delta,
+                instance.last_export_s,
+                Durations::Exponential { scale: 3, zero: 0, offset: OFFSET, counts },
+            ),
+        };
+        batch.point(
+            &resource,
+            &PointView {
+                stream: u128::from_le_bytes(hash(&format!("{}{failed}", instance.name))),
+                family: Family::Http,
+                temporality,
+                service: b"",
+                namespace: b"",
+                environment: b"",
+                version: b"",
+                operation_head: b"GET",
+                operation_joint: b" ",
+                operation_tail: b"/cart",
+                outcome: if failed == 1 { Outcome::Bad } else { Outcome::Good },
+                status: StatusSource::Code,
+                overflow: false,
+                start: UnixNanos(at(start_s)),
+                time: UnixNanos(at(world.now_s)),
+                count,
+                unit: DurationUnit::Seconds,
+                durations,
+            },
+        );
+    }
+    batch.commit().expect("the log has room");
+    instance.last_export_s = world.now_s;
+    if kind == Kind::DeltaExponential {
+        instance.counts.iter_mut().for_each(|counts| counts.fill(0));
+    }
+}
+
+fn hash(text: &str) -> [u8; 16] {
+    let mut out = [0; 16];
+    text.bytes().enumerate().for_each(|(i, b)| out[i % 16] ^= b.rotate_left((i / 16) as u32));
+    out
+}
+
+/// Runs `v1` alone for some minutes and then beside `v2`, whose share of failed requests and latency differ.
+fn rollout(kind: Kind, policy: Policy, errors: f64, slower: f64) -> (World, Fleet) {
+    let mut world = World::new(policy, Mode::Observe);
+    let mut fleet = Fleet::new(kind);
+    world.run(1);
+    fleet.start("v1", 4, world.now_s);
+    for _ in 0..600 {
+        world.run(1);
+        fleet.second(&world, &[("v1", 10, 0.001, 1.0)]);
+    }
+    fleet.start("v2", 2, world.now_s);
+    for _ in 0..900 {
+        world.run(1);
+        fleet.second(&world, &[("v1", 10, 0.001, 1.0), ("v2", 10, errors, slower)]);
+        if world.deployment("v2").is_some_and(|d| d.verdict != Verdict::Pending) {
+            break;
+        }
+    }
+    world.run(30);
+    (world, fleet)
+}
+
+fn policy() -> Policy {
+    Policy { horizon_s: 900, ..quick() }
+}
+
+/// Scenario: metrics only, five of a hundred requests of the new version fail. Guarantees: the deployment is
+/// found and fails, by cumulative explicit buckets and by delta exponential ones alike.
+#[test]
+fn a_worse_version_fails_by_metrics_alone() {
+    for kind in [Kind::CumulativeExplicit, Kind::DeltaExponential] {
+        let (world, _) = rollout(kind, policy(), 0.05, 1.0);
+        let deployment = world.deployment("v2").expect("detected from metrics");
+        assert_eq!(deployment.baseline.as_deref(), Some("v1"), "{kind:?}");
+        assert_eq!(deployment.verdict, Verdict::Fail, "{kind:?}: {}", deployment.explanation);
+        assert_eq!(deployment.evidence.slot_seconds, Some(15));
+    }
+}
+
+/// Scenario: metrics only, the new version is as good as the old one. Guarantees: it passes.
+#[test]
+fn an_equal_version_passes_by_metrics_alone() {
+    for kind in [Kind::CumulativeExplicit, Kind::DeltaExponential] {
+        let (world, _) = rollout(kind, policy(), 0.001, 1.0);
+        let deployment = world.deployment("v2").expect("detected from metrics");
+        assert_eq!(deployment.verdict, Verdict::Pass, "{kind:?}: {}", deployment.explanation);
+    }
+}
+
+/// Scenario: the new version takes twice as long. Guarantees: it fails.
+#[test]
+fn a_slower_version_fails_by_metrics_alone() {
+    let (world, _) = rollout(Kind::DeltaExponential, policy(), 0.001, 2.0);
+    let deployment = world.deployment("v2").expect("detected from metrics");
+    assert_eq!(deployment.verdict, Verdict::Fail, "{}", deployment.explanation);
+}
+
+/// Scenario: ten minutes of metrics from one version. Guarantees: every point is in exactly one disposition,
+/// and the totals are the truth but for what was counted before we looked and what waits.
+#[test]
+fn every_point_is_accounted_for() {
+    let (world, _) = rollout(Kind::CumulativeExplicit, policy(), 0.001, 1.0);
+    let ledger = world.shards.ledger();
+    assert!(ledger.settled(Signal::Metrics, Disposition::Aggregated) > 300);
+    assert_eq!(ledger.open(Signal::Metrics), 0, "all slots are closed after the fleet fell silent");
+    let requests = world.version("v1").expect("on the board").requests_total;
+    assert!(requests > 4 * 10 * 600, "{requests}");
+}
