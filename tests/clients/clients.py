@@ -67,7 +67,10 @@ def telemetrygen(jobs, _arrived):
             command.append("--otlp-http")
         if job["signal"] == "traces":
             command += ["--child-spans", "1", "--span-duration", "5ms"]
-        processes.append((job, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)))
+        # It has no option for compression; its exporters follow the SDK's variable.
+        given = {**os.environ, "OTEL_EXPORTER_OTLP_COMPRESSION": job["compression"]}
+        process = subprocess.Popen(command, env=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        processes.append((job, process))
     out = {}
     for job, process in processes:
         said, _ = process.communicate(timeout=TIMEOUT + job["seconds"])

@@ -34,7 +34,7 @@ CLIENTS = (
     Client("go", {GRPC: ("none", "gzip"), PROTOBUF: ("none", "gzip")}),
     Client("java", {GRPC: ("none", "gzip"), PROTOBUF: ("none", "gzip")}),
     Client("rust", {GRPC: ("none", "gzip", "zstd"), PROTOBUF: ("none", "gzip", "zstd"), JSON: ("none", "gzip", "zstd")}),
-    Client("telemetrygen", {GRPC: ("none",), PROTOBUF: ("none",)}),
+    Client("telemetrygen", {GRPC: ("none", "gzip"), PROTOBUF: ("none", "gzip")}),
     Client("collector", {GRPC: ("none", "gzip", "zstd"), PROTOBUF: ("none", "gzip", "zstd"), JSON: ("none", "gzip", "zstd")}),
     Client("span_metrics", {GRPC: ("gzip",)}, ("metrics",)),
 )
