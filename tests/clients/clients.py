@@ -20,13 +20,13 @@ DELIVERY_SECONDS = 60
 
 
 def jobs_of(cells, running, count, seconds):
-    """The jobs as the clients read them."""
+    """The jobs as the clients read them; `count` says how many items a cell has."""
     out = []
     for cell in cells:
         port = running.ports.grpc if cell.protocol == GRPC else running.ports.http
         out.append({
             "id": cell.job, "endpoint": f"http://127.0.0.1:{port}", "protocol": cell.protocol,
-            "compression": cell.compression, "signal": cell.signal, "count": count, "seconds": seconds,
+            "compression": cell.compression, "signal": cell.signal, "count": count(cell), "seconds": seconds,
         })
     return out
 
@@ -57,11 +57,13 @@ def telemetrygen(jobs, _arrived):
     kind = {"traces": "--traces", "metrics": "--metrics", "logs": "--logs"}
     processes = []
     for job in jobs:
+        # A trace is two spans, and the rate is theirs.
+        records = job["count"] * (2 if job["signal"] == "traces" else 1)
         command = [
             build.binary("telemetrygen"), job["signal"], "--otlp-insecure", "--workers", "1",
             "--otlp-endpoint", job["endpoint"].removeprefix("http://"), "--service", job["id"],
             "--otlp-attributes", 'service.version="v1"', kind[job["signal"]], str(job["count"]),
-            "--rate", str(max(1, round(job["count"] / job["seconds"]))), "--allow-export-failures",
+            "--rate", str(max(1, round(records / job["seconds"]))), "--allow-export-failures",
         ]
         if job["protocol"] == PROTOBUF:
             command.append("--otlp-http")

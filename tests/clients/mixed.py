@@ -6,28 +6,32 @@ import traceback
 import clients
 import page
 import worlds
-from odd import ROUND, Odd
+from odd import Odd
 from plan import BEHAVIOURS, cells
 
-# Items a second of each job.
-RATE = 20
-SIGNALS = ("traces", "metrics", "logs")
+# Items a second of each job. An item of metrics is a stream, which is exported each second from then on.
+RATES = {"traces": 20, "metrics": 1, "logs": 20}
+SIGNALS = tuple(RATES)
+# Nothing is to be refused here.
+QUEUE_BYTES = 64 << 20
 # What busy clients may add to by themselves: slow deliveries are late, and some make client spans.
 SHARED = ("aggregated", "late", "unused")
 
 
 def run(chosen, seconds, tests):
-    def cors(conf):
+    def more(conf):
+        for downstream in conf["forward"].values():
+            downstream["queue_bytes"] = QUEUE_BYTES
         if any(client.name == "browser" for client in chosen):
             conf["receiver"]["http"]["cors"] = page.CORS
         return conf
 
-    with worlds.world(cors) as (running, sink), concurrent.futures.ThreadPoolExecutor(len(chosen)) as pool:
+    with worlds.world(more) as (running, sink), concurrent.futures.ThreadPoolExecutor(len(chosen)) as pool:
         odd, sent = Odd(running.ports.grpc, seconds), {}
         for client in chosen:
             # The behaviour of a cell says here only which compression each job has.
             mine = cells(client, BEHAVIOURS[1])
-            jobs = clients.jobs_of(mine, running, RATE * seconds, seconds)
+            jobs = clients.jobs_of(mine, running, lambda cell: RATES[cell.signal] * seconds, seconds)
             done = lambda jobs=jobs: sink.complete(jobs)
             sent[client.name] = jobs, pool.submit(clients.LAUNCHERS[client.name][1], jobs, done)
         for name, (jobs, future) in sent.items():
@@ -73,7 +77,7 @@ def dispositions(running, odd):
     """Whether the odd records are counted as what they are."""
     if odd.problem:
         return f"the sender of odd records: {odd.problem!r}"
-    counted = {name: worlds.own(running, "rollguard_records_total", signal="traces", disposition=name) for name, _, _ in ROUND}
+    counted = {name: worlds.own(running, "rollguard_records_total", signal="traces", disposition=name) for name in odd.sent}
     wrong = {
         name: f"{counted[name]:.0f} counted, {sent} sent" for name, sent in odd.sent.items()
         if (counted[name] < sent if name in SHARED else counted[name] != sent)

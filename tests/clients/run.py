@@ -69,7 +69,7 @@ def run_world(client, behaviour):
     chosen = cells(client, behaviour)
     more = with_cors if client.name == "browser" else lambda conf: conf
     with worlds.world(more) as (running, sink):
-        jobs = clients.jobs_of(chosen, running, ITEMS, SECONDS[behaviour])
+        jobs = clients.jobs_of(chosen, running, lambda cell: ITEMS, SECONDS[behaviour])
         started = threading.Event()
         over = worlds.happen(behaviour, running, sink, started)
         started.set()
