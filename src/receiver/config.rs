@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::cors::CorsConfig;
 use super::walk::POINT_NAMES_MAX;
 use super::{PointAttributes, VersionSource, WalkSettings};
 use crate::pipeline::human;
@@ -15,7 +16,7 @@ pub struct ReceiverConfig {
     /// Address of OTLP/gRPC.
     pub grpc: EndpointConfig,
     /// Address of OTLP/HTTP.
-    pub http: EndpointConfig,
+    pub http: HttpConfig,
     /// Largest message in bytes, on the wire and inflated.
     pub max_request_bytes: usize,
     /// Connections of both addresses together; further ones wait to be accepted.
@@ -106,6 +107,22 @@ pub struct EndpointConfig {
     pub endpoint: String,
 }
 
+/// The address of OTLP/HTTP, and which pages in browsers may send to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// `host:port`; port 0 takes a free one.
+    pub endpoint: String,
+    /// Pages that may send; `null` for none.
+    pub cors: Option<CorsConfig>,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self { endpoint: EndpointConfig::loopback(4318).endpoint, cors: None }
+    }
+}
+
 impl EndpointConfig {
     fn loopback(port: u16) -> Self {
         Self { endpoint: format!("127.0.0.1:{port}") }
@@ -117,7 +134,7 @@ impl Default for ReceiverConfig {
         let walk = WalkSettings::default();
         Self {
             grpc: EndpointConfig::loopback(4317),
-            http: EndpointConfig::loopback(4318),
+            http: HttpConfig::default(),
             max_request_bytes: 64 << 20,
             max_connections: 4096,
             max_concurrent_requests: 256,
@@ -181,12 +198,12 @@ impl ReceiverConfig {
                 ));
             }
         }
-        for (name, endpoint) in [("grpc", &self.grpc), ("http", &self.http)] {
-            let port = endpoint.endpoint.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+        problems.extend(self.http.cors.iter().flat_map(CorsConfig::problems));
+        for (name, endpoint) in [("grpc", &self.grpc.endpoint), ("http", &self.http.endpoint)] {
+            let port = endpoint.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
             if !matches!(port, Some(Ok(_))) {
                 problems.push(format!(
-                    "receiver.{name}.endpoint `{}` is not host:port, for example 0.0.0.0:4317",
-                    endpoint.endpoint
+                    "receiver.{name}.endpoint `{endpoint}` is not host:port, for example 0.0.0.0:4317"
                 ));
             }
         }

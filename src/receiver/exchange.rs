@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower_http::cors::CorsLayer;
 
 use super::count::records;
 use super::ids::{BadIds, bad_ids, without_bad_ids};
@@ -48,6 +49,8 @@ pub(super) struct Exchange<A> {
     pub(super) request_timeout: Duration,
     pub(super) metrics: ReceiverMetrics,
     complaints: Mutex<Limiter>,
+    /// What answers browsers, where their pages may send.
+    pub(super) cors: Option<CorsLayer>,
     /// `None` where every message counts.
     resends: Option<Resends>,
 }
@@ -62,6 +65,7 @@ impl<A: Admission> Exchange<A> {
             request_timeout: config.request_timeout,
             metrics: ReceiverMetrics::new(),
             complaints: Mutex::new(Limiter::new(COMPLAIN_EVERY_S)),
+            cors: config.http.cors.as_ref().map(super::CorsConfig::layer),
             resends: Resends::new(config.deduplicate),
         }
     }

@@ -1,12 +1,16 @@
 //! OTLP/HTTP: `POST /v1/{traces,metrics,logs}` with protobuf or JSON. The answer has the content type of the
 //! request, also when it is an error.
 
+use std::convert::Infallible;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tonic::body::Body;
+use tower::{Layer, ServiceExt, service_fn};
 
 use super::encoding::Encoding;
 use super::exchange::Exchange;
@@ -50,11 +54,21 @@ fn signal_of(path: &str) -> Option<Signal> {
     }
 }
 
-/// Answers one request.
+/// Answers one request; that of a browser with the headers which its page needs.
 pub(super) async fn handle<A: Admission>(
-    exchange: &Exchange<A>,
+    exchange: &Arc<Exchange<A>>,
     request: Request<Incoming>,
 ) -> Response<Body> {
+    let Some(cors) = exchange.cors.as_ref().filter(|_| signal_of(request.uri().path()).is_some()) else {
+        return answer(exchange, request).await;
+    };
+    let service = service_fn(|request| async { Ok::<_, Infallible>(answer(exchange, request).await) });
+    match cors.layer(service).oneshot(request).await {
+        Ok(response) => response,
+    }
+}
+
+async fn answer<A: Admission>(exchange: &Exchange<A>, request: Request<Incoming>) -> Response<Body> {
     let Some(signal) = signal_of(request.uri().path()) else {
         return plain(
             StatusCode::NOT_FOUND,

@@ -7,6 +7,7 @@
 
 mod codec;
 mod config;
+mod cors;
 mod count;
 mod encoding;
 mod exchange;
@@ -26,7 +27,8 @@ mod value;
 mod walk;
 mod wire;
 
-pub use config::{EndpointConfig, PointAttributesConfig, ReceiverConfig};
+pub use config::{EndpointConfig, HttpConfig, PointAttributesConfig, ReceiverConfig};
+pub use cors::CorsConfig;
 pub use exchange::ReceiverDeps;
 pub use json::{JsonError, request_from_json, traces_from_json};
 pub use server::Receivers;

@@ -13,7 +13,7 @@ use prost::Message;
 use rollguard::model::{Discard, PointSink, PointView, ResourceView, SpanSink, SpanView, UnixNanos};
 use rollguard::pipeline::clock::SystemClock;
 use rollguard::pipeline::{Admission, AdmissionBatch, Downstream, Full, Permit, Refused, Signal};
-use rollguard::receiver::{EndpointConfig, ReceiverConfig, ReceiverDeps, Receivers};
+use rollguard::receiver::{EndpointConfig, HttpConfig, ReceiverConfig, ReceiverDeps, Receivers};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -149,14 +149,9 @@ pub(super) const LIMIT: usize = 64 * 1024;
 
 /// Everything counts, also what is sent twice.
 pub(super) fn config() -> ReceiverConfig {
-    let any = || EndpointConfig { endpoint: "127.0.0.1:0".into() };
-    ReceiverConfig {
-        grpc: any(),
-        http: any(),
-        max_request_bytes: LIMIT,
-        deduplicate: Duration::ZERO,
-        ..Default::default()
-    }
+    let any = || "127.0.0.1:0".to_owned();
+    let (grpc, http) = (EndpointConfig { endpoint: any() }, HttpConfig { endpoint: any(), cors: None });
+    ReceiverConfig { grpc, http, max_request_bytes: LIMIT, deduplicate: Duration::ZERO, ..Default::default() }
 }
 
 impl Gateway {
