@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rollguard::app::Gateway;
 use rollguard::app::replay::{ReplayOptions, Replayed, replay};
@@ -139,16 +139,17 @@ async fn foreign_telemetry_reaches_the_version_through_the_front_door() {
     for (path, body) in exports(SystemClock.now().0) {
         assert_eq!(exchange(gateway.http_address(), "POST", path, &body.to_string()).await.0, 200, "{path}");
     }
-    let deadline = Instant::now() + Duration::from_secs(40);
-    let service = loop {
-        let (status, body) =
-            exchange(gateway.api_address(), "GET", "/api/v1/services/cart/telemetry", "").await;
-        if status == 200 && !body["services"][0]["signals"]["logs"].is_null() {
-            break body["services"][0].clone();
+    let pictured = async {
+        loop {
+            let (status, body) =
+                exchange(gateway.api_address(), "GET", "/api/v1/services/cart/telemetry", "").await;
+            if status == 200 && !body["services"][0]["signals"]["logs"].is_null() {
+                return body["services"][0].clone();
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        assert!(Instant::now() < deadline, "the picture never came: {body}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
     };
+    let service = tokio::time::timeout(Duration::from_secs(40), pictured).await.expect("a picture in time");
     let versions = &service["versions"];
     assert_eq!((&versions[0]["version"], &versions[1]["version"]), (&json!("(unversioned)"), &json!("7.1")));
     assert_eq!(versions[1]["records"], json!({"traces": 30, "metrics": 12, "logs": 1}));
