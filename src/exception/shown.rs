@@ -47,11 +47,11 @@ pub struct Showing {
     /// First second.
     pub first: Slot,
     /// Seconds of traffic the version had had when it was last shown.
-    seconds: u32,
+    pub seconds: u32,
     /// How often.
     pub count: u64,
     /// A version that was there before showed it too, at a time when that was remembered.
-    is_shared: bool,
+    pub is_shared: bool,
     /// Trace ids of the first ones.
     pub traces: Vec<[u8; 16]>,
     /// Name and value of attributes that the configuration allows to be shown, the first ones of each.

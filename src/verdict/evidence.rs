@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::logs::LogEvidence;
 use super::slot_log::SlotLog;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields};
 use crate::model::{Slot, Source};
@@ -265,6 +266,8 @@ pub struct Evidence {
     pub slot_seconds: Option<i64>,
     /// Spans per request that metrics count, the lower of both versions; `None` where not both are there.
     pub span_share: Option<f64>,
+    /// What the logs say; beside the verdict, not part of it. `None` where no error was logged.
+    pub logs: Option<Arc<LogEvidence>>,
 }
 
 impl Evidence {
@@ -290,6 +293,15 @@ impl Snapshot for Arc<SlotLog> {
     }
     fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
         Ok(Self::new(SlotLog::load(from)?))
+    }
+}
+
+impl Snapshot for Arc<LogEvidence> {
+    fn save(&self, out: &mut Writer) {
+        self.as_ref().save(out);
+    }
+    fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
+        Ok(Self::new(LogEvidence::load(from)?))
     }
 }
 
@@ -341,4 +353,5 @@ snapshot_fields!(Evidence {
     required,
     slot_seconds,
     span_share,
+    logs,
 });

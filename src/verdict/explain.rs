@@ -2,6 +2,7 @@
 //! who is worse by how much, where, and on how many requests; or what is still missing. Numbers have two
 //! significant digits, because the third one is noise.
 
+use super::log_words::beside;
 use super::words::{count, duration, interval, per_cent, round2, share};
 use super::{Evidence, Flag, Policy, Sli, SliEvidence, Verdict};
 
@@ -35,8 +36,13 @@ pub struct ExplainInput<'a> {
     pub waiting: Waiting,
 }
 
-/// Explains a verdict in one paragraph.
+/// Explains a verdict in one paragraph. What the logs say comes last, for it is no ground of the verdict.
 pub fn explain(d: &ExplainInput<'_>) -> String {
+    let logs = d.evidence.logs.as_deref().map_or_else(String::new, |logs| beside(logs, d.candidate, old(d)));
+    verdict(d) + &logs
+}
+
+fn verdict(d: &ExplainInput<'_>) -> String {
     match d.verdict {
         Verdict::Fail => fail(d),
         _ if d.evidence.has(Flag::Degraded) => degraded(d),
