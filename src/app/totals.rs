@@ -38,6 +38,7 @@ pub(super) async fn show(
     let refused = |reason: &'static str| counter!(REFUSED, "reason" => reason);
     let (full, stopping) = (refused("queue_full"), refused("shutting_down"));
     let (inconsistent, unjudged) = (counter!(INCONSISTENT), counter!(UNJUDGED));
+    let unnamed = counter!(OVERFLOW, "what" => "exceptions");
     let waiting = gauge!(WAITING);
     let overflow: Vec<_> =
         registry.counters().all().into_iter().map(|(what, _)| counter!(OVERFLOW, "what" => what)).collect();
@@ -56,7 +57,9 @@ pub(super) async fn show(
         stopping.absolute(read(&counters.refused_shutdown));
         inconsistent.absolute(read(&counters.sampling_inconsistent));
         waiting.set(shards.waiting() as f64);
-        unjudged.absolute(board.load().counters.deployments_refused);
+        let engine = board.load().counters;
+        unjudged.absolute(engine.deployments_refused);
+        unnamed.absolute(engine.exceptions_unnamed);
         joins.show(&registry);
         attributes[0].absolute(read(&counters.attributes_repeated));
         attributes[1].absolute(read(&counters.attributes_indexed));

@@ -52,6 +52,8 @@ pub struct Showing {
     pub count: u64,
     /// A version that was there before showed it too, at a time when that was remembered.
     pub is_shared: bool,
+    /// An event of a span told of it, not log records only.
+    pub is_of_span: bool,
     /// Trace ids of the first ones.
     pub traces: Vec<[u8; 16]>,
     /// Name and value of attributes that the configuration allows to be shown, the first ones of each.
@@ -69,6 +71,8 @@ pub struct Occurrence<'a> {
     pub values: &'a [(String, String)],
     /// Whether it came in time and counts; one that came late only says that the version shows it.
     pub counts: bool,
+    /// Whether a log record told of it; else an event of a span.
+    pub is_record: bool,
 }
 
 /// An exception that only the version in question shows.
@@ -101,8 +105,6 @@ pub struct Shown {
     name_bytes: usize,
     /// Until then something may be missing.
     incomplete_until: Slot,
-    /// Exceptions that found no room.
-    overflowed: u64,
 }
 
 impl Shown {
@@ -111,16 +113,16 @@ impl Shown {
         self.versions.is_empty()
     }
 
-    /// Exceptions that found no room.
-    pub fn overflowed(&self) -> u64 {
-        self.overflowed
-    }
-
-    /// A version shows an exception.
-    pub fn show(&mut self, version: &Arc<str>, exception: &Arc<Exception>, occurrence: &Occurrence<'_>) {
+    /// A version shows an exception; `false` where it found no room.
+    pub fn show(
+        &mut self,
+        version: &Arc<str>,
+        exception: &Arc<Exception>,
+        occurrence: &Occurrence<'_>,
+    ) -> bool {
         let fingerprint = exception.fingerprint;
         if !self.names.contains_key(&fingerprint) && !self.name(exception, occurrence.slot) {
-            return;
+            return false;
         }
         let own_first = self.watched(version, occurrence.slot).first;
         let mut is_shared = false;
@@ -134,12 +136,13 @@ impl Shown {
         let seconds = watched.seconds;
         let showing = watched.shown.entry(fingerprint).or_default();
         showing.is_shared |= is_shared;
+        showing.is_of_span |= !occurrence.is_record;
         if showing.count == 0 && showing.traces.is_empty() {
             showing.first = occurrence.slot;
         }
         showing.seconds = seconds;
         if !occurrence.counts {
-            return;
+            return true;
         }
         showing.first = showing.first.min(occurrence.slot);
         showing.count += 1;
@@ -151,6 +154,14 @@ impl Shown {
                 showing.values.push(value.clone());
             }
         }
+        true
+    }
+
+    /// The version was watched for `seconds` of traffic since `first` and showed nothing.
+    pub fn watched_before(&mut self, version: &Arc<str>, first: Slot, seconds: u32) {
+        let watched = self.watched(version, first);
+        watched.first = watched.first.min(first);
+        watched.seconds = watched.seconds.max(seconds);
     }
 
     /// A second in which the version had traffic is over.
@@ -166,8 +177,16 @@ impl Shown {
     }
 
     /// What only `candidate` has shown since `since`: no version that was there before it has. A baseline is
-    /// one that was there before, whenever it came.
-    pub fn news(&self, candidate: &str, baseline: Option<&str>, since: Slot, now: Slot) -> News {
+    /// one that was there before, whenever it came. Where the baseline sends no logs (`baseline_logs`), log
+    /// records of the candidate say nothing new: the baseline may throw the same and not tell.
+    pub fn news(
+        &self,
+        candidate: &str,
+        baseline: Option<&str>,
+        since: Slot,
+        now: Slot,
+        baseline_logs: bool,
+    ) -> News {
         let is_complete = now >= self.incomplete_until;
         let Some(own) = self.versions.get(candidate) else {
             let watched_s = self.watched_s(|label, _| label != candidate);
@@ -187,6 +206,7 @@ impl Shown {
         let is_new = |fingerprint: &Fingerprint, showing: &Showing| {
             showing.count > 0
                 && !showing.is_shared
+                && (baseline_logs || showing.is_of_span)
                 && showing.first >= since
                 && !before.iter().any(|other| other.shown.contains_key(fingerprint))
         };
@@ -219,7 +239,6 @@ impl Shown {
     fn name(&mut self, exception: &Arc<Exception>, slot: Slot) -> bool {
         let bytes = bytes_of(exception);
         if self.names.len() >= FINGERPRINTS || self.name_bytes + bytes > NAME_BYTES {
-            self.overflowed += 1;
             self.incomplete_until = self.incomplete_until.max(slot + Slot::from(REMEMBERED_S));
             return false;
         }
@@ -266,7 +285,7 @@ impl Snapshot for Fingerprint {
     }
 }
 
-snapshot_fields!(Showing { first, seconds, count, is_shared, traces, values });
+snapshot_fields!(Showing { first, seconds, count, is_shared, is_of_span, traces, values });
 snapshot_fields!(Watched { first, last, seconds, shown });
 
 impl Snapshot for Shown {
@@ -282,14 +301,12 @@ impl Snapshot for Shown {
             .collect();
         names.save(out);
         self.incomplete_until.save(out);
-        self.overflowed.save(out);
     }
 
     fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
         let versions = Vec::<(String, Watched)>::load(from)?;
         let names = Vec::<(String, Vec<String>)>::load(from)?;
-        let mut shown =
-            Self { incomplete_until: Slot::load(from)?, overflowed: u64::load(from)?, ..Self::default() };
+        let mut shown = Self { incomplete_until: Slot::load(from)?, ..Self::default() };
         shown.versions = versions.into_iter().map(|(label, watched)| (label.into(), watched)).collect();
         for (kind, frames) in names {
             let exception = Exception::named(&kind, frames.into_iter().map(Into::into).collect());

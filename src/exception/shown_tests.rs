@@ -13,7 +13,7 @@ fn exception(kind: &str) -> Arc<Exception> {
 }
 
 fn at(slot: Slot) -> Occurrence<'static> {
-    Occurrence { slot, trace_id: Some([slot as u8; 16]), values: &[], counts: true }
+    Occurrence { slot, trace_id: Some([slot as u8; 16]), values: &[], counts: true, is_record: true }
 }
 
 /// Seconds of traffic of a version from `from` on.
@@ -22,7 +22,7 @@ fn serve(shown: &mut Shown, label: &str, from: Slot, seconds: Slot) {
 }
 
 fn new_kinds(shown: &Shown, since: Slot, now: Slot) -> Vec<String> {
-    let news = shown.news("v2", Some("v1"), since, now);
+    let news = shown.news("v2", Some("v1"), since, now, true);
     news.new.iter().map(|n| n.exception.kind.to_string()).collect()
 }
 
@@ -40,7 +40,7 @@ fn new_is_what_no_version_before_has_shown() {
     // A version that came later says nothing about this one.
     shown.show(&version("v3"), &exception("Mine"), &at(1040));
     assert_eq!(new_kinds(&shown, 1000, 1050), ["Mine", "Rare"]);
-    let news = shown.news("v2", Some("v1"), 1000, 1050);
+    let news = shown.news("v2", Some("v1"), 1000, 1050, true);
     assert_eq!((news.new[0].showing.count, news.new[0].showing.traces.len()), (2, 2));
     assert_eq!((news.watched_s, news.is_complete), (600, true));
     // The baseline shows it too: it was no news of this version.
@@ -48,7 +48,7 @@ fn new_is_what_no_version_before_has_shown() {
     assert_eq!(new_kinds(&shown, 1000, 1050), ["Mine"]);
     // Shown before the deployment: a version that comes back.
     assert_eq!(new_kinds(&shown, 1020, 1050), Vec::<String>::new());
-    assert_eq!(shown.news("v9", None, 0, 1050).new, []);
+    assert_eq!(shown.news("v9", None, 0, 1050, true).new, []);
 }
 
 #[test]
@@ -70,6 +70,16 @@ fn a_late_one_is_remembered_and_not_counted() {
     shown.show(&version("v2"), &exception("Usual"), &at(400));
     shown.show(&version("v2"), &exception("Mine"), &Occurrence { counts: false, ..at(400) });
     assert_eq!(new_kinds(&shown, 0, 401), Vec::<String>::new());
+}
+
+#[test]
+fn a_baseline_without_logs_makes_no_news_of_log_records() {
+    let mut shown = Shown::default();
+    shown.watched_before(&version("v1"), 0, 600);
+    shown.show(&version("v2"), &exception("Logged"), &at(600));
+    shown.show(&version("v2"), &exception("Thrown"), &Occurrence { is_record: false, ..at(600) });
+    let news = |baseline_logs| shown.news("v2", Some("v1"), 0, 601, baseline_logs).new.len();
+    assert_eq!((news(true), news(false)), (2, 1));
 }
 
 #[test]
@@ -102,11 +112,10 @@ fn the_table_is_bounded_and_says_so() {
     for i in 0..FINGERPRINTS {
         shown.show(&version("v1"), &exception(&format!("E{i}")), &at(400));
     }
-    shown.show(&version("v2"), &exception("E0"), &at(401));
-    assert_eq!(shown.overflowed(), 0);
-    shown.show(&version("v2"), &exception("Mine"), &at(401));
-    assert_eq!((shown.overflowed(), shown.names.len()), (1, FINGERPRINTS));
-    let news = shown.news("v2", Some("v1"), 0, 402);
+    assert!(shown.show(&version("v2"), &exception("E0"), &at(401)));
+    assert!(!shown.show(&version("v2"), &exception("Mine"), &at(401)));
+    assert_eq!(shown.names.len(), FINGERPRINTS);
+    let news = shown.news("v2", Some("v1"), 0, 402, true);
     assert!(!news.is_complete && news.new.is_empty());
     // Half an hour of traffic later there is room again.
     serve(&mut shown, "v1", 401, 1860);
@@ -114,10 +123,10 @@ fn the_table_is_bounded_and_says_so() {
     assert_eq!(new_kinds(&shown, 0, 2301), ["Mine"]);
     // Long names: the bytes are bounded too.
     let mut shown = Shown::default();
-    for i in 0..FINGERPRINTS {
-        shown.show(&version("v1"), &exception(&format!("{i}{}", "x".repeat(2000))), &at(1));
-    }
-    assert!(shown.name_bytes <= NAME_BYTES && shown.overflowed() > 0);
+    let found_room = (0..FINGERPRINTS)
+        .filter(|i| shown.show(&version("v1"), &exception(&format!("{i}{}", "x".repeat(2000))), &at(1)));
+    assert!(found_room.count() < FINGERPRINTS);
+    assert!(shown.name_bytes <= NAME_BYTES);
     // Versions: the one silent for longest goes.
     let mut shown = Shown::default();
     for i in 0..VERSIONS as Slot + 1 {
@@ -150,9 +159,13 @@ fn chance_is_told_from_what_was_seen_once() {
     serve(&mut shown, "v1", 0, 400);
     // 10 types seen once, 2 twice, one 86 times: 100 exceptions.
     for (i, times) in [1; 10].into_iter().chain([2, 2, 86]).enumerate() {
-        (0..times).for_each(|_| shown.show(&version("v1"), &exception(&format!("E{i}")), &at(400)));
+        for _ in 0..times {
+            shown.show(&version("v1"), &exception(&format!("E{i}")), &at(400));
+        }
     }
-    (0..20).for_each(|_| shown.show(&version("v2"), &exception("E12"), &at(401)));
-    let expected = shown.news("v2", Some("v1"), 0, 402).expected;
+    for _ in 0..20 {
+        shown.show(&version("v2"), &exception("E12"), &at(401));
+    }
+    let expected = shown.news("v2", Some("v1"), 0, 402, true).expected;
     assert!((expected - (0.2 * 10.0 - 0.04 * 2.0)).abs() < 1e-9, "{expected}");
 }

@@ -16,8 +16,6 @@ pub enum Discard {
     BasePoint,
     /// A point that says that its stream has ended.
     StaleMark,
-    /// A record of a signal that nothing is read from.
-    Signal,
     /// A span without an end, a point without a time: nothing can be said of it.
     NoTime,
     /// A point that does not say whether it is a difference or a total.
@@ -43,14 +41,13 @@ pub enum Discard {
 
 impl Discard {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 16] = [
         Self::Kind,
         Self::MetricName,
         Self::Severity,
         Self::NoSeverity,
         Self::BasePoint,
         Self::StaleMark,
-        Self::Signal,
         Self::NoTime,
         Self::Temporality,
         Self::Unit,
@@ -72,7 +69,6 @@ impl Discard {
             Self::NoSeverity => "no_severity",
             Self::BasePoint => "base_point",
             Self::StaleMark => "stale_mark",
-            Self::Signal => "signal",
             Self::NoTime => "no_time",
             Self::Temporality => "temporality",
             Self::Unit => "unit",

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 
 use foldhash::fast::RandomState;
 
+use super::findings::{Finding, NamedStacks};
 use super::intake::Intake;
 use super::ledger::DiscardTally;
 use super::passage::Signal;
@@ -20,8 +21,8 @@ use super::senders::{Heard, Sender};
 use super::shards::Refused;
 use crate::histogram::layout;
 use crate::model::{
-    Discard, Exemplar, Observation, ResourceAttribute, ResourceView, SamplingWeight, SeriesId, SpanSink,
-    SpanView, StreamId, UnixNanos,
+    Discard, Exemplar, Observation, ResourceAttribute, ResourceView, SamplingWeight, SeriesId, SpanException,
+    SpanSink, SpanView, StreamId, UnixNanos,
 };
 
 /// Failed spans of one batch whose trace ids are kept.
@@ -32,6 +33,8 @@ const CACHED_SERIES: usize = 8_192;
 const HEARD: usize = 4_096;
 /// Observations for which a recycled buffer keeps room.
 const KEPT_OBSERVATIONS: usize = 16_384;
+/// Error logs and exceptions for which a recycled buffer keeps room.
+const KEPT_FINDINGS: usize = 1_024;
 
 /// Recycled between batches of one shard.
 #[derive(Debug, Default)]
@@ -40,6 +43,9 @@ pub(super) struct BatchBuffers {
     points: PointLog,
     /// Bucket counts of the point in hand.
     counts: Vec<u64>,
+    pub(super) findings: Vec<Finding>,
+    /// Names of the exceptions among them.
+    pub(super) stacks: NamedStacks,
     exemplars: Vec<Exemplar>,
     discarded: DiscardTally,
     sampling_inconsistent: u64,
@@ -61,6 +67,8 @@ impl BatchBuffers {
         self.observations.clear();
         self.observations.shrink_to(KEPT_OBSERVATIONS);
         self.points.clear();
+        self.findings.clear();
+        self.findings.shrink_to(KEPT_FINDINGS);
         self.exemplars.clear();
         self.discarded = DiscardTally::default();
         self.sampling_inconsistent = 0;
@@ -74,10 +82,10 @@ impl BatchBuffers {
 #[derive(Debug)]
 pub struct Batch {
     intake: Intake,
-    arrival: UnixNanos,
+    pub(super) arrival: UnixNanos,
     /// Taken only when the batch ends.
-    buffers: Option<Box<BatchBuffers>>,
-    current: Option<Sender>,
+    pub(super) buffers: Option<Box<BatchBuffers>>,
+    pub(super) current: Option<Sender>,
     slowest: Option<(i16, Exemplar)>,
 }
 
@@ -121,7 +129,9 @@ impl Batch {
             buffers.exemplars.push(slowest);
         }
         let shards = &self.intake.shards;
-        let outcome = shards.append(&buffers.observations, &buffers.points, &buffers.exemplars);
+        let records = buffers.findings.iter().filter(|finding| finding.is_record).count() as u64;
+        let outcome =
+            shards.append(&buffers.observations, &buffers.points, &buffers.exemplars, &mut buffers.findings);
         let counters = shards.counters();
         let spans = buffers.observations.len() as u64;
         let points = buffers.points.len() as u64;
@@ -130,6 +140,7 @@ impl Batch {
                 counters.spans.fetch_add(spans, Ordering::Relaxed);
                 shards.ledger().receive(Signal::Traces, spans);
                 shards.ledger().receive(Signal::Metrics, points);
+                shards.ledger().receive(Signal::Logs, records);
                 shards.ledger().discard(&buffers.discarded);
                 buffers.heard.iter().for_each(Heard::settle);
                 counters.note_attributes(buffers.attributes_repeated, buffers.attributes_indexed);
@@ -147,7 +158,7 @@ impl Batch {
     }
 
     /// Whose the records of `resource` are; makes the version and the instance when they are new.
-    fn resolve(&mut self, signal: Signal, resource: &ResourceView<'_>) {
+    pub(super) fn resolve(&mut self, signal: Signal, resource: &ResourceView<'_>) {
         if self.is_current(signal, resource) {
             return;
         }
@@ -300,6 +311,10 @@ impl SpanSink for Batch {
         if let Some(buffers) = &mut self.buffers {
             buffers.discarded.add(Signal::Traces, reason, 1);
         }
+    }
+
+    fn exception(&mut self, exception: &SpanException<'_>) {
+        self.thrown(exception);
     }
 }
 

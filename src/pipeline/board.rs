@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::diagnosis::ServiceTelemetry;
 use super::engine::EngineCounters;
+use super::logs::LogTotals;
 use crate::deployment::Deployment;
 use crate::model::{ServiceKey, Source, UnixNanos, VersionKey};
 
@@ -117,4 +118,6 @@ pub struct VersionBoard {
     pub first_seen: UnixNanos,
     /// See `first_seen`.
     pub last_seen: UnixNanos,
+    /// Error logs and exceptions.
+    pub logs: LogTotals,
 }

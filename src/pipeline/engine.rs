@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::board::{Board, ServiceBoard};
 use super::diagnosis::{ServiceTelemetry, diagnose};
+use super::findings::LogPlaces;
 use super::journal::{Commit, Restored};
 use super::known::Known;
 use super::ledger::{Disposition, Ledger};
@@ -16,6 +17,7 @@ use super::service::Service;
 use super::shards::Drained;
 use super::unversioned;
 use crate::deployment::{Deployment, Mode};
+use crate::exception::Recent;
 use crate::model::{
     DeploymentId, Exemplar, InstanceId, NANOS_PER_SECOND, Observation, SeriesId, ServiceKey, UnixNanos,
     VersionId,
@@ -97,6 +99,8 @@ pub struct EngineCounters {
     pub spans: u64,
     /// Detected versions that are not judged because too many deployments are.
     pub deployments_refused: u64,
+    /// Exceptions that found no room in the table of what their service has shown.
+    pub exceptions_unnamed: u64,
 }
 
 /// The evaluator.
@@ -120,6 +124,10 @@ pub struct Engine {
     complaints: Limiter,
     diagnoses: Limiter,
     telemetry: Arc<Vec<ServiceTelemetry>>,
+    /// Where the findings of a version belong.
+    pub(super) log_places: LogPlaces,
+    /// Exceptions of the last minute or two.
+    pub(super) recent: Recent,
 }
 
 impl Engine {
@@ -143,6 +151,8 @@ impl Engine {
             complaints: Limiter::new(unversioned::REPEAT_S),
             diagnoses: Limiter::new(DIAGNOSIS_REPEAT_S),
             telemetry: Arc::default(),
+            log_places: LogPlaces::default(),
+            recent: Recent::default(),
         };
         engine.restore(restored, now);
         engine
@@ -176,6 +186,7 @@ impl Engine {
         }
         self.absorb_points(drained, now);
         self.exemplars.extend_from_slice(&drained.exemplars);
+        self.absorb_findings(drained, now);
     }
 
     /// Where a series belongs; looked up once.
@@ -226,6 +237,7 @@ impl Engine {
         self.know_senders();
         self.detect(now, &mut commit);
         for service in self.services.values_mut() {
+            service.draw_up_logs(&self.parts.registry);
             service.tick(now, &mut commit);
         }
         commit.known_versions.iter().for_each(|key| self.known.insert(key));
@@ -289,6 +301,7 @@ impl Engine {
         self.streams.retain(|place| !retired.contains(&place.id));
         self.places.retain(|_, place| place.as_ref().is_some_and(|p| !retired.contains(&p.id)));
         self.instances.retain(|_, meta| !retired.contains(&meta.version));
+        self.log_places.retain(|id, _| !retired.contains(id));
     }
 
     fn collect_ended(&mut self) {

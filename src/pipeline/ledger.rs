@@ -91,8 +91,7 @@ const fn word(reason: Discard) -> &'static str {
         | Discard::NoSeverity
         | Discard::BasePoint
         | Discard::StaleMark
-        | Discard::OtherMetric
-        | Discard::Signal => "unused",
+        | Discard::OtherMetric => "unused",
         Discard::NoTime | Discard::Temporality | Discard::Unit | Discard::Numbers | Discard::Streams => {
             "unusable"
         }

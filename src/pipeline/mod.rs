@@ -16,12 +16,14 @@ pub mod config;
 mod diagnosis;
 mod engine;
 mod evaluator;
+mod findings;
 pub mod human;
 mod intake;
 mod joins;
 mod journal;
 mod known;
 mod ledger;
+mod logs;
 mod metered;
 mod orders;
 mod passage;
@@ -51,6 +53,7 @@ pub use intake::Intake;
 pub use joins::JoinCounters;
 pub use journal::{Commit, Journal, JournalError, NoJournal, Restored, ServiceSnapshot};
 pub use ledger::{Disposition, Ledger};
+pub use logs::LogTotals;
 pub use passage::{Admission, AdmissionBatch, Downstream, Full, NoDownstream, Permit, Signal};
 pub use registry::{
     InstanceMeta, OVERFLOW_OPERATION, Registry, RegistryCounters, RegistryLimits, SeriesMeta,

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::{Batch, Disposition, Intake, Refused};
-use crate::model::{Discard, PointSink, ResourceView, SpanSink, UnixNanos};
+use crate::model::{LogSink, PointSink, SpanSink, UnixNanos};
 
 /// A kind of telemetry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,11 +42,7 @@ pub trait Admission: Clone + Send + Sync + 'static {
 }
 
 /// The records of one request. Nothing is counted until it is committed; dropped, it is forgotten.
-pub trait AdmissionBatch: SpanSink + PointSink {
-    /// Names what became of records that no sink was shown.
-    fn discard_all(&mut self, signal: Signal, reason: Discard, records: u64);
-    /// Notes a resource of the message with all its records, where no sink is shown them.
-    fn sender(&mut self, signal: Signal, resource: &ResourceView<'_>, records: u64);
+pub trait AdmissionBatch: SpanSink + PointSink + LogSink {
     /// Hands everything over, or nothing.
     fn commit(self) -> Result<(), Refused>;
 }
@@ -66,14 +62,6 @@ impl Admission for Intake {
 }
 
 impl AdmissionBatch for Batch {
-    fn discard_all(&mut self, signal: Signal, reason: Discard, records: u64) {
-        Self::discard_all(self, signal, reason, records);
-    }
-
-    fn sender(&mut self, signal: Signal, resource: &ResourceView<'_>, records: u64) {
-        Self::sender(self, signal, resource, records);
-    }
-
     fn commit(self) -> Result<(), Refused> {
         Self::commit(self)
     }

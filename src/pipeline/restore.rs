@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::engine::Engine;
 use super::journal::{Restored, ServiceSnapshot};
+use super::logs::ServiceLogs;
 use super::metered::{Metered, MeteredVersion};
 use super::passage::Signal;
 use super::running::Running;
@@ -36,6 +37,8 @@ impl Service {
             running.judge_from().save(&mut out);
             panel.save(&mut out);
         }
+        self.logs.is_some().save(&mut out);
+        self.logs.iter().for_each(|logs| logs.save(&mut out));
         ServiceSnapshot { service: (*self.key).clone(), at: now, bytes: out.into_bytes() }
     }
 }
@@ -103,6 +106,8 @@ struct State {
     judges: Vec<Continued>,
     /// Spans and points in slots that were open.
     lost: [u64; 2],
+    /// Error logs and exceptions, and log records in seconds that were open.
+    logs: Option<(ServiceLogs, u64)>,
 }
 
 fn read(bytes: &[u8], lateness: LatenessConfig, now: UnixNanos) -> Result<State, Corrupt> {
@@ -128,8 +133,9 @@ fn read(bytes: &[u8], lateness: LatenessConfig, now: UnixNanos) -> Result<State,
             })
         })
         .collect::<Result<_, Corrupt>>()?;
+    let logs = if bool::load(&mut from)? { Some(ServiceLogs::load(&mut from)?) } else { None };
     if from.is_empty() {
-        Ok(State { versions, lateness_s, metered, judges, lost })
+        Ok(State { versions, lateness_s, metered, judges, lost, logs })
     } else {
         Err(Corrupt::Body)
     }
@@ -157,7 +163,7 @@ impl Engine {
     }
 
     fn restore_service(&mut self, key: &ServiceKey, state: State, now: UnixNanos) -> Vec<Continued> {
-        let State { versions, lateness_s, metered, judges, lost } = state;
+        let State { versions, lateness_s, metered, judges, lost, logs } = state;
         self.parts.ledger.lose(Signal::Traces, lost[0]);
         self.parts.ledger.lose(Signal::Metrics, lost[1]);
         let lateness = Lateness::new(LatenessConfig { initial: lateness_s, ..self.parts.lateness });
@@ -165,6 +171,10 @@ impl Engine {
         service.versions = versions;
         service.metered = metered;
         service.lateness = lateness;
+        if let Some((logs, lost)) = logs {
+            service.ledger.lose(Signal::Logs, lost);
+            service.logs = Some(Box::new(logs));
+        }
         service.next = now.slot() + 1;
         service.gone_not_before = service.next + service.lateness.current_seconds().ceil() as Slot;
         judges

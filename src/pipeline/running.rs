@@ -9,7 +9,7 @@ use super::version::Versions;
 use crate::deployment::{Deployment, Event, Phase, Sighting, choose_baseline, recovery_deadline, transition};
 use crate::model::{Exemplar, NANOS_PER_SECOND, Slot, Source, UnixNanos};
 use crate::verdict::{
-    Context, Evidence, ExplainInput, Flag, Memories, Panel, SlotInput, Verdict, Waiting, explain,
+    Context, Evidence, ExplainInput, Flag, LogEvidence, Memories, Panel, SlotInput, Verdict, Waiting, explain,
 };
 use crate::window::Counts;
 
@@ -38,6 +38,8 @@ pub(super) struct Running {
     exemplars: Vec<String>,
     /// Whether the versions are instrumented differently.
     sdk_differs: bool,
+    /// What the logs say, as of the last second.
+    logs: Option<Arc<LogEvidence>>,
 }
 
 impl Running {
@@ -48,6 +50,7 @@ impl Running {
             judge_from: Slot::MAX,
             exemplars: Vec::new(),
             sdk_differs: false,
+            logs: None,
         }
     }
 
@@ -55,7 +58,8 @@ impl Running {
     pub(super) fn restored(deployment: Arc<Deployment>, panel: Option<Panel>, judge_from: Slot) -> Self {
         let panel = panel.filter(|_| deployment.phase.is_judging());
         let exemplars = deployment.evidence.exemplars.clone();
-        Self { deployment, panel, judge_from, exemplars, sdk_differs: false }
+        let logs = deployment.evidence.logs.clone();
+        Self { deployment, panel, judge_from, exemplars, sdk_differs: false, logs }
     }
 
     pub(super) fn deployment(&self) -> &Arc<Deployment> {
@@ -91,6 +95,19 @@ impl Running {
     pub(super) fn exemplar(&mut self, exemplar: &Exemplar) {
         if exemplar.failed && self.exemplars.len() < EXEMPLARS && self.is_judging() {
             self.exemplars.push(exemplar.trace_id.iter().map(|b| format!("{b:02x}")).collect());
+        }
+    }
+
+    /// Takes what the logs say now. It is no ground of the verdict, so that after the decision, too, the
+    /// evidence shows what they say since then; every 10 s, for the evidence is copied.
+    pub(super) fn set_logs(&mut self, logs: Option<LogEvidence>, now: Slot) {
+        if self.logs.as_deref() != logs.as_ref() {
+            self.logs = logs.map(Arc::new);
+        }
+        let is_due = self.deployment.verdict != Verdict::Pending && now % 10 == 0;
+        if is_due && self.deployment.evidence.logs != self.logs {
+            let evidence = Evidence { logs: self.logs.clone(), ..(*self.deployment.evidence).clone() };
+            Arc::make_mut(&mut self.deployment).evidence = Arc::new(evidence);
         }
     }
 
@@ -188,6 +205,7 @@ impl Running {
     /// Adds what the judge does not see.
     fn furnish(&self, evidence: &mut Evidence) {
         evidence.exemplars.clone_from(&self.exemplars);
+        evidence.logs.clone_from(&self.logs);
         if self.sdk_differs {
             evidence.flags.push(Flag::SdkDiffers);
         }

@@ -228,6 +228,11 @@ impl VersionEntry {
 }
 
 impl Registry {
+    /// Whether any log record of a version came, of whatever severity.
+    pub(super) fn sends_logs(&self, id: VersionId) -> bool {
+        self.by_id.get(&id).is_some_and(|entry| lock(&entry.account).signals[Signal::Logs as usize].is_some())
+    }
+
     /// The version and the instance that a resource reaches by its ids. Asked where it names no service or no
     /// version. Spans are joined only to the service that they name: those of a sidecar that names none would
     /// else be judged as the service's own.

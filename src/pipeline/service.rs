@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use super::arms::Closed;
 use super::arrivals::Arrivals;
-use super::board::ServiceBoard;
+use super::board::{ServiceBoard, VersionBoard};
+use super::findings::Finding;
 use super::journal::Commit;
 use super::ledger::{Disposition, Ledger};
+use super::logs::ServiceLogs;
 use super::metered::Metered;
 use super::passage::Signal;
-use super::registry::VersionMeta;
+use super::registry::{Registry, VersionMeta};
 use super::running::Running;
 use super::version::{Version, Versions};
 use crate::deployment::{Deployment, Sighting, is_version};
@@ -46,6 +48,8 @@ pub(super) struct Service {
     pub(super) lateness_config: LatenessConfig,
     /// When we began to look.
     pub(super) watched_since: UnixNanos,
+    /// Error logs and exceptions; absent where there are none and nothing is judged.
+    pub(super) logs: Option<Box<ServiceLogs>>,
     /// Before this slot nothing is concluded from silence: we were not there.
     pub(super) gone_not_before: Slot,
 }
@@ -75,6 +79,7 @@ impl Service {
             metered: None,
             lateness_config,
             watched_since,
+            logs: None,
             gone_not_before: Slot::MIN,
         }
     }
@@ -118,6 +123,7 @@ impl Service {
         self.next = self.next.max(open_from - CATCH_UP_SLOTS);
         while self.next < open_from {
             self.close(self.next, now, commit);
+            self.close_logs(self.next);
             self.next += 1;
         }
         self.tick_metrics(now, commit);
@@ -149,6 +155,32 @@ impl Service {
         }
         for (version, one) in self.versions.values_mut().zip(closed.values()) {
             version.memory.end(slot, &seen(one), &one.arm);
+        }
+    }
+
+    /// Closes a second of the logs, once the spans' is closed.
+    fn close_logs(&mut self, slot: Slot) {
+        if self.logs.is_none() && self.is_judging() {
+            self.logs = Some(Box::new(ServiceLogs::new(&self.versions, slot)));
+        }
+        if let Some(logs) = &mut self.logs {
+            logs.close(slot, &self.versions, &self.running, &self.ledger);
+        }
+    }
+
+    /// Takes in an error log or an exception of a version; `false` where an exception found no room.
+    pub(super) fn find(&mut self, label: &Arc<str>, finding: &Finding, is_first: bool) -> bool {
+        let (versions, next) = (&self.versions, self.next);
+        let logs = self.logs.get_or_insert_with(|| Box::new(ServiceLogs::new(versions, next)));
+        logs.find(label, finding, next, is_first, &self.ledger)
+    }
+
+    /// Draws up what the logs say of the deployments that are judged.
+    pub(super) fn draw_up_logs(&mut self, registry: &Registry) {
+        let Some(logs) = &mut self.logs else { return };
+        for running in self.running.iter_mut().filter(|r| r.is_judging()) {
+            let evidence = logs.evidence(running, &self.versions, registry, self.next);
+            running.set_logs(evidence, self.next);
         }
     }
 
@@ -250,11 +282,17 @@ impl Service {
             }
             kept
         });
+        if let Some(logs) = &mut self.logs {
+            logs.end(now, ttl_s, &self.versions, retired);
+        }
+        if self.logs.as_ref().is_some_and(|logs| logs.is_over()) {
+            self.logs = None;
+        }
     }
 
     /// Whether nothing is left of it.
     pub(super) fn is_over(&self) -> bool {
-        self.versions.is_empty() && self.running.is_empty() && self.ended.is_empty()
+        self.versions.is_empty() && self.running.is_empty() && self.ended.is_empty() && self.logs.is_none()
     }
 
     pub(super) fn take_ended(&mut self) -> Vec<Arc<Deployment>> {
@@ -273,9 +311,11 @@ impl Service {
         let slo = self.policy.slo;
         let live = self.versions.iter().filter(|(_, v)| !v.ended);
         let next = self.next_slots();
+        let mut versions: Vec<VersionBoard> = live.map(|(label, v)| v.board(label, next, slo)).collect();
+        self.logs.iter().for_each(|logs| logs.show(&mut versions));
         ServiceBoard {
             key: (*self.key).clone(),
-            versions: live.map(|(label, v)| v.board(label, next, slo)).collect(),
+            versions,
             lateness_seconds: self.lateness.current_seconds(),
             completeness: self.completeness(now),
             slo,

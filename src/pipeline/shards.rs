@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::batch::BatchBuffers;
+use super::findings::Finding;
 use super::ledger::Ledger;
 use super::point_log::PointLog;
 use crate::model::{Exemplar, Observation, PointObservation};
@@ -19,6 +20,8 @@ pub const DEFAULT_SHARD_CAPACITY: usize = 262_144;
 const COUNTS_PER_POINT: usize = 16;
 /// Exemplars that one shard holds between two ticks.
 const EXEMPLARS_PER_SHARD: usize = 1_024;
+/// Error logs and exceptions that one shard holds between two ticks, of 100 bytes each.
+const FINDINGS_PER_SHARD: usize = 65_536;
 /// Idle batch buffers kept per shard; more are freed.
 const POOL_PER_SHARD: usize = 8;
 
@@ -98,6 +101,7 @@ struct Log {
     observations: Vec<Observation>,
     points: PointLog,
     exemplars: Vec<Exemplar>,
+    findings: Vec<Finding>,
     closed: bool,
 }
 
@@ -108,6 +112,8 @@ pub struct Drained {
     points: Vec<PointLog>,
     /// Trace ids of failed and slow spans.
     pub exemplars: Vec<Exemplar>,
+    /// Error logs and exceptions.
+    pub(super) findings: Vec<Finding>,
 }
 
 impl Drained {
@@ -158,6 +164,8 @@ impl Shards {
     /// Takes everything that was committed. What `out` held before is gone.
     pub fn drain(&self, out: &mut Drained) {
         out.exemplars.clear();
+        out.findings.clear();
+        out.findings.shrink_to(FINDINGS_PER_SHARD);
         out.logs.resize_with(self.shards.len(), Vec::new);
         out.points.resize_with(self.shards.len(), PointLog::default);
         for ((shard, buffer), points) in self.shards.iter().zip(&mut out.logs).zip(&mut out.points) {
@@ -169,6 +177,7 @@ impl Shards {
             std::mem::swap(&mut log.observations, buffer);
             std::mem::swap(&mut log.points, points);
             out.exemplars.append(&mut log.exemplars);
+            out.findings.append(&mut log.findings);
         }
     }
 
@@ -199,6 +208,7 @@ impl Shards {
         observations: &[Observation],
         points: &PointLog,
         exemplars: &[Exemplar],
+        findings: &mut Vec<Finding>,
     ) -> Result<(), Refused> {
         let mut log = lock(&self.mine().log);
         if log.closed {
@@ -211,6 +221,10 @@ impl Shards {
         if waiting > 0 && more > 0 && too_many {
             return Err(Refused::QueueFull);
         }
+        if !log.findings.is_empty() && log.findings.len() + findings.len() > FINDINGS_PER_SHARD {
+            return Err(Refused::QueueFull);
+        }
+        log.findings.append(findings);
         log.observations.extend_from_slice(observations);
         log.points.extend(points);
         let room = EXEMPLARS_PER_SHARD.saturating_sub(log.exemplars.len()).min(exemplars.len());

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::arms::Closed;
 use super::board::{SourceBoard, VersionBoard};
+use super::logs::LogTotals;
 use super::metered::MeteredVersion;
 use super::registry::VersionEntry;
 use crate::deployment::{KNOWN_REQUESTS, KNOWN_SECONDS, Sighting};
@@ -364,6 +365,7 @@ impl Version {
             instances,
             first_seen: self.first,
             last_seen: self.last,
+            logs: LogTotals::default(),
         }
     }
 }

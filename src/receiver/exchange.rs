@@ -9,13 +9,12 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_http::cors::CorsLayer;
 
-use super::count::records;
 use super::ids::{BadIds, bad_ids, without_bad_ids};
 use super::metrics::{ReceiverMetrics, RequestOutcome, Transport};
 use super::resend::{Claim, Digest, First, Resends};
 use super::status::Refusal;
-use super::{WalkSettings, walk_metrics, walk_traces};
-use crate::model::{Discard, UnixNanos};
+use super::{WalkSettings, walk_logs, walk_metrics, walk_traces};
+use crate::model::UnixNanos;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::{Admission, AdmissionBatch, Downstream, Refused, Signal};
 use crate::telemetry::Limiter;
@@ -198,7 +197,7 @@ impl<A: Admission> Exchange<A> {
         match signal {
             Signal::Traces => self.read_traces(message, batch),
             Signal::Metrics => self.read_metrics(message, batch),
-            Signal::Logs => read_framing(signal, message, &self.settings, batch),
+            Signal::Logs => self.read_logs(message, batch),
         }
     }
 
@@ -218,6 +217,12 @@ impl<A: Admission> Exchange<A> {
         }
         // Exemplars are not read by the walker; their ids are.
         Ok(Read { records: counts.points, bad_ids: bad_ids(Signal::Metrics, message), ..Read::default() })
+    }
+
+    fn read_logs(&self, message: &[u8], batch: &mut A::Batch) -> Result<Read, super::WalkError> {
+        let counts = walk_logs(message, &self.settings, batch)?;
+        let bad_ids = BadIds { records: counts.bad_ids, parts: 0 };
+        Ok(Read { records: counts.records, bad_ids, ..Read::default() })
     }
 
     /// Counts how a request ended.
@@ -250,18 +255,4 @@ impl Attempt {
 
 fn malformed(error: super::WalkError) -> Refusal {
     Refusal::Malformed(format!("cannot decode the request: {error}"))
-}
-
-/// Records of a signal that nothing is read from yet but who sent them: counted and passed on.
-fn read_framing(
-    signal: Signal,
-    message: &[u8],
-    settings: &WalkSettings,
-    batch: &mut impl AdmissionBatch,
-) -> Result<Read, super::WalkError> {
-    let records = records(signal, message, settings, |resource, n| batch.sender(signal, resource, n))?;
-    let bad_ids = bad_ids(signal, message);
-    batch.discard_all(signal, Discard::BadId, bad_ids.records);
-    batch.discard_all(signal, Discard::Signal, records - bad_ids.records);
-    Ok(Read { records, bad_ids, ..Read::default() })
 }

@@ -8,7 +8,6 @@
 mod codec;
 mod config;
 mod cors;
-mod count;
 mod encoding;
 mod exchange;
 mod grpc;

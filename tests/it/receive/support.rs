@@ -10,7 +10,9 @@ use bytes::{Buf, BufMut, Bytes};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
-use rollguard::model::{Discard, PointSink, PointView, ResourceView, SpanSink, SpanView, UnixNanos};
+use rollguard::model::{
+    Discard, LogSink, LogView, PointSink, PointView, ResourceView, SpanSink, SpanView, UnixNanos,
+};
 use rollguard::pipeline::clock::SystemClock;
 use rollguard::pipeline::{Admission, AdmissionBatch, Downstream, Full, Permit, Refused, Signal};
 use rollguard::receiver::{EndpointConfig, HttpConfig, ReceiverConfig, ReceiverDeps, Receivers};
@@ -81,10 +83,13 @@ impl PointSink for RecordedBatch {
     fn discard_points(&mut self, _: Discard, _: u64) {}
 }
 
-impl AdmissionBatch for RecordedBatch {
-    fn discard_all(&mut self, _: Signal, _: Discard, _: u64) {}
-    fn sender(&mut self, _: Signal, _: &ResourceView<'_>, _: u64) {}
+impl LogSink for RecordedBatch {
+    fn log_resource(&mut self, _: &ResourceView<'_>) {}
+    fn log(&mut self, _: &LogView<'_>) {}
+    fn discard_log(&mut self, _: Discard) {}
+}
 
+impl AdmissionBatch for RecordedBatch {
     fn commit(self) -> Result<(), Refused> {
         let mut recorded = self.0.0.lock().unwrap();
         recorded.attempts += 1;
