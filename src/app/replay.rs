@@ -8,9 +8,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::config::{self, Config, Files, LoadError};
-use crate::model::ServiceKey;
+use crate::model::{ServiceKey, Source};
+use crate::pipeline::Signal;
 use crate::pipeline::recording::{Outcomes, Recording, RecordingError, Selection};
-use crate::receiver::{JsonError, WalkError, WalkSettings, traces_from_json, walk_traces};
+use crate::receiver::{
+    JsonError, WalkError, WalkSettings, request_from_json, signal_of_json, signal_of_message, walk_metrics,
+    walk_traces,
+};
 use crate::verdict::{Evidence, ExplainInput, Judge, Memory, Policy, SliEvidence, Verdict, Waiting, explain};
 
 /// Longest line or message.
@@ -96,9 +100,9 @@ pub fn replay(options: &ReplayOptions) -> Result<Replayed, ReplayError> {
     let mut policy = config.policies.resolve(&service).policy;
     policy.warmup_s = options.warmup.as_secs() as i64;
     let mut trace = options.trace.as_ref().map(|_| Vec::new());
-    let outcomes = recording.judge(&options.selection, policy.clone(), |slot, judge, memory| {
+    let outcomes = recording.judge(&options.selection, policy.clone(), |source, slot, judge, memory| {
         if let Some(lines) = &mut trace {
-            lines.push(trace_line(slot, judge, memory));
+            lines.push(trace_line(source, slot, judge, memory));
         }
     })?;
     if let (Some(path), Some(lines)) = (&options.trace, trace) {
@@ -128,6 +132,8 @@ impl Replayed {
             "explanation": self.explanation(),
             "flags": o.evidence.flags.iter().map(|f| f.as_str()).collect::<Vec<_>>(),
             "spans": { "judged": o.spans[0], "clock_far_off": o.spans[1] },
+            "points": { "judged": o.points[0], "clock_far_off": o.points[1] },
+            "slot_seconds": o.evidence.slot_seconds,
             "evidence": o.evidence.slis.iter().map(sli_json).collect::<Vec<_>>(),
         })
         .to_string()
@@ -210,11 +216,12 @@ fn sli_json(e: &SliEvidence) -> Value {
 }
 
 /// One slot of the trace: evidence of every process and what it was judged by.
-fn trace_line(slot: i64, judge: &Judge, memory: &Memory) -> Value {
+fn trace_line(source: Source, slot: i64, judge: &Judge, memory: &Memory) -> Value {
     let [errors, requests] = memory.remembered();
     let sizes = memory.incident_sizes_in_time();
     let processes = judge.trace();
     json!({
+        "source": source.as_str(),
         "slot": slot,
         "ln_e_bar": judge.ln_e_bar(),
         "gone": judge.baseline_gone(),
@@ -292,12 +299,13 @@ fn read_lines(
         if line.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        let message = traces_from_json(&line).map_err(|cause| ReplayError::Json {
+        let signal = signal_of_json(&line);
+        let message = request_from_json(signal, &line, MESSAGE_BYTES).map_err(|cause| ReplayError::Json {
             path: path.to_owned(),
             line: number,
             cause,
         })?;
-        walk(path, number, &message, settings, recording)?;
+        walk(path, number, signal, &message, settings, recording)?;
     }
     Ok(())
 }
@@ -331,21 +339,24 @@ fn read_messages(
                 format!("message {number} is cut off"),
             )));
         }
-        walk(path, number, &message, settings, recording)?;
+        walk(path, number, signal_of_message(&message), &message, settings, recording)?;
     }
     Ok(())
 }
 
+/// Log records take no part in a replay.
 fn walk(
     path: &Path,
     number: usize,
+    signal: Signal,
     message: &[u8],
     settings: &WalkSettings,
     recording: &mut Recording,
 ) -> Result<(), ReplayError> {
-    walk_traces(message, settings, recording).map(drop).map_err(|cause| ReplayError::Message {
-        path: path.to_owned(),
-        message: number,
-        cause,
-    })
+    let walked = match signal {
+        Signal::Traces => walk_traces(message, settings, recording).map(drop),
+        Signal::Metrics => walk_metrics(message, settings, recording).map(drop),
+        Signal::Logs => Ok(()),
+    };
+    walked.map_err(|cause| ReplayError::Message { path: path.to_owned(), message: number, cause })
 }

@@ -56,7 +56,7 @@ impl From<Scenario> for crate::app::demo::Scenario {
 /// Flags of `replay`.
 #[derive(Debug, Clone, Args)]
 pub struct ReplayArgs {
-    /// Recorded OTLP: JSON lines or length-delimited protobuf, plain, .gz or .zst
+    /// Recorded OTLP, traces and metrics in any mix: JSON lines or length-delimited protobuf, plain, .gz or .zst
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Service to judge; needed when the recording holds several

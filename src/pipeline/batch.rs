@@ -6,6 +6,8 @@
 
 mod points;
 
+pub(super) use self::points::bounds_id;
+
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 

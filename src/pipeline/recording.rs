@@ -1,16 +1,23 @@
-//! Recorded spans and their judgement: `replay` and the golden tests. Event time is the clock, so there is no
+//! Recorded spans and metrics and their judgement: `replay` and the golden tests. Event time is the clock, so there is no
 //! lateness: the whole recording is put into slots first and judged slot by slot afterwards. The order of
 //! spans in the files does not matter, and the same files give the same bytes.
+
+mod court;
+mod points;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use self::court::Court;
+use self::points::{MetricSlots, RecordedPoints};
+
 use crate::histogram::layout;
 use crate::model::{
-    Discard, NANOS_PER_SECOND, Outcome, ResourceView, Slot, SpanSink, SpanView, StatusSource, UnixNanos,
+    Discard, NANOS_PER_SECOND, Outcome, ResourceView, Slot, Source, SpanSink, SpanView, StatusSource,
+    UnixNanos,
 };
 use crate::verdict::{
-    Arm, Cells, Counts, Evidence, InstanceCounts, Judge, Memory, Policy, SlotInput, Timing, Verdict,
+    Arm, Cells, Counts, Evidence, InstanceCounts, Judge, Memory, Policy, SlotInput, Verdict,
 };
 
 /// A span further than this from the recording's median end is a clock gone wrong, not traffic.
@@ -55,6 +62,7 @@ pub struct Recording {
     operations: Names,
     instances: Names,
     spans: Vec<(u32, Recorded)>,
+    points: RecordedPoints,
     /// Service, version and instance of the resource in hand.
     current: (u32, u32, u32),
     scratch: String,
@@ -113,7 +121,7 @@ pub struct Selection {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecordingError {
     /// Nothing to judge.
-    #[error("the recording has no entry span (kind SERVER or CONSUMER)")]
+    #[error("the recording has no entry span (kind SERVER or CONSUMER) and no request metric")]
     Empty,
     /// A name does not occur.
     #[error("no span of {what} {name:?}; the recording has {known}")]
@@ -156,6 +164,8 @@ pub struct Outcomes {
     pub evidence: Evidence,
     /// Spans that were judged or remembered, and those left out because their clock is far off.
     pub spans: [u64; 2],
+    /// Metric points of the two versions that count requests, likewise.
+    pub points: [u64; 2],
 }
 
 impl Recording {
@@ -164,9 +174,9 @@ impl Recording {
         self.spans.len()
     }
 
-    /// Whether there is no entry span.
+    /// Whether there is neither an entry span nor a point that counts requests.
     pub fn is_empty(&self) -> bool {
-        self.spans.is_empty()
+        self.spans.is_empty() && self.points.is_empty()
     }
 
     /// Spans that make no SLI, by reason.
@@ -174,27 +184,31 @@ impl Recording {
         &self.discarded
     }
 
-    /// Judges the selected service to the first fail or pass or the end. `each` is shown every judged slot.
+    /// Judges the selected service to the first fail or pass or the end. `each` is shown every judged slot of
+    /// every source.
     pub fn judge(
         &self,
         selection: &Selection,
         policy: Policy,
-        mut each: impl FnMut(Slot, &Judge, &Memory),
+        mut each: impl FnMut(Source, Slot, &Judge, &Memory),
     ) -> Result<Outcomes, RecordingError> {
         let arms = self.select(selection)?;
         let (spans, far) = self.arms(arms);
         let (slots, first) = self.slots(&spans, arms);
-        let (mut memory, mut judge) = (Memory::default(), Judge::new(policy, Timing::default()));
+        let metrics = self.points.slots(arms, &self.operations.names, policy.latency_margin);
+        let first = first.into_iter().chain(metrics.first).min();
+        let mut court = Court::new(policy, !slots.is_empty(), &metrics);
         let (mut verdict, mut decided) = (Verdict::Pending, None);
-        let range = slots.keys().next().zip(slots.keys().next_back()).map(|(a, b)| *a..=*b);
         let silence = SlotInput::default();
-        for t in range.into_iter().flatten() {
-            let input = slots.get(&t).unwrap_or(&silence);
-            step(t, &mut memory, &mut judge, input);
-            each(t, &judge, &memory);
-            verdict = judge.verdict(&memory);
+        for (end, source, t) in order(&slots, &metrics) {
+            let of_source = if source == Source::Spans { &slots } else { &metrics.slots };
+            court.slot(source, t, of_source.get(&t).unwrap_or(&silence));
+            if let Some((judge, memory)) = court.judge(source) {
+                each(source, t, judge, memory);
+            }
+            verdict = court.verdict();
             if matches!(verdict, Verdict::Fail | Verdict::Pass) {
-                decided = Some(t);
+                decided = Some(end);
                 break;
             }
         }
@@ -208,21 +222,26 @@ impl Recording {
             candidate: self.versions.names[arms.2 as usize].to_string(),
             verdict,
             ended_early,
-            decided_after_s: decided.zip(first).map(|(t, first)| (t + 1) as f64 - first.as_secs_f64()),
-            evidence: judge.evidence(&memory),
+            decided_after_s: decided.zip(first).map(|(end, first)| end as f64 - first.as_secs_f64()),
+            evidence: court.evidence(),
             spans: [spans.len() as u64, far],
+            points: metrics.points,
         })
     }
 
     /// Numbers of service, baseline and candidate.
     fn select(&self, selection: &Selection) -> Result<(u32, u32, u32), RecordingError> {
-        let present: BTreeSet<u32> = self.spans.iter().map(|s| s.0).collect();
+        let present: BTreeSet<u32> = self.spans.iter().map(|s| s.0).chain(self.points.services()).collect();
         let service =
             choose("service", "--service", &self.services, &present, selection.service.as_deref(), 1)?[0];
         let mut first: BTreeMap<u32, UnixNanos> = BTreeMap::new();
         for (_, span) in self.spans.iter().filter(|s| s.0 == service) {
             let start = first.entry(span.version).or_insert(span.start);
             *start = span.start.min(*start);
+        }
+        for (version, time) in self.points.versions(service) {
+            let seen = first.entry(version).or_insert(time);
+            *seen = time.min(*seen);
         }
         let versions: BTreeSet<u32> = first.keys().copied().collect();
         let one = |name: &Option<String>, flag| match name {
@@ -314,11 +333,31 @@ pub fn step(t: Slot, memory: &mut Memory, judge: &mut Judge, input: &SlotInput) 
     let present = !input.baseline.is_silent() || !input.started_before.is_empty();
     memory.begin(t, present);
     judge.slot(t, memory, input);
+    memory.end(t, &remembered(input), &input.baseline);
+}
+
+/// Warm requests of the baseline, those that are only remembered included.
+fn remembered(input: &SlotInput) -> Cells {
     let mut seen = input.baseline.warm.clone();
     for (operation, cell) in &input.started_before {
         seen.entry(Arc::clone(operation)).or_default().merge(cell);
     }
-    memory.end(t, &seen, &input.baseline);
+    seen
+}
+
+/// All slots of both sources from the first to the last, silent ones included, in the order of their ends:
+/// end, source, slot.
+fn order(spans: &BTreeMap<Slot, SlotInput>, metrics: &MetricSlots) -> Vec<(Slot, Source, Slot)> {
+    let range = |slots: &BTreeMap<Slot, SlotInput>, width: i64| {
+        let ends = slots.keys().next().zip(slots.keys().next_back()).map(|(a, b)| (*a, *b));
+        ends.into_iter().flat_map(move |(a, b)| (0..=(b - a) / width).map(move |i| a + i * width))
+    };
+    let width = metrics.timing.slot_s();
+    let of_spans = range(spans, 1).map(|t| (t + 1, Source::Spans, t));
+    let of_metrics = range(&metrics.slots, width).map(|t| (t + width, Source::Metrics, t));
+    let mut all: Vec<_> = of_spans.chain(of_metrics).collect();
+    all.sort_unstable();
+    all
 }
 
 fn count(counts: &mut Counts, outcome: Outcome, bucket: i16) {

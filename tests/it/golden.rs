@@ -74,7 +74,7 @@ fn check(case: &Value) {
     let policy = Policy { warmup_s: case["warmup"].as_i64().unwrap(), ..Policy::default() };
     let mut slots = BTreeMap::new();
     let outcome = recording
-        .judge(&selection, policy, |t, judge, memory| {
+        .judge(&selection, policy, |_, t, judge, memory| {
             slots.insert(t, ours(judge, memory));
         })
         .unwrap();

@@ -24,6 +24,8 @@ fn judged(scenario: &str, way: &str) -> Value {
 fn three_ways_come_to_the_same_verdict() {
     let table = [
         ("errors", "spans", "fail", 50.0),
+        ("errors", "sdk-metrics", "fail", 80.0),
+        ("errors", "span-metrics", "fail", 80.0),
         ("latency", "spans", "fail", 50.0),
         // The least time to a pass after the warm-up is 300 s.
         ("healthy", "spans", "pass", 340.0),

@@ -138,7 +138,8 @@ fn known_bounds(intake: &Intake, bounds: &[f64], unit: DurationUnit) -> bool {
     intake.registry.resolve_bounds(bounds_id(bounds, unit), seconds)
 }
 
-fn bounds_id(bounds: &[f64], unit: DurationUnit) -> BoundsId {
+/// Names bounds by what they are.
+pub(in crate::pipeline) fn bounds_id(bounds: &[f64], unit: DurationUnit) -> BoundsId {
     let mut hash = unit as u64;
     let state = FixedState::with_seed(0x51_7cc1);
     for bound in bounds {

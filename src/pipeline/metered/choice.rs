@@ -10,23 +10,23 @@ const ABSENT_SLOTS: u32 = 4;
 
 /// The class that counts for a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Choice {
+pub(in crate::pipeline) struct Choice {
     class: Option<Class>,
     absent: u32,
 }
 
 impl Choice {
-    pub(super) fn class(self) -> Option<Class> {
+    pub(in crate::pipeline) fn class(self) -> Option<Class> {
         self.class
     }
 
-    pub(super) fn of(class: Option<Class>) -> Self {
+    pub(in crate::pipeline) fn of(class: Option<Class>) -> Self {
         Self { class, absent: 0 }
     }
 
     /// Looks at the classes with points in a slot; `is_fixed` while a deployment is judged. Whether the choice
     /// changed from one class to another: nothing that was counted before can be compared then.
-    pub(super) fn look(&mut self, present: &BTreeSet<Class>, is_fixed: bool) -> bool {
+    pub(in crate::pipeline) fn look(&mut self, present: &BTreeSet<Class>, is_fixed: bool) -> bool {
         let Some(best) = present.first().copied() else { return false };
         let Some(chosen) = self.class else {
             self.class = Some(best);
@@ -46,7 +46,7 @@ impl Choice {
     }
 
     /// Whether a family of a version counts, given the families that the version has sent.
-    pub(super) fn counts(self, family: Family, sent: &BTreeSet<Family>) -> bool {
+    pub(in crate::pipeline) fn counts(self, family: Family, sent: &BTreeSet<Family>) -> bool {
         let is_legacy_twin = family.present_name().is_some_and(|present| sent.contains(&present));
         self.class == Some(family.class()) && !is_legacy_twin
     }

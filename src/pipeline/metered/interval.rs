@@ -16,14 +16,14 @@ const GAPS_KEPT: u64 = 1_000;
 
 /// Learns the export interval of one service.
 #[derive(Debug, Default)]
-pub(super) struct Interval {
+pub(in crate::pipeline) struct Interval {
     gaps: BTreeMap<i64, u64>,
     seen: u64,
 }
 
 impl Interval {
     /// The time between two points of one stream.
-    pub(super) fn note(&mut self, nanos: u64) {
+    pub(in crate::pipeline) fn note(&mut self, nanos: u64) {
         let seconds = (nanos + NANOS_PER_SECOND / 2) / NANOS_PER_SECOND;
         let seconds = i64::try_from(seconds).unwrap_or(LONGEST_SLOT_S).clamp(1, LONGEST_SLOT_S);
         *self.gaps.entry(seconds).or_default() += 1;
@@ -36,18 +36,18 @@ impl Interval {
     }
 
     /// The commonest time, the shorter of two; `None` before there is any.
-    pub(super) fn mode(&self) -> Option<i64> {
+    pub(in crate::pipeline) fn mode(&self) -> Option<i64> {
         self.gaps.iter().max_by_key(|(seconds, n)| (**n, -**seconds)).map(|(seconds, _)| *seconds)
     }
 
     /// Another interval than `current`, if the evidence for it is strong.
-    pub(super) fn change_from(&self, current: i64) -> Option<i64> {
+    pub(in crate::pipeline) fn change_from(&self, current: i64) -> Option<i64> {
         let mode = self.mode().filter(|mode| *mode != current && self.seen >= GAPS_NEEDED)?;
         (self.gaps[&mode] as f64 >= SHARE_NEEDED * self.seen as f64).then_some(mode)
     }
 
     /// Begins to learn anew, after a change.
-    pub(super) fn forget(&mut self) {
+    pub(in crate::pipeline) fn forget(&mut self) {
         *self = Self::default();
     }
 }

@@ -15,5 +15,7 @@ mod interval;
 mod service;
 mod version;
 
+pub(super) use choice::Choice;
+pub(super) use interval::Interval;
 pub(super) use service::{Metered, PointPlace};
 pub(super) use version::MeteredVersion;
