@@ -237,9 +237,7 @@ impl Registry {
     /// version. Spans are joined only to the service that they name: those of a sidecar that names none would
     /// else be judged as the service's own.
     pub(super) fn join(&self, signal: Signal, resource: &ResourceView<'_>, now: UnixNanos) -> Option<Sender> {
-        let names_service = resource.names_service();
-        let is_complete = names_service && !resource.version.is_empty();
-        if is_complete || !names_service && signal == Signal::Traces || !has_id(&resource.texts) {
+        if !is_joinable(signal, resource) {
             return None;
         }
         let counters = self.joins.counters();
@@ -364,6 +362,13 @@ impl Registry {
         }
         services
     }
+}
+
+/// Whether an id of a resource may say whose it is: now, or once others have named it.
+pub(super) fn is_joinable(signal: Signal, resource: &ResourceView<'_>) -> bool {
+    let names_service = resource.names_service();
+    let is_complete = names_service && !resource.version.is_empty();
+    !is_complete && (names_service || signal != Signal::Traces) && has_id(&resource.texts)
 }
 
 /// Whether a resource may belong to this service: what it says of it must be so.

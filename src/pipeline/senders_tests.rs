@@ -1,9 +1,12 @@
 //! Joins, placement and the account of senders, through the registry and the batch.
 
 use super::*;
-use crate::model::{Outcome, SamplingWeight, SpanSink, SpanView, StatusSource};
+use crate::model::{
+    DurationUnit, Durations, Family, Outcome, PointSink, PointView, SamplingWeight, SpanSink, SpanView,
+    StatusSource, Temporality,
+};
 use crate::pipeline::diagnosis::{ServiceTelemetry, diagnose};
-use crate::pipeline::{Batch, Intake, RegistryLimits, Shards};
+use crate::pipeline::{Batch, Drained, Intake, RegistryLimits, Shards};
 
 fn door() -> Intake {
     let limits = RegistryLimits { services: 3, ..RegistryLimits::default() };
@@ -95,6 +98,57 @@ fn telemetry_with_a_pod_only_reaches_the_version() {
     let metrics = service(&door, "cart").unwrap().signals[Signal::Metrics as usize].clone().unwrap();
     assert_eq!((metrics.joined, metrics.unversioned), (50, 0));
     assert_eq!(door.registry.join_counters().0.outcomes(), [6, 0, 0]);
+}
+
+/// Version labels of the points that were committed since the call before.
+fn points(door: &Intake, second: u64, view: &ResourceView<'_>) -> Vec<String> {
+    let mut batch = door.begin(UnixNanos::from_secs(second));
+    let point = PointView {
+        stream: 7,
+        family: Family::Http,
+        temporality: Temporality::Delta,
+        service: b"",
+        namespace: b"",
+        environment: b"",
+        version: b"",
+        operation_head: b"GET",
+        operation_joint: b" ",
+        operation_tail: b"/",
+        outcome: Outcome::Good,
+        status: StatusSource::Code,
+        overflow: false,
+        start: UnixNanos(1),
+        time: UnixNanos::from_secs(second),
+        count: 5,
+        unit: DurationUnit::Seconds,
+        durations: Durations::Unknown,
+    };
+    batch.point(view, &point);
+    batch.commit().unwrap();
+    let mut drained = Drained::default();
+    door.shards.drain(&mut drained);
+    let registry = &door.registry;
+    let label = |stream| {
+        let series = registry.series(registry.stream(stream).unwrap().series).unwrap();
+        registry.version(series.version).unwrap().key.version
+    };
+    drained.points().map(|(point, _)| label(point.stream)).collect()
+}
+
+#[test]
+fn request_metrics_that_know_a_pod_follow_it_once_it_is_known() {
+    let door = door();
+    let scraped = resource(&["service.name=cart", "k8s.pod.uid=u1"]);
+    assert_eq!(points(&door, 90, &scraped), [VersionKey::UNVERSIONED]);
+    send(&door, 100, Signal::Traces, &POD, 5);
+    assert_eq!(points(&door, 105, &scraped), ["v1"]);
+    // The pod's name and uid are given to another version of it.
+    let mut next = POD.to_vec();
+    next[1] = "service.version=v2";
+    for second in [110, 230, 240] {
+        send(&door, second, Signal::Traces, &next, 5);
+    }
+    assert_eq!(points(&door, 245, &scraped), ["v2"]);
 }
 
 #[test]

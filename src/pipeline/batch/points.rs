@@ -6,6 +6,7 @@ use foldhash::quality::FixedState;
 
 use super::super::passage::Signal;
 use super::super::registry::OVERFLOW_OPERATION;
+use super::super::senders::is_joinable;
 use super::{Batch, BatchBuffers};
 use crate::histogram::exponential::downscale;
 use crate::model::{
@@ -63,6 +64,8 @@ fn resolve(
     // Whoever reports for others is not an instance of theirs.
     let is_own = subject.service == resource.service && subject.version == resource.version;
     let joined = if is_own { registry.join(Signal::Metrics, resource, arrival) } else { None };
+    // Whose a joined one is may change: when its pod becomes known, or its name is given again.
+    let is_settled = !(is_own && is_joinable(Signal::Metrics, resource));
     let (version, instance) = match joined {
         Some(sender) => (sender.version, sender.instance),
         None => {
@@ -86,7 +89,7 @@ fn resolve(
         status: point.status,
     };
     let stream = registry.resolve_stream(&version, &meta)?;
-    if buffers.streams.len() < CACHED_STREAMS {
+    if is_settled && buffers.streams.len() < CACHED_STREAMS {
         buffers.streams.insert(point.stream, stream);
     }
     Some(stream)
