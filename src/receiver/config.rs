@@ -21,6 +21,10 @@ pub struct ReceiverConfig {
     pub max_request_bytes: usize,
     /// Connections of both addresses together; further ones wait to be accepted.
     pub max_connections: usize,
+    /// Age at which a connection ends in good order, so that clients behind a balancer of connections spread
+    /// anew; up to a tenth less, by chance. 0 is never.
+    #[serde(with = "human")]
+    pub max_connection_age: Duration,
     /// Requests in progress of both addresses together; further ones are pushed back.
     pub max_concurrent_requests: usize,
     /// How long the body of a request may take to arrive.
@@ -137,6 +141,7 @@ impl Default for ReceiverConfig {
             http: HttpConfig::default(),
             max_request_bytes: 64 << 20,
             max_connections: 4096,
+            max_connection_age: Duration::ZERO,
             max_concurrent_requests: 256,
             request_timeout: Duration::from_secs(30),
             header_timeout: Duration::from_secs(60),

@@ -12,7 +12,6 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -96,6 +95,7 @@ impl<A: Admission> Receivers<A> {
                 exchange: Arc::clone(&self.exchange),
                 connections: Arc::clone(&connections),
                 header_timeout: self.config.header_timeout,
+                max_age: self.config.max_connection_age,
             };
             server.run(listener, shutdown.clone(), self.config.drain_timeout)
         };
@@ -113,15 +113,15 @@ struct Server<A> {
     exchange: Arc<Exchange<A>>,
     connections: Arc<Semaphore>,
     header_timeout: Duration,
+    max_age: Duration,
 }
 
 impl<A: Admission> Server<A> {
     async fn run(self, listener: TcpListener, shutdown: CancellationToken, drain_timeout: Duration) {
-        let graceful = GracefulShutdown::new();
         let mut tasks = JoinSet::new();
         while let Some((stream, place)) = shutdown.run_until_cancelled(self.accept(&listener)).await {
             self.exchange.metrics.connections.increment(1);
-            let serve = self.connection(stream, &graceful, shutdown.clone());
+            let serve = self.connection(stream, shutdown.clone());
             tasks.spawn(async move {
                 serve.await;
                 drop(place);
@@ -129,10 +129,7 @@ impl<A: Admission> Server<A> {
             while tasks.try_join_next().is_some() {}
         }
         drop(listener);
-        let drained = async {
-            graceful.shutdown().await;
-            while tasks.join_next().await.is_some() {}
-        };
+        let drained = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(drain_timeout, drained).await.is_err() {
             tracing::warn!(?drain_timeout, "connections still busy at the drain deadline; closing them");
         }
@@ -158,12 +155,11 @@ impl<A: Admission> Server<A> {
     fn connection(
         &self,
         stream: TcpStream,
-        graceful: &GracefulShutdown,
         shutdown: CancellationToken,
     ) -> impl Future<Output = ()> + Send + use<A> {
         let exchange = Arc::clone(&self.exchange);
         let header_timeout = self.header_timeout;
-        let watcher = graceful.watcher();
+        let age = age_of(&stream, self.max_age);
         async move {
             let _ = stream.set_nodelay(true);
             // A peer that connects and says nothing is not waited for.
@@ -173,11 +169,35 @@ impl<A: Admission> Server<A> {
             }
             let service = service_fn(move |request| answer(Arc::clone(&exchange), request));
             let builder = builder(header_timeout);
-            let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-            if let Err(error) = watcher.watch(connection).await {
+            let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+            // What is in progress ends; the client is told to come back on another connection.
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = shutdown.cancelled_owned() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+                () = age => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
                 tracing::debug!(%error, "connection ended");
             }
         }
+    }
+}
+
+/// The end of a connection's life, if it has one. Clients that connected together do not come back together:
+/// up to a tenth of the time is taken off by the port they have.
+fn age_of(stream: &TcpStream, max_age: Duration) -> impl Future<Output = ()> + Send + use<> {
+    let port = stream.peer_addr().map_or(0, |peer| peer.port());
+    async move {
+        if max_age.is_zero() {
+            return std::future::pending().await;
+        }
+        tokio::time::sleep(max_age - max_age / 10 * u32::from(port % 64) / 64).await;
     }
 }
 

@@ -12,6 +12,8 @@ use crate::pipeline::Signal;
 
 /// When a refused client should come back. Far below the 10 s after which clients give up.
 pub(super) const RETRY_AFTER_SECONDS: u64 = 1;
+/// Longest message of an answer.
+const MESSAGE_BYTES_MAX: usize = 512;
 const RETRY_INFO_TYPE: &str = "type.googleapis.com/google.rpc.RetryInfo";
 /// Where the Python SDK looks; everyone else reads `grpc-status-details-bin`.
 const RETRY_INFO_TRAILER: &str = "google.rpc.retryinfo-bin";
@@ -28,9 +30,11 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
+    /// Says why, in at most [`MESSAGE_BYTES_MAX`]: clients read no more than 4 MiB of an answer, and part of it
+    /// may be what they sent.
     pub(super) fn message(&self) -> String {
         match self {
-            Self::Malformed(why) => why.clone(),
+            Self::Malformed(why) => why[..why.floor_char_boundary(MESSAGE_BYTES_MAX)].to_owned(),
             Self::TooLarge(limit) => format!("message larger than {limit} bytes"),
             Self::Busy(why) => (*why).to_owned(),
         }
@@ -143,4 +147,31 @@ fn put_message(number: u32, content: &[u8], out: &mut Vec<u8>) {
     encode_varint(u64::from(number << 3 | 2), out);
     encode_varint(content.len() as u64, out);
     out.extend_from_slice(content);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h10_codes_and_statuses_say_the_same_on_both_protocols() {
+        for (refusal, code, status, is_retried) in [
+            (Refusal::Malformed("x".into()), 3, 400, false),
+            (Refusal::TooLarge(9), 8, 413, false),
+            (Refusal::Busy("x"), 14, 503, true),
+        ] {
+            assert_eq!((refusal.code() as i32, refusal.http_status().as_u16()), (code, status));
+            assert_eq!(refusal.to_grpc().code() as i32, code);
+            assert_eq!(!refusal.to_grpc().details().is_empty(), is_retried, "RetryInfo makes it retryable");
+        }
+    }
+
+    #[test]
+    fn g5_answers_are_short_whatever_was_sent() {
+        let refusal = Refusal::Malformed("\u{fffd}".repeat(100_000));
+        assert!(refusal.message().len() <= MESSAGE_BYTES_MAX);
+        for answer in [refusal.to_protobuf(), refusal.to_json(), success_json(Signal::Logs, u64::MAX)] {
+            assert!(answer.len() < 1_024, "{}", answer.len());
+        }
+    }
 }

@@ -14,6 +14,7 @@ mod golden;
 mod identity;
 mod layering;
 mod receive;
+mod rules;
 mod source;
 mod threeways;
 mod tidy;

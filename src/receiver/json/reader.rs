@@ -277,7 +277,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// `\uXXXX`, or two of them for a character beyond the first 65,536. Half of such a pair is no character.
+    /// `\u` and four digits, or two of them for a character beyond the first 65,536. Half of such a pair is no character.
     fn unicode_escape(&mut self) -> Read<char> {
         let first = self.four_digits()?;
         if !(0xd800..0xdc00).contains(&first) {

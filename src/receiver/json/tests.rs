@@ -50,6 +50,16 @@ fn j2_names_snake_case_and_quoted_numbers_are_read() {
 }
 
 #[test]
+fn j3_what_the_node_exporter_writes_is_read() {
+    let span = span(
+        r#""startTimeUnixNano":"1700000000000000001","attributes":[{"key":"n","value":{"intValue":200}}],
+           "droppedAttributesCount":0,"status":{"code":0}"#,
+    );
+    let value = span.attributes[0].value.clone().and_then(|value| value.value);
+    assert_eq!((span.start_time_unix_nano, value), (1_700_000_000_000_000_001, Some(Any::IntValue(200))));
+}
+
+#[test]
 fn j4_nulls_empty_lists_and_unusual_doubles_are_read() {
     assert_eq!(request(r#"{"resourceSpans":null}"#), ExportTraceServiceRequest::default());
     assert_eq!(request("{}"), ExportTraceServiceRequest::default());

@@ -370,6 +370,29 @@ fn the_resource_may_follow_its_spans() {
 }
 
 #[test]
+fn g9_any_kind_of_value_is_taken_for_any_attribute() {
+    let list =
+        ArrayValue { values: vec![AnyValue::default(), AnyValue { value: Some(Value::BoolValue(true)) }] };
+    let map = KeyValueList { values: vec![KeyValue::default()] };
+    let values = [
+        None,
+        Some(Value::BytesValue(vec![0xff])),
+        Some(Value::DoubleValue(f64::NAN)),
+        Some(Value::ArrayValue(list)),
+        Some(Value::KvlistValue(map)),
+    ];
+    for value in values {
+        for key in ["http.route", "http.response.status_code", "error.type", "anything"] {
+            let value = Some(AnyValue { value: value.clone() });
+            let attributes = vec![KeyValue { key: key.into(), value, key_strindex: 0 }];
+            let span = Span { attributes, ..server_span("a") };
+            let message = field(1, &field(2, &field(2, &span.encode_to_vec())));
+            assert_eq!(walked(&message).unwrap().1.entries, 1, "{key}");
+        }
+    }
+}
+
+#[test]
 fn g10_invalid_utf8_costs_nothing() {
     let mut span = server_span("abcd").encode_to_vec();
     let at = span.windows(4).position(|w| w == b"abcd").unwrap();

@@ -10,6 +10,8 @@ use rollguard::pipeline::{Refused, Signal};
 use tonic::Code;
 use tonic::codec::CompressionEncoding;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use super::support::*;
 
 #[tokio::test]
@@ -32,6 +34,53 @@ async fn g1_unknown_methods_are_unimplemented() {
     let gateway = Gateway::start().await;
     let status = export(gateway.grpc, "profiles.v1development.ProfilesService", vec![].into(), None).await;
     assert_eq!(status.unwrap_err().code(), Code::Unimplemented);
+}
+
+/// Scenario: many calls on one connection wait for room. Guarantees: another one is answered meanwhile.
+#[tokio::test]
+async fn g2_calls_of_one_connection_do_not_wait_for_each_other() {
+    let gateway = Gateway::start().await;
+    gateway.spans.refuse(Some(Refused::QueueFull));
+    let channel = channel(gateway.grpc).await;
+    let waiting: Vec<_> = (0..20)
+        .map(|_| {
+            let message = traces(&["a"]).into();
+            tokio::spawn(export_on(channel.clone(), "trace.v1.TraceService", message, None))
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    gateway.spans.refuse(None);
+    let logs = export_on(channel, "logs.v1.LogsService", vec![].into(), None);
+    tokio::time::timeout(Duration::from_millis(500), logs).await.unwrap().unwrap();
+    for call in waiting {
+        call.await.unwrap().unwrap();
+    }
+    assert_eq!(gateway.spans.operations().len(), 20);
+}
+
+/// Scenario: connections end at an age of 60 ms. Guarantees: every call of a client that goes on is answered.
+#[tokio::test]
+async fn g6_connections_end_at_their_age_and_no_call_is_lost() {
+    let short =
+        rollguard::receiver::ReceiverConfig { max_connection_age: Duration::from_millis(60), ..config() };
+    let passed = Capture::default();
+    let gateway = Gateway::start_with(short, passed.clone(), std::sync::Arc::new(passed)).await;
+    let idle = tokio::net::TcpStream::connect(gateway.grpc).await.unwrap();
+    let channel = channel(gateway.grpc).await;
+    for _ in 0..30 {
+        export_on(channel.clone(), "trace.v1.TraceService", traces(&["a"]).into(), None).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(gateway.spans.operations().len(), 30);
+    drop(idle);
+    let mut kept = tokio::net::TcpStream::connect(gateway.http).await.unwrap();
+    let request = b"POST /v1/traces HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-protobuf\r\n\
+                    content-length: 0\r\n\r\n";
+    kept.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    let end = kept.read_to_end(&mut answer);
+    tokio::time::timeout(Duration::from_secs(5), end).await.unwrap().unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200"));
 }
 
 #[tokio::test]

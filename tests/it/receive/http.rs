@@ -161,6 +161,23 @@ async fn h5_chunked_bodies_are_read() {
 }
 
 #[tokio::test]
+async fn h5_a_client_that_expects_100_continue_is_told_so() {
+    let gateway = Gateway::start().await;
+    let message = traces(&["later"]);
+    let mut stream = tokio::net::TcpStream::connect(gateway.http).await.unwrap();
+    let head = format!(
+        "POST /v1/traces HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-protobuf\r\n\
+         content-length: {}\r\nexpect: 100-continue\r\n\r\n",
+        message.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 100"));
+    stream.write_all(&message).await.unwrap();
+    assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 200"));
+    assert_eq!(gateway.spans.operations(), [b"later"]);
+}
+
+#[tokio::test]
 async fn h6_a_body_that_does_not_come_is_not_waited_for() {
     let short =
         rollguard::receiver::ReceiverConfig { request_timeout: Duration::from_millis(50), ..config() };

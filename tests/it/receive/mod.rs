@@ -1,6 +1,7 @@
 //! The receivers through real sockets: what each kind of request is answered, what is counted of it, and what
 //! is passed on. Names begin with the rule of the OTLP contract that a test holds.
 
+mod account;
 mod cors;
 mod forward;
 mod grpc;

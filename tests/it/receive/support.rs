@@ -195,8 +195,18 @@ pub(super) async fn export(
     message: Bytes,
     compression: Option<CompressionEncoding>,
 ) -> Result<Bytes, Status> {
+    export_on(channel(to).await, service, message, compression).await
+}
+
+/// [`export`] over a connection that is there.
+pub(super) async fn export_on(
+    channel: Channel,
+    service: &str,
+    message: Bytes,
+    compression: Option<CompressionEncoding>,
+) -> Result<Bytes, Status> {
     let path = format!("/opentelemetry.proto.collector.{service}/Export");
-    let mut grpc = Grpc::new(channel(to).await);
+    let mut grpc = Grpc::new(channel);
     if let Some(compression) = compression {
         grpc = grpc.send_compressed(compression);
     }
@@ -205,7 +215,7 @@ pub(super) async fn export(
     Ok(answer.into_inner())
 }
 
-async fn channel(to: SocketAddr) -> Channel {
+pub(super) async fn channel(to: SocketAddr) -> Channel {
     Endpoint::from_shared(format!("http://{to}")).unwrap().connect().await.unwrap()
 }
 
