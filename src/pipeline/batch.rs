@@ -168,7 +168,8 @@ impl Batch {
         let registry = &self.intake.registry;
         let sender = registry.join(signal, resource, self.arrival).unwrap_or_else(|| {
             let version = registry.resolve_version(resource, &mut buffers.scratch);
-            let instance = registry.resolve_instance(&version, resource, &mut buffers.scratch);
+            let scratch = &mut buffers.scratch;
+            let instance = registry.instance_of(signal, &version, resource, self.arrival, scratch);
             Sender { version, instance, is_joined: false }
         });
         self.current = Some(sender);

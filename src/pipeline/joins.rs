@@ -194,9 +194,12 @@ impl Link {
     fn claim(&mut self, claim: Claim, is_alive: impl Fn(VersionId) -> bool) {
         let owner = &mut self.owner;
         if owner.version == claim.version {
-            self.is_shared |= owner.instance != claim.instance;
+            if claim.by_spans == owner.by_spans {
+                self.is_shared |= owner.instance != claim.instance;
+            } else if claim.by_spans {
+                (owner.instance, owner.by_spans, self.is_shared) = (claim.instance, true, false);
+            }
             owner.at = owner.at.max(claim.at);
-            owner.by_spans |= claim.by_spans;
             return;
         }
         let is_free = is_silent(owner, claim.at) || !is_alive(owner.version);

@@ -92,6 +92,11 @@ fn spans_go_before_other_signals() {
     joins.learn(&web, claim(2, 1_001), |_| true);
     joins.learn(&web, by_labels(1, 1_002), |_| true);
     assert_eq!(joins.find(&web, now), one(2));
+    // Also about the instance of one version.
+    for (by_spans, instance, expected) in [(false, 8, 2), (true, 2, 2), (false, 9, 2)] {
+        joins.learn(&web, Claim { by_spans, instance: InstanceId(instance), ..claim(2, 1_003) }, |_| true);
+        assert_eq!(joins.find(&web, now), Found::One(VersionId(2), InstanceId(expected)));
+    }
 }
 
 #[test]

@@ -264,6 +264,33 @@ impl Registry {
         }
     }
 
+    /// The instance of a resource whose version is known. Other telemetry often names an instance otherwise than
+    /// its spans do (a pod's uid instead of the process's id) and then takes the one that they made: two for
+    /// one would put it into both groups of instances. Records that are not judged by instance make none.
+    pub(super) fn instance_of(
+        &self,
+        signal: Signal,
+        version: &VersionEntry,
+        resource: &ResourceView<'_>,
+        now: UnixNanos,
+        scratch: &mut Vec<u8>,
+    ) -> InstanceId {
+        if signal == Signal::Traces {
+            return self.resolve_instance(version, resource, scratch);
+        }
+        let known = self.known_instance(version, resource, scratch);
+        if known != InstanceId::UNKNOWN {
+            return known;
+        }
+        match self.joins.find(resource, now) {
+            Found::One(owner, instance) if owner == version.meta.id && instance != InstanceId::UNKNOWN => {
+                instance
+            }
+            _ if signal == Signal::Metrics => self.resolve_instance(version, resource, scratch),
+            _ => InstanceId::UNKNOWN,
+        }
+    }
+
     /// Version and instance of a resource none of whose records is judged: as they are known, and the version
     /// made where at least its service is. A service that is known from such records alone is not worth a
     /// place among the services.

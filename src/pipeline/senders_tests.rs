@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::model::{
-    DurationUnit, Durations, Family, Outcome, PointSink, PointView, SamplingWeight, SpanSink, SpanView,
-    StatusSource, Temporality,
+    DurationUnit, Durations, Family, LogSink, Outcome, PointSink, PointView, SamplingWeight, SpanSink,
+    SpanView, StatusSource, Temporality,
 };
 use crate::pipeline::diagnosis::{ServiceTelemetry, diagnose};
 use crate::pipeline::{Batch, Drained, Intake, RegistryLimits, Shards};
@@ -104,7 +104,7 @@ fn telemetry_with_a_pod_only_reaches_the_version() {
 fn points(door: &Intake, second: u64, view: &ResourceView<'_>) -> Vec<String> {
     let mut batch = door.begin(UnixNanos::from_secs(second));
     let point = PointView {
-        stream: 7,
+        stream: view.instance.iter().fold(7, |all, byte| all * 256 + u128::from(*byte)),
         family: Family::Http,
         temporality: Temporality::Delta,
         service: b"",
@@ -149,6 +149,26 @@ fn request_metrics_that_know_a_pod_follow_it_once_it_is_known() {
         send(&door, second, Signal::Traces, &next, 5);
     }
     assert_eq!(points(&door, 245, &scraped), ["v2"]);
+}
+
+#[test]
+fn a_pod_that_metrics_name_otherwise_is_one_instance() {
+    let door = door();
+    send(&door, 100, Signal::Traces, &POD, 5);
+    let instances = || door.registry.instances.len();
+    assert_eq!(instances(), 1);
+    let scraped = resource(&["service.name=cart", "service.version=v1", "k8s.pod.uid=u1"]);
+    assert_eq!(points(&door, 105, &scraped), ["v1"]);
+    assert_eq!(instances(), 1);
+    let mut batch = door.begin(UnixNanos::from_secs(106));
+    batch.log_resource(&scraped);
+    batch.log_resource(&resource(&["service.name=cart", "service.version=v1", "k8s.pod.uid=u2"]));
+    drop(batch);
+    assert_eq!(instances(), 1);
+    // A pod that no spans name is an instance of its metrics.
+    let other = resource(&["service.name=cart", "service.version=v1", "k8s.pod.uid=u2"]);
+    points(&door, 107, &other);
+    assert_eq!(instances(), 2);
 }
 
 #[test]

@@ -71,7 +71,10 @@ fn resolve(
         None => {
             let version = registry.resolve_version(&subject, &mut buffers.scratch);
             let instance = match is_own {
-                true => registry.resolve_instance(&version, &subject, &mut buffers.scratch),
+                true => {
+                    let scratch = &mut buffers.scratch;
+                    registry.instance_of(Signal::Metrics, &version, &subject, arrival, scratch)
+                }
                 false => InstanceId::UNKNOWN,
             };
             (version, instance)
