@@ -19,9 +19,9 @@ of each signal with its own exporter to the real binary, and a downstream behind
 | restarts | Rollguard is stopped and started on the same ports while the client sends | all items arrive; a batch whose answer was lost may arrive again |
 
 In the table *complete* is what is required. *gives up* is a client that does not send a batch again, or not long
-enough; the reason is below. No item that Rollguard acknowledged was lost in any line, and in `plain` the number of
-requests in Rollguard's own metrics is that of the spans. Metrics are cumulative, so a later export makes an earlier
-one good.
+enough; the reason is below. No item that Rollguard acknowledged was lost in any line. In `plain` the number of requests
+in Rollguard's own metrics is exactly that of the items, by spans and by metrics (telemetrygen's metric counts no
+requests). Metrics are cumulative, so a later export makes an earlier one good.
 """
 
 
