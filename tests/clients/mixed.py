@@ -14,8 +14,10 @@ RATES = {"traces": 20, "metrics": 1, "logs": 20}
 SIGNALS = tuple(RATES)
 # Nothing is to be refused here.
 QUEUE_BYTES = 64 << 20
-# What busy clients may add to by themselves: slow deliveries are late, and some make client spans.
-SHARED = ("aggregated", "late", "unused")
+# What clients add to by themselves: good items, slow deliveries, client spans, metrics about themselves, plain logs.
+SHARED = (("aggregated", ""), ("late", "slot_closed"), ("unused", "kind"), ("unused", "metric_name"), ("unused", "severity"))
+# A reader that is stopped may export a point with the time of the export before.
+RESENT = (("metrics", "duplicate"),)
 
 
 def run(chosen, seconds, tests):
@@ -77,9 +79,10 @@ def dispositions(running, odd):
     """Whether the odd records are counted as what they are."""
     if odd.problem:
         return f"the sender of odd records: {odd.problem!r}"
-    counted = {name: worlds.own(running, "rollguard_records_total", signal="traces", disposition=name) for name in odd.sent}
-    wrong = {
-        name: f"{counted[name]:.0f} counted, {sent} sent" for name, sent in odd.sent.items()
-        if (counted[name] < sent if name in SHARED else counted[name] != sent)
-    }
-    return f"{wrong}" if wrong else None
+    wrong = []
+    for (signal, disposition, reason), sent in odd.sent.items():
+        labels = {"signal": signal, "disposition": disposition, **({"reason": reason} if reason else {})}
+        counted = worlds.own(running, "rollguard_records_total", **labels)
+        if counted < sent if (disposition, reason) in SHARED or (signal, disposition) in RESENT else counted != sent:
+            wrong.append(f"{labels}: {counted:.0f} counted, {sent} sent")
+    return "\n".join(wrong) or None

@@ -14,7 +14,7 @@ import build
 
 PROGRAMS = "chromium-headless-shell|chromium|chromium-browser|google-chrome"
 # The port that the page comes from is chosen when the server starts, so any of this machine may send.
-CORS = {"allowed_origins": ["http://127.0.0.1:*"], "allowed_headers": ["*"]}
+CORS = {"allowed_origins": ["http://127.0.0.1:*"], "exposed_headers": ["Retry-After"]}
 
 
 @functools.cache

@@ -30,7 +30,7 @@ class Client:
 CLIENTS = (
     Client("python", {GRPC: ("none", "gzip"), PROTOBUF: ("none", "gzip", "deflate"), JSON: ("none", "gzip", "deflate")}),
     Client("node", {GRPC: ("none", "gzip"), PROTOBUF: ("none", "gzip"), JSON: ("none", "gzip")}),
-    # Client("browser", {PROTOBUF: ("none",), JSON: ("none",)}),
+    Client("browser", {PROTOBUF: ("none",), JSON: ("none",)}),
     Client("go", {GRPC: ("none", "gzip"), PROTOBUF: ("none", "gzip")}),
     Client("java", {GRPC: ("none", "gzip"), PROTOBUF: ("none", "gzip")}),
     Client("rust", {GRPC: ("none", "gzip", "zstd"), PROTOBUF: ("none", "gzip", "zstd"), JSON: ("none", "gzip", "zstd")}),

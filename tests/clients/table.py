@@ -21,7 +21,8 @@ of each signal with its own exporter to the real binary, and a downstream behind
 In the table *complete* is what is required. *gives up* is a client that does not send a batch again, or not long
 enough; the reason is below. No item that Rollguard acknowledged was lost in any line. In `plain` the number of requests
 in Rollguard's own metrics is exactly that of the items, by spans and by metrics (telemetrygen's metric counts no
-requests). Metrics are cumulative, so a later export makes an earlier one good.
+requests; JavaScript's clock of milliseconds lets a few streams begin in the moment of their first export, which OTLP
+reads as a start that is not known: they count from the second export on). Metrics are cumulative, so a later export makes an earlier one good.
 """
 
 
