@@ -138,3 +138,29 @@ fn describe() {
     describe_counter!(ATTRIBUTES, "Resource attributes that occurred twice, or were given by index");
     describe_counter!(OVERFLOW, "Names beyond a cap of pipeline.limits, counted in an overflow series");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Discard;
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    #[test]
+    fn the_account_is_shown_by_signal_disposition_and_reason() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let ledger = Ledger::default();
+        ledger.receive(Signal::Logs, 9);
+        ledger.settle(Signal::Logs, Disposition::Aggregated, 4);
+        ledger.settle(Signal::Logs, Disposition::Discarded(Discard::Severity), 3);
+        metrics::with_local_recorder(&recorder, || RecordCounters::new().show(&ledger));
+        let page = recorder.handle().render();
+        for line in [
+            r#"rollguard_records_received_total{signal="logs"} 9"#,
+            r#"rollguard_records_total{signal="logs",disposition="aggregated"} 4"#,
+            r#"rollguard_records_total{signal="logs",disposition="unused",reason="severity"} 3"#,
+            r#"rollguard_records_total{signal="traces",disposition="late",reason="slot_closed"} 0"#,
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! The whole pipeline under a simulated clock: from spans at the intake to deployments, commits and rollbacks,
 //! without I/O and with fixed seeds.
 
+mod account;
 mod deployments;
 mod metrics;
 mod redo;

@@ -1,8 +1,6 @@
 //! What the door counts, with the real intake behind it: every record of every request is in the account, and
 //! those that are not settled are the ones that wait for the evaluator.
 
-#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
-
 use std::sync::Arc;
 
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};

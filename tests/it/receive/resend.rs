@@ -1,7 +1,5 @@
 //! G12: a message that comes again within a minute, byte by byte, counts once and is passed on once.
 
-#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
-
 use std::sync::Arc;
 use std::time::Duration;
 
