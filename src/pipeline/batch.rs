@@ -23,8 +23,8 @@ use super::senders::{Heard, Sender};
 use super::shards::Refused;
 use crate::histogram::layout;
 use crate::model::{
-    Discard, Exemplar, Observation, ResourceAttribute, ResourceView, SamplingWeight, SeriesId, SpanException,
-    SpanSink, SpanView, StreamId, UnixNanos,
+    BoundsId, Discard, Exemplar, Observation, ResourceAttribute, ResourceView, SamplingWeight, SeriesId,
+    SpanException, SpanSink, SpanView, StreamId, UnixNanos,
 };
 
 /// Failed spans of one batch whose trace ids are kept.
@@ -58,6 +58,8 @@ pub(super) struct BatchBuffers {
     series: HashMap<Box<[u8]>, SeriesId, RandomState>,
     /// Identity of a stream of points to its id.
     streams: HashMap<u128, StreamId, RandomState>,
+    /// Bounds that the registry knows; it forgets none.
+    bounds: Vec<BoundsId>,
     generation: u64,
     /// Identity and instance of the resource before, to see a repetition.
     resource: Vec<u8>,

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::model::{DurationUnit, SeriesId, Temporality};
+use crate::window::{Point, Stream, Taken};
+use proptest::prelude::*;
 
 const MARGIN: i32 = 4;
 
@@ -112,4 +114,51 @@ fn e2_e4_exponential_counts_of_any_unit_meet_on_the_grid() {
     assert_eq!(form, Form::Grid(5));
     let cell = closed.reduce(&form, |_| true).slot.operations[&SeriesId(3)].warm_cell();
     assert_eq!(cell.latency.iter().collect::<Vec<_>>(), [(-640, 2), (-1, 6)]);
+}
+
+/// The slots that a history of exports makes: time and bucket counts, as deltas or as cumulative points.
+fn slots_of(history: &[(u64, Vec<u64>)], temporality: Temporality) -> Vec<ClosedSlot> {
+    let meta = StreamMeta { temporality, ..stream(Family::Http, Outcome::Good) };
+    let (mut one, mut open, bounds) = (Stream::default(), OpenIntervals::new(15, 0), bounds());
+    let (mut total, mut last, mut out) = (vec![0; 4], 1_000, Vec::new());
+    let mut newest = 0;
+    for (gap, added) in history {
+        let time = last + gap;
+        total.iter_mut().zip(added).for_each(|(sum, n)| *sum += n);
+        let (start, counts) = match temporality {
+            Temporality::Delta => (last, added),
+            Temporality::Cumulative => (1_000, &total),
+        };
+        let point = Point {
+            start: UnixNanos::from_secs(start),
+            time: UnixNanos::from_secs(time),
+            count: counts.iter().sum(),
+            shape: Shape::Explicit(BoundsId(9)),
+            counts,
+        };
+        if let Taken::Delta(delta) = one.take(&point, temporality, UnixNanos(0), &mut out) {
+            let addition = Addition {
+                start: delta.start,
+                end: delta.end,
+                arrival: delta.end,
+                count: delta.count,
+                ..explicit(&meta, time, &out, &bounds)
+            };
+            open.record(&addition, Placement::default());
+        }
+        last = time;
+        newest = time as Slot - time as Slot % 15;
+    }
+    let form = Form::Bounds(bounds);
+    (66..=newest / 15).map(|i| open.close(i * 15).reduce(&form, |_| true).slot).collect()
+}
+
+proptest! {
+    /// Delta and cumulative encodings of the same traffic give equal slots.
+    #[test]
+    fn m3_m4_both_temporalities_give_equal_slots(
+        history in prop::collection::vec((1..40u64, prop::collection::vec(0..9u64, 4)), 1..30),
+    ) {
+        prop_assert_eq!(slots_of(&history, Temporality::Delta), slots_of(&history, Temporality::Cumulative));
+    }
 }

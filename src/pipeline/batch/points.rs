@@ -17,6 +17,8 @@ use crate::pipeline::intake::Intake;
 
 /// Streams that the cache of one buffer holds; beyond it the registry is asked.
 const CACHED_STREAMS: usize = 65_536;
+/// Lists of bounds that the cache of one buffer holds; nearly all senders use the same two.
+const CACHED_BOUNDS: usize = 16;
 
 impl PointSink for Batch {
     fn point(&mut self, resource: &ResourceView<'_>, point: &PointView<'_>) {
@@ -125,23 +127,41 @@ fn push(
         counts_len: 0,
     };
     match point.durations {
-        Durations::Explicit { bounds, counts } if known_bounds(intake, bounds, point.unit) => {
-            let shape = Shape::Explicit(bounds_id(bounds, point.unit));
-            buffers.points.push(PointObservation { shape, ..observation }, counts);
+        Durations::Explicit { bounds, counts } => {
+            let id = bounds_id(bounds, point.unit);
+            // Without a place for its bounds a point still counts.
+            if is_known(buffers, intake, id, bounds, point.unit) {
+                buffers.points.push(PointObservation { shape: Shape::Explicit(id), ..observation }, counts);
+            } else {
+                buffers.points.push(observation, &[]);
+            }
         }
         Durations::Exponential { scale, zero, offset, counts } => {
             let (scale, offset) = downscale(scale, offset, counts, &mut buffers.counts);
             let shape = Shape::Exponential { scale, offset, zero };
             buffers.points.push(PointObservation { shape, ..observation }, &buffers.counts);
         }
-        Durations::Explicit { .. } | Durations::Unknown => buffers.points.push(observation, &[]),
+        Durations::Unknown => buffers.points.push(observation, &[]),
     }
 }
 
-/// Without a place for its bounds a point still counts.
-fn known_bounds(intake: &Intake, bounds: &[f64], unit: DurationUnit) -> bool {
+/// Whether bounds are known to the registry, which is asked once per buffer and bounds.
+fn is_known(
+    buffers: &mut BatchBuffers,
+    intake: &Intake,
+    id: BoundsId,
+    bounds: &[f64],
+    unit: DurationUnit,
+) -> bool {
+    if buffers.bounds.contains(&id) {
+        return true;
+    }
     let seconds = || bounds.iter().map(|bound| unit.seconds(*bound)).collect();
-    intake.registry.resolve_bounds(bounds_id(bounds, unit), seconds)
+    let is_known = intake.registry.resolve_bounds(id, seconds);
+    if is_known && buffers.bounds.len() < CACHED_BOUNDS {
+        buffers.bounds.push(id);
+    }
+    is_known
 }
 
 /// Names bounds by what they are.

@@ -28,8 +28,6 @@ use crate::window::{Addition, ClosedInterval, Delta, Lateness, LatenessConfig, P
 /// Seconds of slots that may be closed in one tick; after a longer stop of the clock the rest is skipped, for
 /// all versions alike.
 const CATCH_UP_S: i64 = 600;
-/// Longest interval that is guessed from the first interval of a counter, which reaches back to its start.
-const GUESS_MAX_NANOS: u64 = 60 * crate::model::NANOS_PER_SECOND;
 
 /// The metric side of a service.
 #[derive(Debug)]
@@ -133,6 +131,10 @@ impl Metered {
         now: UnixNanos,
     ) -> Option<Disposition> {
         self.learn(place.meta, delta, now);
+        if self.timing.is_none() {
+            // A stream that was heard of once does not tell how long a slot is.
+            return Some(Disposition::Discarded(Discard::BasePoint));
+        }
         self.lateness.record(place.version, place.meta.instance, delta.end, point.arrival);
         let addition = Addition {
             stream: place.meta,
@@ -165,17 +167,16 @@ impl Metered {
 
     /// Learns how often instances export; the first answer fixes the slots.
     fn learn(&mut self, stream: &StreamMeta, delta: &Delta, now: UnixNanos) {
-        let own = delta.end.since(delta.start);
-        let gap = match (stream.temporality, delta.since_last) {
-            (Temporality::Delta, _) => Some(own),
-            (Temporality::Cumulative, gap) => gap,
+        // An idle stream of deltas skips exports, but each of its points says how long its interval was; the first
+        // one may have begun in the middle of one.
+        let gap = match stream.temporality {
+            Temporality::Delta => delta.since_last.map(|_| delta.end.since(delta.start)),
+            Temporality::Cumulative => delta.since_last,
         };
         if let Some(gap) = gap.filter(|gap| *gap > 0) {
             self.interval.note(gap);
         }
-        if self.timing.is_none() {
-            let guess = own.min(GUESS_MAX_NANOS) / crate::model::NANOS_PER_SECOND;
-            let seconds = self.interval.mode().unwrap_or_else(|| i64::try_from(guess).unwrap_or(1));
+        if let (None, Some(seconds)) = (self.timing, self.interval.mode()) {
             let oldest = self.lateness.open_from(now).min(delta.end.slot()).max(now.slot() - CATCH_UP_S);
             self.begin(Timing::of_slot(seconds), oldest);
         }

@@ -10,45 +10,46 @@ use rollguard::model::{
 use rollguard::pipeline::{Disposition, Signal};
 use rollguard::verdict::{Policy, Verdict};
 
-use super::world::{World, at, quick};
+use super::world::{Kept, World, at, quick};
 
 /// Seconds between two exports.
-const INTERVAL_S: u64 = 15;
+pub(super) const INTERVAL_S: u64 = 15;
 /// The bounds that the conventions advise, in seconds.
-const BOUNDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+pub(super) const BOUNDS: [f64; 14] =
+    [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 /// Exponential buckets of scale 3 from this index on.
-const OFFSET: i32 = -50;
+pub(super) const OFFSET: i32 = -50;
 
 /// How a version reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     CumulativeExplicit,
     DeltaExponential,
 }
 
 /// An instance with its counters: good and failed requests, by bucket.
 #[derive(Debug, Clone)]
-struct Instance {
-    name: String,
-    started_s: u64,
+pub(super) struct Instance {
+    pub(super) name: String,
+    pub(super) started_s: u64,
     phase_s: u64,
-    counts: [Vec<u64>; 2],
-    last_export_s: u64,
+    pub(super) counts: [Vec<u64>; 2],
+    pub(super) last_export_s: u64,
 }
 
 /// A service that sends nothing but metrics.
-struct Fleet {
+pub(super) struct Fleet {
     kind: Kind,
     random: fastrand::Rng,
     versions: BTreeMap<&'static str, Vec<Instance>>,
 }
 
 impl Fleet {
-    fn new(kind: Kind) -> Self {
+    pub(super) fn new(kind: Kind) -> Self {
         Self { kind, random: fastrand::Rng::with_seed(11), versions: BTreeMap::new() }
     }
 
-    fn start(&mut self, version: &'static str, instances: usize, now_s: u64) {
+    pub(super) fn start(&mut self, version: &'static str, instances: usize, now_s: u64) {
         let random = &mut self.random;
         let all = (0..instances).map(|i| Instance {
             name: format!("{version}-{i}"),
@@ -60,9 +61,19 @@ impl Fleet {
         self.versions.insert(version, all.collect());
     }
 
+    /// Requests of a version so far, by its cumulative counters.
+    fn served(&self, version: &str) -> u64 {
+        self.versions[version].iter().flat_map(|instance| &instance.counts).flatten().sum()
+    }
+
     /// One second of traffic of every instance: requests, share of failed ones, latency factor. Those whose time
     /// has come export.
-    fn second(&mut self, world: &World, traffic: &[(&'static str, u64, f64, f64)]) {
+    pub(super) fn second(
+        &mut self,
+        now_s: u64,
+        traffic: &[(&'static str, u64, f64, f64)],
+        mut export: impl FnMut(&'static str, &mut Instance),
+    ) {
         for (version, requests, errors, slower) in traffic {
             let Some(instances) = self.versions.get_mut(version) else { continue };
             for instance in instances {
@@ -77,15 +88,20 @@ impl Fleet {
                     let failed = usize::from(self.random.f64() < *errors);
                     instance.counts[failed][bucket] += 1;
                 }
-                if world.now_s % INTERVAL_S == instance.phase_s {
-                    export(world, self.kind, version, instance);
+                if now_s % INTERVAL_S == instance.phase_s {
+                    export(version, instance);
+                    instance.last_export_s = now_s;
+                    if self.kind == Kind::DeltaExponential {
+                        instance.counts.iter_mut().for_each(|counts| counts.fill(0));
+                    }
                 }
             }
         }
     }
 }
 
-fn export(world: &World, kind: Kind, version: &str, instance: &mut Instance) {
+/// Hands over the points of an instance as the walker would.
+fn export(world: &World, kind: Kind, version: &str, instance: &Instance) {
     let resource = ResourceView {
         service: b"shop",
         version: version.as_bytes(),
@@ -135,10 +151,6 @@ fn export(world: &World, kind: Kind, version: &str, instance: &mut Instance) {
         );
     }
     batch.commit().expect("the log has room");
-    instance.last_export_s = world.now_s;
-    if kind == Kind::DeltaExponential {
-        instance.counts.iter_mut().for_each(|counts| counts.fill(0));
-    }
 }
 
 fn hash(text: &str) -> [u8; 16] {
@@ -155,12 +167,13 @@ fn rollout(kind: Kind, policy: Policy, errors: f64, slower: f64) -> (World, Flee
     fleet.start("v1", 4, world.now_s);
     for _ in 0..600 {
         world.run(1);
-        fleet.second(&world, &[("v1", 10, 0.001, 1.0)]);
+        fleet.second(world.now_s, &[("v1", 10, 0.001, 1.0)], |v, i| export(&world, kind, v, i));
     }
     fleet.start("v2", 2, world.now_s);
     for _ in 0..900 {
         world.run(1);
-        fleet.second(&world, &[("v1", 10, 0.001, 1.0), ("v2", 10, errors, slower)]);
+        let traffic = [("v1", 10, 0.001, 1.0), ("v2", 10, errors, slower)];
+        fleet.second(world.now_s, &traffic, |v, i| export(&world, kind, v, i));
         if world.deployment("v2").is_some_and(|d| d.verdict != Verdict::Pending) {
             break;
         }
@@ -169,7 +182,7 @@ fn rollout(kind: Kind, policy: Policy, errors: f64, slower: f64) -> (World, Flee
     (world, fleet)
 }
 
-fn policy() -> Policy {
+pub(super) fn policy() -> Policy {
     Policy { horizon_s: 900, ..quick() }
 }
 
@@ -199,9 +212,11 @@ fn an_equal_version_passes_by_metrics_alone() {
 /// Scenario: the new version takes twice as long. Guarantees: it fails.
 #[test]
 fn a_slower_version_fails_by_metrics_alone() {
-    let (world, _) = rollout(Kind::DeltaExponential, policy(), 0.001, 2.0);
-    let deployment = world.deployment("v2").expect("detected from metrics");
-    assert_eq!(deployment.verdict, Verdict::Fail, "{}", deployment.explanation);
+    for kind in [Kind::DeltaExponential] {
+        let (world, _) = rollout(kind, policy(), 0.001, 2.0);
+        let deployment = world.deployment("v2").expect("detected from metrics");
+        assert_eq!(deployment.verdict, Verdict::Fail, "{kind:?}: {}", deployment.explanation);
+    }
 }
 
 /// Scenario: ten minutes of metrics from one version. Guarantees: every point is in exactly one disposition,
@@ -214,4 +229,46 @@ fn every_point_is_accounted_for() {
     assert_eq!(ledger.open(Signal::Metrics), 0, "all slots are closed after the fleet fell silent");
     let requests = world.version("v1").expect("on the board").requests_total;
     assert!(requests > 4 * 10 * 600, "{requests}");
+}
+
+/// Scenario: cumulative counters, one process of ours after the other: an orderly stop (all state kept) and a
+/// loss of all state. Guarantees: nothing is counted twice, nothing that was served before we looked is counted
+/// at all, and no deployment begins by it.
+#[test]
+fn a_restart_counts_no_counter_twice() {
+    let kind = Kind::CumulativeExplicit;
+    for keeps_state in [true, false] {
+        let mut world = World::new(policy(), Mode::Observe);
+        let mut fleet = Fleet::new(kind);
+        world.run(1);
+        fleet.start("v1", 3, world.now_s);
+        let serve = |world: &mut World, fleet: &mut Fleet, seconds: u64| {
+            for _ in 0..seconds {
+                world.run(1);
+                fleet.second(world.now_s, &[("v1", 10, 0.01, 1.0)], |v, i| export(world, kind, v, i));
+            }
+        };
+        serve(&mut world, &mut fleet, 300);
+        let before = world.version("v1").expect("on the board").requests_total;
+        if keeps_state {
+            let all = world.engine.snapshot_all(world.now());
+            world.kept.take(all);
+        } else {
+            world.kept = Kept::default();
+        }
+        let truth_before = fleet.served("v1");
+        world.restart(5);
+        serve(&mut world, &mut fleet, 300);
+        world.run(30);
+        let after = world.version("v1").expect("on the board").requests_total;
+        let new = fleet.served("v1") - truth_before;
+        if keeps_state {
+            // The slot that was open is lost, and with it less than two exports of each instance.
+            assert!(after > before && after <= fleet.served("v1"), "{before} {after}");
+            assert!(after - before >= new - 3 * 10 * 2 * INTERVAL_S, "{before} {after} {new}");
+        } else {
+            assert!(after <= new && after >= new - 3 * 10 * 3 * INTERVAL_S, "{after} of {new}");
+        }
+        assert!(world.deployment("v1").is_none() && world.kept.rollbacks.is_empty());
+    }
 }

@@ -4,6 +4,7 @@
 mod account;
 mod deployments;
 mod metrics;
+mod metrics_door;
 mod redo;
 mod restarts;
 mod senders;
