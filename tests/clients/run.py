@@ -20,8 +20,15 @@ import time
 import traceback
 
 import build
+from plan import BEHAVIOURS, CLIENTS, ITEMS, SECONDS, cells
 
-build.python()
+try:
+    build.python()
+except (build.Missing, RuntimeError) as why:
+    # Without it there is no harness either.
+    print(f"\n*** SKIPPED: all clients: {why} ***\n")
+    print(f"clients result: 0 passed; {1 if os.environ.get('CI') else 0} failed; {len(CLIENTS)} skipped")
+    sys.exit(1 if os.environ.get("CI") else 0)
 if os.path.realpath(sys.prefix) != os.path.realpath(os.path.join(build.TARGET, "venv")):
     # gRPC and the definitions are in the environment of the Python client.
     os.execv(build.venv("python"), [build.venv("python"), *sys.argv])
@@ -31,7 +38,6 @@ import mixed
 import page
 import table
 import worlds
-from plan import BEHAVIOURS, CLIENTS, ITEMS, SECONDS, cells
 
 # Two cores: a third world fills the waits of the other two.
 AT_ONCE = 3
@@ -42,9 +48,9 @@ MIXED_SECONDS = 120
 JAVASCRIPT = ("node", "browser")
 
 
-def built(names):
-    """Builds what is needed. Returns why clients cannot run, by name."""
-    makers, missing = {}, {}
+def built(names, tests):
+    """Builds what is needed. Returns the clients that cannot run; a build that fails is a failed test."""
+    makers, absent = {}, set()
     for name in names:
         makers.setdefault(clients.LAUNCHERS[name][0], []).append(name)
 
@@ -53,19 +59,20 @@ def built(names):
         try:
             one()
         except build.Missing as why:
-            return str(why)
-        finally:
-            print(f"{one.__name__}: built or found in {time.monotonic() - begin:.0f} s", flush=True)
-        return None
+            for name in makers[one]:
+                tests.skip(name, why)
+            absent.update(makers[one])
+        except RuntimeError as why:
+            tests.take(f"build-{one.__name__}", str(why))
+            absent.update(makers[one])
+        print(f"{one.__name__}: {time.monotonic() - begin:.0f} s", flush=True)
 
     # `js` before `browser`, which shares its product; the others do not meet.
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        order = sorted(makers, key=lambda one: one is build.browser)
-        for one, why in zip(order, pool.map(make, [o for o in order if o is not build.browser])):
-            missing.update({name: why for name in makers[one] if why})
-    if build.browser in makers and (why := make(build.browser)):
-        missing["browser"] = why
-    return missing
+        list(pool.map(make, [one for one in makers if one is not build.browser]))
+    if build.browser in makers:
+        make(build.browser)
+    return absent
 
 
 def run_world(client, behaviour):
@@ -204,10 +211,8 @@ def main():
     options = parser.parse_args()
     chosen = [client for client in CLIENTS if not options.clients or client.name in options.clients]
     tests = Tests()
-    missing = built([client.name for client in chosen])
-    for name, why in missing.items():
-        tests.skip(name, why)
-    chosen = [client for client in chosen if client.name not in missing]
+    absent = built([client.name for client in chosen], tests)
+    chosen = [client for client in chosen if client.name not in absent]
     if options.build:
         return 1 if tests.failed else 0
     if not os.access(worlds.BINARY, os.X_OK):
@@ -217,7 +222,7 @@ def main():
     if options.mixed is None:
         run_plan(chosen, behaviours, tests)
     everything = options.mixed is None and not options.clients and not options.behaviour
-    if everything and not missing and (options.check or not tests.failed):
+    if everything and not absent and (options.check or not tests.failed):
         tests.take("table", table.update(tests.outcomes, clients.versions(), options.check))
     if options.mixed or (everything and not options.plan):
         mixed.run(chosen, options.mixed or MIXED_SECONDS, tests)
