@@ -8,11 +8,14 @@
 //! | `validate` | sound | not sound | | |
 //! | `deploy wait` | pass | fail | inconclusive, or timeout | usage or connection |
 //! | `deploy` otherwise | done | | | usage or connection |
+//! | `telemetry` | nothing missing but notes | something is missing | | usage or connection |
 //! | `replay` | pass | fail | inconclusive | error |
 
 pub mod args;
+mod client;
 mod deploy;
 mod output;
+mod telemetry;
 mod validate;
 
 use std::ffi::OsString;
@@ -27,6 +30,7 @@ use crate::verdict::Verdict;
 
 pub use args::{DemoArgs, ReplayArgs, RunArgs, Scenario, ValidateArgs};
 pub use deploy::DeployArgs;
+pub use telemetry::TelemetryArgs;
 
 /// Something went wrong, for commands without a finer meaning of their codes.
 pub const FAILED: u8 = 1;
@@ -55,6 +59,8 @@ pub enum Command {
     Validate(ValidateArgs),
     /// Start, watch and cancel deployments of a running rollguard
     Deploy(DeployArgs),
+    /// Say what the telemetry of a service lacks, and what mends it: exit 0 nothing that verdicts suffer from, 1 else
+    Telemetry(TelemetryArgs),
     /// Print the version
     Version,
 }
@@ -79,6 +85,7 @@ fn dispatch(command: Command) -> ExitCode {
         Command::Replay(args) => replay(args),
         Command::Validate(args) => validate::run(&args),
         Command::Deploy(args) => deploy::run(&args),
+        Command::Telemetry(args) => telemetry::run(&args),
         Command::Version => {
             output::line(&format!("rollguard {}", env!("CARGO_PKG_VERSION")));
             ExitCode::SUCCESS
@@ -136,13 +143,13 @@ fn replay(args: ReplayArgs) -> ExitCode {
     }
 }
 
-/// A wrong flag must not look like a verdict, so `deploy` and `replay` have a code for it.
+/// A wrong flag must not look like a verdict, so `deploy`, `replay` and `telemetry` have a code for it.
 fn usage_code(args: &[OsString], kind: ErrorKind) -> u8 {
     if matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         return 0;
     }
     match args.get(1).and_then(|a| a.to_str()) {
-        Some("deploy" | "replay") => ERROR,
+        Some("deploy" | "replay" | "telemetry") => ERROR,
         _ => FAILED,
     }
 }
@@ -164,6 +171,7 @@ mod tests {
             ("deploy wait --nonsense", 3),
             ("deploy wait --timeout soon", 3),
             ("deploy start --service a", 3),
+            ("telemetry", 3),
             ("replay", 3),
             ("replay --nonsense", 3),
             ("replay a.json --warmup 60", 3),
@@ -198,6 +206,7 @@ mod tests {
             "deploy status 0198",
             "deploy wait --service checkout --version v2 --timeout 10m --url http://127.0.0.1:9464",
             "deploy cancel 0198 --token-file token --json",
+            "telemetry shop/checkout --url http://127.0.0.1:9464 --json",
             "version",
         ] {
             let args = std::iter::once("rollguard").chain(line.split_whitespace());

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use crate::source::rust_files;
 
 /// Test functions whose names begin with rules of these letters.
-const LETTERS: [char; 3] = ['g', 'h', 'j'];
+const LETTERS: [char; 4] = ['g', 'h', 'j', 'r'];
 
 /// The rules that a name begins with: `g11_g17_bad_ids` has `g11` and `g17`.
 fn rules_of(name: &str) -> Vec<&str> {

@@ -1,6 +1,5 @@
 //! `rollguard deploy`: a pipeline's view of a running Rollguard. `wait` turns a verdict into an exit code.
 
-mod client;
 mod report;
 
 use std::path::PathBuf;
@@ -10,7 +9,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 
-use self::client::{Client, ClientError};
+use super::client::{self, Client, ClientError};
 use super::{ERROR, FAILED, output};
 use crate::pipeline::human;
 

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use crate::cli::client::service;
+
 /// One line: who, from where to where, verdict, phase.
 pub(super) fn headline(d: &Value) -> String {
     let score = d["score"].as_f64().unwrap_or(0.0);
@@ -78,18 +80,6 @@ fn interval(low: f64, high: f64) -> String {
         (low, _) if low >= 1.0 => format!("  at least {low:.2} times as many"),
         _ => String::new(),
     }
-}
-
-fn service(service: &Value) -> String {
-    let mut out = String::new();
-    if let Some(namespace) = service["namespace"].as_str().filter(|n| !n.is_empty()) {
-        let _ = write!(out, "{namespace}/");
-    }
-    out.push_str(text(&service["name"]));
-    if let Some(environment) = service["environment"].as_str().filter(|n| !n.is_empty()) {
-        let _ = write!(out, " ({environment})");
-    }
-    out
 }
 
 fn text(value: &Value) -> &str {

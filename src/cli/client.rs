@@ -163,3 +163,17 @@ pub(super) fn encode(id: &str) -> String {
     }
     out
 }
+
+/// A service of an answer as people write it.
+pub(super) fn service(service: &Value) -> String {
+    let text = |key: &str| service[key].as_str().unwrap_or_default();
+    let mut out = String::new();
+    if !text("namespace").is_empty() {
+        out = format!("{}/", text("namespace"));
+    }
+    out.push_str(service["name"].as_str().unwrap_or("-"));
+    if !text("environment").is_empty() {
+        out.push_str(&format!(" ({})", text("environment")));
+    }
+    out
+}
