@@ -199,6 +199,15 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_names_them_all() {
+        let text = include_str!("../../docs/self-metrics.md");
+        for (word, reason) in Disposition::all().map(Disposition::labels) {
+            assert!(text.contains(&format!("`{word}`")), "{word}");
+            assert!(reason.is_empty() || text.contains(&format!("`{reason}`")), "{word} {reason}");
+        }
+    }
+
+    #[test]
     fn what_is_not_settled_is_open() {
         let ledger = Ledger::default();
         let mut tally = DiscardTally::default();

@@ -49,6 +49,8 @@ pub struct ReceiverConfig {
     pub point_attributes: PointAttributesConfig,
     /// Routes that are health checks and never judged; `*` at the end matches any rest.
     pub health_routes: Vec<String>,
+    /// HTTP status codes of requests that are never judged, for example floods of 404 from scanners.
+    pub excluded_statuses: Vec<u16>,
     /// Attributes of exceptions whose values may be kept and shown. They may hold personal data.
     pub evidence_attributes: Vec<String>,
     /// Names of further metrics that count requests, of a mesh or an ingress: histograms of durations, or
@@ -151,6 +153,7 @@ impl Default for ReceiverConfig {
             identity_attributes: walk.identity_attributes,
             point_attributes: PointAttributesConfig::default(),
             health_routes: walk.health_routes,
+            excluded_statuses: walk.excluded_statuses,
             evidence_attributes: walk.evidence_attributes,
             request_metrics: walk.request_metrics,
         }
@@ -165,6 +168,7 @@ impl ReceiverConfig {
             identity_attributes: self.identity_attributes.clone(),
             point_attributes: (&self.point_attributes).into(),
             health_routes: self.health_routes.clone(),
+            excluded_statuses: self.excluded_statuses.clone(),
             evidence_attributes: self.evidence_attributes.clone(),
             request_metrics: self.request_metrics.clone(),
         }
@@ -203,6 +207,8 @@ impl ReceiverConfig {
                 ));
             }
         }
+        let odd = self.excluded_statuses.iter().filter(|code| !(100..600).contains(*code));
+        problems.extend(odd.map(|code| format!("receiver.excluded_statuses: {code} is no HTTP status code")));
         problems.extend(self.http.cors.iter().flat_map(CorsConfig::problems));
         for (name, endpoint) in [("grpc", &self.grpc.endpoint), ("http", &self.http.endpoint)] {
             let port = endpoint.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
@@ -223,10 +229,10 @@ mod tests {
     #[test]
     fn unknown_keys_are_refused_and_problems_named() {
         assert!(serde_json::from_str::<ReceiverConfig>(r#"{"grcp":{}}"#).is_err());
-        let config = r#"{"grpc":{"endpoint":"localhost"},"max_connections":0,"request_timeout":"5s"}"#;
+        let config = r#"{"grpc":{"endpoint":"localhost"},"max_connections":0,"request_timeout":"5s","excluded_statuses":[404,4]}"#;
         let config: ReceiverConfig = serde_json::from_str(config).unwrap();
         assert_eq!(config.request_timeout, Duration::from_secs(5));
-        assert_eq!(config.problems().len(), 2);
+        assert_eq!(config.problems().len(), 3);
         let config = r#"{"version_attributes":["a+b","a + b","a++b","+a",""]}"#;
         let config: ReceiverConfig = serde_json::from_str(config).unwrap();
         assert_eq!(config.problems().len(), 3, "{:?}", config.problems());

@@ -193,6 +193,13 @@ impl<'a> SpanAttributes<'a> {
         matches!(self.get(Attribute::Synthetic).text(), b"bot" | b"test")
     }
 
+    /// Whether the configuration leaves requests out that end so, such as floods of 404.
+    pub(super) fn is_excluded(&self, settings: &WalkSettings) -> bool {
+        let excluded = &settings.excluded_statuses;
+        !excluded.is_empty()
+            && self.http_code().is_some_and(|code| excluded.iter().any(|e| i64::from(*e) == code))
+    }
+
     /// Whether this is a health check: by route, where there is none by path, or by RPC method.
     pub(super) fn is_health_check(&self, settings: &WalkSettings) -> bool {
         let mut place = self.first_text([Attribute::Route, Attribute::UrlPath, Attribute::OldTarget]);

@@ -12,6 +12,8 @@ pub struct WalkSettings {
     pub point_attributes: PointAttributes,
     /// Routes, or `service/method` of RPCs, that are health checks. A `*` at the end matches any rest.
     pub health_routes: Vec<String>,
+    /// HTTP status codes of requests that are never judged.
+    pub excluded_statuses: Vec<u16>,
     /// Attributes of exceptions whose values may be kept and shown; by default none, for they may hold
     /// personal data.
     pub evidence_attributes: Vec<String>,
@@ -132,6 +134,7 @@ impl Default for WalkSettings {
             identity_attributes: Vec::new(),
             point_attributes: PointAttributes::default(),
             health_routes: HEALTH_ROUTES.map(String::from).to_vec(),
+            excluded_statuses: Vec::new(),
             evidence_attributes: Vec::new(),
             request_metrics: Vec::new(),
         }

@@ -180,6 +180,8 @@ impl<S: SpanSink> Walk<'_, S> {
             self.sink.discard(Discard::Synthetic);
         } else if attributes.is_health_check(self.settings) {
             self.sink.discard(Discard::Health);
+        } else if attributes.is_excluded(self.settings) {
+            self.sink.discard(Discard::Excluded);
         } else {
             self.entry(&span, &attributes);
             if span.has_events {

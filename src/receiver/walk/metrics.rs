@@ -234,8 +234,12 @@ impl<S: PointSink> Walk<'_, S> {
             self.discard(reason, 1);
             return Ok(());
         }
-        self.counts.handed_on += 1;
         attributes.adopt_status(&self.names);
+        if attributes.is_excluded(&self.names) {
+            self.discard(Discard::Excluded, 1);
+            return Ok(());
+        }
+        self.counts.handed_on += 1;
         let operation = attributes.operation(&self.names);
         let [service, namespace, environment] = attributes.subject(&self.names);
         let (outcome, status) = attributes.outcome();

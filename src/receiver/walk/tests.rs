@@ -25,6 +25,7 @@ pub(super) fn settings() -> WalkSettings {
         identity_attributes: vec!["k8s.cluster.name".into(), "host.name".into()],
         point_attributes: default.point_attributes,
         health_routes: default.health_routes,
+        excluded_statuses: default.excluded_statuses,
         evidence_attributes: vec!["error.code".into(), "thread.id".into()],
         request_metrics: default.request_metrics,
     }
@@ -390,6 +391,20 @@ fn g9_any_kind_of_value_is_taken_for_any_attribute() {
             assert_eq!(walked(&message).unwrap().1.entries, 1, "{key}");
         }
     }
+}
+
+#[test]
+fn s3_requests_with_excluded_statuses_are_not_judged() {
+    let walked = |code: i64, excluded: &[u16]| {
+        let value = Some(AnyValue { value: Some(Value::IntValue(code)) });
+        let attributes = vec![KeyValue { key: "http.response.status_code".into(), value, key_strindex: 0 }];
+        let span = Span { attributes, ..server_span("a") };
+        let message = field(1, &field(2, &field(2, &span.encode_to_vec())));
+        let settings = WalkSettings { excluded_statuses: excluded.to_vec(), ..settings() };
+        let mut recorder = Recorder::default();
+        walk_traces(&message, &settings, &mut recorder).unwrap().entries
+    };
+    assert_eq!((walked(404, &[]), walked(404, &[401, 404]), walked(500, &[401, 404])), (1, 0, 1));
 }
 
 #[test]

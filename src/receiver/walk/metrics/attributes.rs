@@ -162,6 +162,11 @@ impl<'a> PointAttributes<'a> {
         }
     }
 
+    /// Whether the configuration leaves out requests with this status; ask after [`Self::adopt_status`].
+    pub(super) fn is_excluded(&self, names: &PointNames<'_>) -> bool {
+        self.span.is_excluded(names.settings)
+    }
+
     /// A metric made of spans often has nothing but the span's name, `GET /healthz`.
     fn is_health_check(&self, names: &PointNames<'_>) -> bool {
         let name = self.first(names, 4);

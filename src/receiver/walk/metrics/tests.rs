@@ -342,6 +342,17 @@ fn m6_m7_names_and_their_families() {
 }
 
 #[test]
+fn s3_points_with_excluded_statuses_are_not_judged() {
+    for (status, excluded, expected) in [("404", vec![], 1), ("404", vec![404], 0), ("500", vec![404], 1)] {
+        let settings = WalkSettings { excluded_statuses: excluded, ..settings() };
+        let attributes = vec![text("http.response.status_code", status)];
+        let message = message(durations("http.server.request.duration", "s", attributes));
+        let counts = walk_metrics(&message, &settings, &mut Recorder::default()).unwrap();
+        assert_eq!((counts.points, counts.handed_on), (1, expected), "{status}");
+    }
+}
+
+#[test]
 fn m9_units_are_read_and_an_unknown_one_is_not_guessed() {
     for (unit, expected) in [
         ("s", Some(DurationUnit::Seconds)),
