@@ -101,10 +101,10 @@ fn resource_and_commit(bencher: Bencher) {
             });
             batch.sender_of_spans(&resource, 1);
         }
-        if batch.commit().is_err() {
-            if let Ok(mut drained) = drained.lock() {
-                shards.drain(&mut drained);
-            }
+        if batch.commit().is_err()
+            && let Ok(mut drained) = drained.lock()
+        {
+            shards.drain(&mut drained);
         }
     });
 }
