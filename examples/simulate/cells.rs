@@ -1,8 +1,9 @@
 //! The table of simulated situations, with what the judge owes in each.
 
 use crate::scenario::{
-    ALL_NOISES, CHANCE, Change, HALF, LARGE, LONG, Load, Noise, REFERENCE, SAME, SINGLE, SMALL_SHARE, SPARSE,
-    Scenario, TAKEN_OVER, TAKEN_OVER_LARGE, UNEVEN,
+    ALL_NOISES, BOTH, CHANCE, Change, EXPONENTIAL_15_S, HALF, LARGE, LONG, Load, METRICS_15_S, METRICS_60_S,
+    Noise, QUARTER, REFERENCE, SAME, SINGLE, SMALL_SHARE, SPANS, SPARSE, Scenario, Sending, TAKEN_OVER,
+    TAKEN_OVER_LARGE, UNEVEN,
 };
 
 /// What a cell must show.
@@ -46,6 +47,8 @@ pub(crate) struct Cell {
     pub(crate) name: &'static str,
     /// The situation.
     pub(crate) scenario: Scenario,
+    /// What the service sends.
+    pub(crate) sending: Sending,
     /// What is owed.
     pub(crate) expect: Expect,
     /// The test's bounds.
@@ -56,7 +59,7 @@ fn healthy(name: &'static str, scenario: Scenario) -> Cell {
     let (runs, history_s) = effort(&scenario);
     let gate =
         Gate { runs, seconds: 480, history_s, false_fails: 1, detected: 0.0, median_s: 0, passed: 0.0 };
-    Cell { name, scenario, expect: Expect::Healthy, gate }
+    Cell { name, scenario, sending: SPANS, expect: Expect::Healthy, gate }
 }
 
 fn worse(name: &'static str, scenario: Scenario, median_s: i64) -> Cell {
@@ -67,7 +70,8 @@ fn worse(name: &'static str, scenario: Scenario, median_s: i64) -> Cell {
     };
     let (runs, history_s) = effort(&scenario);
     let gate = Gate { runs, seconds, history_s, false_fails: 0, detected: 0.9, median_s, passed: 0.0 };
-    Cell { name, scenario, expect: Expect::Worse { onset_s: scenario.change.from_s }, gate }
+    let expect = Expect::Worse { onset_s: scenario.change.from_s };
+    Cell { name, scenario, sending: SPANS, expect, gate }
 }
 
 /// Runs and seconds of history in a test, by what they cost.
@@ -113,7 +117,45 @@ pub(crate) fn cells() -> Vec<Cell> {
     let mut all = disturbances();
     all.extend(special_shapes());
     all.extend(regressions());
+    all.extend(metrics());
     all
+}
+
+/// Services that send metrics, every instance in its own phase.
+fn metrics() -> Vec<Cell> {
+    let sent = |sending, mut cell: Cell| {
+        cell.gate = Gate { runs: 12, seconds: cell.gate.seconds.max(600), history_s: 600, ..cell.gate };
+        Cell { sending, ..cell }
+    };
+    let shared = Noise { shared_bursts: Some([1.5, 20.0]), ..CHANCE };
+    let clusters = Noise { cluster: 3.0, ..CHANCE };
+    let bursts = Noise { instance_bursts: Some([600.0, 5.0, 0.2]), ..CHANCE };
+    let slowdowns = Noise { slowdowns: 0.2, ..CHANCE };
+    let mut cells = Vec::new();
+    for sending in [METRICS_15_S, METRICS_60_S, EXPONENTIAL_15_S, BOTH] {
+        for (name, noise) in [
+            ("nothing but chance", CHANCE),
+            ("shared error bursts", shared),
+            ("errors in clusters of 3", clusters),
+            ("error bursts of single instances", bursts),
+            ("shared slowdowns", slowdowns),
+            ("everything at once", ALL_NOISES),
+        ] {
+            cells.push(sent(sending, healthy(name, with(QUARTER, noise))));
+        }
+    }
+    // Medians: the warm-up, what is young to its end, three blocks, and the phase of the export.
+    for (sending, [outage, errors_s, slower]) in [
+        (METRICS_15_S, [90, 150, 240]),
+        (METRICS_60_S, [250, 370, 430]),
+        (EXPONENTIAL_15_S, [90, 150, 180]),
+        (BOTH, [30, 100, 110]),
+    ] {
+        cells.push(sent(sending, worse("outage, 50 % errors", changed(QUARTER, errors(500.0)), outage)));
+        cells.push(sent(sending, worse("errors 0.1 -> 5 %", changed(QUARTER, errors(50.0)), errors_s)));
+        cells.push(sent(sending, worse("latency x2", changed(QUARTER, latency(2.0)), slower)));
+    }
+    cells
 }
 
 /// Healthy candidates under each disturbance by itself, and under all together.

@@ -12,6 +12,7 @@
 
 #[allow(dead_code, reason = "the bounds are for tests/sim")]
 mod cells;
+mod exports;
 #[allow(dead_code, reason = "one figure is for tests/sim")]
 mod run;
 mod samplers;
@@ -47,6 +48,9 @@ struct Arguments {
     /// Only traffic of this name.
     #[arg(long, default_value = "")]
     traffic: String,
+    /// Only what is sent as this; "spans" for spans alone.
+    #[arg(long, default_value = "")]
+    sending: String,
 }
 
 fn main() {
@@ -55,7 +59,9 @@ fn main() {
     println!("{}", Row::HEAD);
     for cell in cells() {
         let traffic = arguments.traffic.is_empty() || cell.scenario.load.name == arguments.traffic;
-        if cell.name.contains(&arguments.only) && traffic {
+        let sent = if cell.sending.name.is_empty() { "spans" } else { cell.sending.name };
+        let sending = arguments.sending.is_empty() || sent == arguments.sending;
+        if cell.name.contains(&arguments.only) && traffic && sending {
             let runs = match cell.expect {
                 Expect::Healthy => arguments.runs,
                 Expect::Worse { .. } | Expect::AtPassMargin => arguments.worse_runs,

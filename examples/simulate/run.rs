@@ -1,10 +1,12 @@
 //! Runs a cell many times and says what came out.
 
+use rollguard::model::{Slot, Source};
 use rollguard::pipeline::recording::step;
-use rollguard::verdict::{Judge, Memory, Policy, Timing, Verdict};
+use rollguard::verdict::{Judge, Memories, Memory, Panel, Policy, SlotInput, Timing, Verdict};
 
 use crate::cells::{Cell, Expect};
-use crate::scenario::Scenario;
+use crate::exports::Exports;
+use crate::scenario::{Scenario, Sending};
 use crate::traffic::Service;
 
 /// Confidence that the bound on false fails leaves open.
@@ -57,6 +59,66 @@ pub(crate) fn deploy(scenario: Scenario, length: Length, seed: u64) -> Outcome {
     outcome
 }
 
+/// The service of [`deploy_exports`], as it is remembered and judged.
+struct Panelled {
+    spans: Option<Memory>,
+    metrics: Memory,
+    panel: Option<Panel>,
+}
+
+impl Panelled {
+    fn slot(&mut self, source: Source, t: Slot, input: &SlotInput) {
+        let memory = match source {
+            Source::Spans => self.spans.as_mut(),
+            Source::Metrics => Some(&mut self.metrics),
+        };
+        let Some(memory) = memory else { return };
+        memory.begin(t, !input.baseline.is_silent());
+        if let Some(panel) = &mut self.panel {
+            panel.slot(source, t, memory, input);
+        }
+        memory.end(t, &input.baseline.warm, &input.baseline);
+    }
+
+    fn memories(&self) -> Memories<'_> {
+        Memories { spans: self.spans.as_ref(), metrics: Some(&self.metrics) }
+    }
+}
+
+/// Judges one deployment of a service that sends metrics, with or without spans.
+pub(crate) fn deploy_exports(scenario: Scenario, sending: Sending, length: Length, seed: u64) -> Outcome {
+    let mut exports = Exports::new(scenario, sending, length.history_s, seed);
+    let mut service = Panelled {
+        spans: sending.spans.then(Memory::default),
+        metrics: Memory::new(Timing::of_slot(sending.interval_s)),
+        panel: None,
+    };
+    let policy = Policy { warmup_s: scenario.warmup_s, ..Policy::default() };
+    let mut outcome = Outcome { failed_s: None, passed_s: None };
+    for i in 0..length.history_s + length.seconds {
+        if i == length.history_s {
+            service.panel = Some(Panel::new(policy.clone(), &service.memories()));
+        }
+        let heard = exports.second();
+        service.slot(Source::Spans, heard.t, &heard.spans);
+        if let Some((slot, input)) = &heard.metrics {
+            service.slot(Source::Metrics, *slot, input);
+        }
+        let verdict = service.panel.as_ref().map(|panel| panel.verdict(&service.memories()));
+        match verdict {
+            Some(Verdict::Fail) => {
+                outcome.failed_s = Some(heard.age + 1);
+                break;
+            }
+            Some(Verdict::Pass) => {
+                outcome.passed_s.get_or_insert(heard.age + 1);
+            }
+            _ => {}
+        }
+    }
+    outcome
+}
+
 /// A row of the table.
 #[derive(Debug, Clone)]
 pub(crate) struct Row {
@@ -76,7 +138,11 @@ pub(crate) struct Row {
 pub(crate) fn run(cell: &Cell, runs: usize, length: Length, seed: u64) -> Row {
     let mut row = Row { cell: cell.clone(), runs, false_fails: 0, delays_s: Vec::new(), passes: 0 };
     for i in 0..runs {
-        let outcome = deploy(cell.scenario, length, seed.wrapping_mul(1_000_003).wrapping_add(i as u64));
+        let seed = seed.wrapping_mul(1_000_003).wrapping_add(i as u64);
+        let outcome = match cell.sending.interval_s {
+            0 => deploy(cell.scenario, length, seed),
+            _ => deploy_exports(cell.scenario, cell.sending, length, seed),
+        };
         row.passes += usize::from(outcome.passed_s.is_some());
         let onset_s = match cell.expect {
             Expect::Healthy => i64::MAX,
@@ -122,7 +188,11 @@ impl Row {
             Expect::Healthy => ("-".to_owned(), "-".to_owned(), "-".to_owned()),
             _ => (percent(self.delays_s.len()), seconds(0.5), seconds(0.9)),
         };
-        let (name, load, runs) = (self.cell.name, self.cell.scenario.load.name, self.runs);
+        let (name, runs) = (self.cell.name, self.runs);
+        let load = match self.cell.sending.name {
+            "" => self.cell.scenario.load.name.to_owned(),
+            sending => format!("{}; {sending}", self.cell.scenario.load.name),
+        };
         let passes = percent(self.passes);
         format!("| {name} | {load} | {runs} | {false_fails} | {found} | {median} | {p90} | {passes} |")
     }

@@ -26,6 +26,35 @@ pub(crate) const TAKEN_OVER: Load = Load { name: "100 % of 10", rates: [10.0, 10
 pub(crate) const TAKEN_OVER_LARGE: Load =
     Load { name: "100 % of 100", rates: [100.0, 100.0], instances: [4, 4] };
 
+/// 50 requests a second on two new instances beside 150 on six old ones.
+pub(crate) const QUARTER: Load = Load { name: "25 % of 200", rates: [50.0, 150.0], instances: [2, 6] };
+
+/// What the service sends of its requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sending {
+    /// As the tables name it; empty for spans alone.
+    pub(crate) name: &'static str,
+    /// A span for each request.
+    pub(crate) spans: bool,
+    /// Seconds between exports of metrics; 0 for none.
+    pub(crate) interval_s: i64,
+    /// Whether the latencies of metrics are in explicit buckets; else exponential.
+    pub(crate) explicit: bool,
+}
+
+/// Spans alone.
+pub(crate) const SPANS: Sending = Sending { name: "", spans: true, interval_s: 0, explicit: false };
+/// Metrics alone, explicit buckets, every 15 s.
+pub(crate) const METRICS_15_S: Sending =
+    Sending { name: "metrics, 15 s", spans: false, interval_s: 15, explicit: true };
+/// The same every minute, the default of the SDKs.
+pub(crate) const METRICS_60_S: Sending = Sending { name: "metrics, 60 s", interval_s: 60, ..METRICS_15_S };
+/// Exponential histograms.
+pub(crate) const EXPONENTIAL_15_S: Sending =
+    Sending { name: "metrics, 15 s, exponential", explicit: false, ..METRICS_15_S };
+/// Both, of the same requests.
+pub(crate) const BOTH: Sending = Sending { name: "spans and metrics, 15 s", spans: true, ..METRICS_15_S };
+
 /// One operation of the service.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Operation {

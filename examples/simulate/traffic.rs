@@ -109,6 +109,15 @@ impl Tally {
     }
 }
 
+/// What one instance served in one second.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// 0 for the candidate, 1 for the baseline.
+    pub(crate) side: usize,
+    pub(crate) instance: usize,
+    pub(crate) arm: Arm,
+}
+
 /// A running simulated service.
 #[derive(Debug)]
 pub(crate) struct Service {
@@ -188,12 +197,28 @@ impl Service {
         self.weather();
         let mut input = SlotInput::default();
         if age < 0 || !self.scenario.baseline_ends {
-            input.baseline = self.arm(BASELINE, age, &mut input.started_before);
+            input.baseline = self.arm(BASELINE, None, age, &mut input.started_before);
         }
         if age >= 0 {
-            input.candidate = self.arm(CANDIDATE, age, &mut Cells::new());
+            input.candidate = self.arm(CANDIDATE, None, age, &mut Cells::new());
         }
         (self.t, age, input)
+    }
+
+    /// The next second, instance by instance. Long requests are not told apart.
+    pub(crate) fn second_by_instance(&mut self) -> (Slot, i64, Vec<Part>) {
+        self.t += 1;
+        let age = self.t - self.takeover;
+        self.weather();
+        let serves = [age >= 0, age < 0 || !self.scenario.baseline_ends];
+        let mut parts = Vec::new();
+        for side in [CANDIDATE, BASELINE].into_iter().filter(|side| serves[*side]) {
+            for instance in 0..self.instances[side].len() {
+                let arm = self.arm(side, Some(instance), age, &mut Cells::new());
+                parts.push(Part { side, instance, arm });
+            }
+        }
+        (self.t, age, parts)
     }
 
     /// Moves what is going on, in the service and at its instances, to the current second.
@@ -215,7 +240,8 @@ impl Service {
         }
     }
 
-    fn arm(&mut self, side: usize, age: i64, before: &mut Cells) -> Arm {
+    /// What a version serves in the second: all of its instances, or `only` one.
+    fn arm(&mut self, side: usize, only: Option<usize>, age: i64, before: &mut Cells) -> Arm {
         let mut arm = Arm { status_seen: true, ..Arm::default() };
         arm.instances = (0..self.instances[side].len() as u32)
             .map(|ordinal| InstanceCounts { ordinal, ..InstanceCounts::default() })
@@ -224,7 +250,7 @@ impl Service {
             if self.scenario.operations[o].long {
                 self.serve_long(side, o, age, &mut arm, before);
             } else {
-                self.serve(side, o, age, &mut arm);
+                self.serve(side, only, o, age, &mut arm);
             }
         }
         arm.young.latency = self.young_tally.take();
@@ -233,10 +259,11 @@ impl Service {
     }
 
     /// One operation of one version.
-    fn serve(&mut self, side: usize, o: usize, age: i64, arm: &mut Arm) {
+    fn serve(&mut self, side: usize, only: Option<usize>, o: usize, age: i64, arm: &mut Arm) {
         for group in 0..2 {
             let mut counts = Counts::default();
-            for i in (group..self.instances[side].len()).step_by(2) {
+            let is_asked = |i: &usize| only.is_none_or(|only| only == *i);
+            for i in (group..self.instances[side].len()).step_by(2).filter(is_asked) {
                 let serving = self.draw(side, o, i, age);
                 let young = self.is_young(side, i, serving.requests);
                 let cell = if young { &mut arm.young } else { &mut counts };

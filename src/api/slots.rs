@@ -1,4 +1,5 @@
-//! `GET /api/v1/deployments/{id}/slots`: the log from which the sum of a decision can be made again. Each
+//! `GET /api/v1/deployments/{id}/slots`: the log from which the sum of a decision can be made again; where
+//! spans and metrics are judged, that of the metrics is in `metrics`. Each
 //! line is what one slot of traffic added to one process; `checkpoint` holds the processes before the first
 //! line. `purpose` says what they are for and `statistic` what they hold: E of a decision, R of a watch. `docs/statistics.md`, section 13, has the formulas.
 
@@ -23,7 +24,11 @@ pub(super) async fn of_deployment(
         let text = format!("deployment {id} has no slot log: it is not decided");
         return Err(ApiError::not_found(text));
     };
-    Ok(Json(view(&id, log)).into_response())
+    let mut answer = view(&id, log);
+    if let Some(log) = &found.evidence.metric_slot_log {
+        answer["metrics"] = view(&id, log);
+    }
+    Ok(Json(answer).into_response())
 }
 
 fn view(id: &str, log: &SlotLog) -> Value {

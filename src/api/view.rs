@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::deployment::Deployment;
-use crate::model::{Labels, ServiceKey, UnixNanos};
-use crate::verdict::{Evidence, Policy, SliEvidence};
+use crate::model::{Labels, ServiceKey, Source, UnixNanos};
+use crate::verdict::{Evidence, Policy, SliEvidence, Timing};
 
 /// One deployment.
 #[derive(Debug, Serialize)]
@@ -59,6 +59,13 @@ struct EvidenceView<'a> {
     errors: Sides<u64>,
     requests_needed: Option<u64>,
     incident_size: f64,
+    /// The source on which a pass rests; the totals are its own.
+    required_source: &'static str,
+    /// Seconds between two exports of the judged metrics, and the least time to a fail by them.
+    metrics_interval_seconds: Option<i64>,
+    metrics_least_seconds: Option<i64>,
+    /// Spans per request that metrics count, the lower of both versions.
+    span_share: Option<f64>,
     flags: Vec<&'static str>,
     slis: Vec<SliView<'a>>,
     exemplar_trace_ids: &'a [String],
@@ -77,6 +84,9 @@ struct SliView<'a> {
     ratio_low: Option<f64>,
     ratio_high: Option<f64>,
     threshold_seconds: Option<f64>,
+    source: &'static str,
+    grain: &'static str,
+    exceedance: Option<f64>,
     degraded: bool,
 }
 
@@ -158,7 +168,11 @@ impl<'a> ServiceView<'a> {
 
 impl<'a> EvidenceView<'a> {
     fn new(e: &'a Evidence, detail: Detail) -> Self {
-        let judged_until = u64::try_from(e.slot).ok().filter(|s| *s > 0).map(|s| UnixNanos::from_secs(s + 1));
+        let interval = e.slot_seconds;
+        let own_interval = interval.filter(|_| e.required == Source::Metrics);
+        let slot_s = own_interval.map_or(1, i64::unsigned_abs);
+        let judged_until =
+            u64::try_from(e.slot).ok().filter(|s| *s > 0).map(|s| UnixNanos::from_secs(s + slot_s));
         Self {
             judged_until: judged_until.and_then(rfc3339),
             nats: e.ln_e_bar,
@@ -168,6 +182,10 @@ impl<'a> EvidenceView<'a> {
             errors: e.errors.into(),
             requests_needed: e.requests_needed,
             incident_size: e.incident_size,
+            required_source: e.required.as_str(),
+            metrics_interval_seconds: interval,
+            metrics_least_seconds: interval.map(|s| Timing::of_slot(s).earliest_fail_s()),
+            span_share: e.span_share,
             flags: e.flags.iter().map(|f| f.as_str()).collect(),
             slis: e
                 .slis
@@ -195,6 +213,9 @@ impl<'a> SliView<'a> {
             ratio_low,
             ratio_high,
             threshold_seconds: e.threshold_seconds,
+            source: e.source.as_str(),
+            grain: e.grain.as_str(),
+            exceedance: e.exceedance,
             degraded: e.degraded,
         }
     }

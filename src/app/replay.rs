@@ -211,6 +211,9 @@ fn sli_json(e: &SliEvidence) -> Value {
         "bad": { "candidate": e.bad[0], "baseline": e.bad[1] },
         "ratio": e.ratio.map(|[ratio, low, high]| json!({ "value": ratio, "low": low, "high": high })),
         "threshold_seconds": e.threshold_seconds,
+        "source": e.source.as_str(),
+        "grain": e.grain.as_str(),
+        "exceedance": e.exceedance,
         "degraded": e.degraded,
     })
 }

@@ -84,6 +84,7 @@ struct Line<'a> {
     bad: Pair,
     ratio: Option<[f64; 3]>,
     threshold_seconds: Option<f64>,
+    source: &'static str,
     degraded: bool,
 }
 
@@ -157,6 +158,7 @@ fn line(e: &SliEvidence) -> Line<'_> {
         bad: pair(e.bad),
         ratio: e.ratio,
         threshold_seconds: e.threshold_seconds,
+        source: e.source.as_str(),
         degraded: e.degraded,
     }
 }

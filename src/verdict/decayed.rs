@@ -2,7 +2,7 @@
 //! factor is applied when the histogram is touched, not each second, so thousands of quiet operations cost
 //! nothing.
 
-use crate::histogram::{SparseHistogram, quantile};
+use crate::histogram::SparseHistogram;
 use crate::model::snapshot::snapshot_fields;
 
 /// Factor per second of slots in which the baseline had traffic: half-life 20 minutes.
@@ -53,19 +53,9 @@ impl DecayedHistogram {
     }
 
     /// Buckets and weights, ascending.
-    pub(crate) fn iter(&self, now: u64) -> impl Iterator<Item = (i16, f64)> + '_ {
+    pub(crate) fn iter(&self, now: u64) -> impl Iterator<Item = (i16, f64)> + Clone + '_ {
         let factor = self.factor(now);
         self.buckets.iter().zip(&self.weights).map(move |(&b, &w)| (b, w * factor))
-    }
-
-    /// The buckets of several quantiles.
-    pub(crate) fn quantiles<const N: usize>(&self, now: u64, q: [f64; N]) -> Option<[i16; N]> {
-        let total = self.total(now);
-        let mut out = [0; N];
-        for (slot, q) in out.iter_mut().zip(q) {
-            *slot = quantile(self.iter(now), total, q)?;
-        }
-        Some(out)
     }
 
     fn factor(&self, now: u64) -> f64 {
@@ -92,6 +82,6 @@ mod tests {
         let total: f64 = eager.iter().sum();
         assert!((lazy.total(500) - total).abs() < 1e-10 * total);
         assert!((lazy.above(500, 3) - eager[4..].iter().sum::<f64>()).abs() < 1e-10 * total);
-        assert_eq!(lazy.quantiles(500, [0.0, 1.0]), Some([0, 7]));
+        assert_eq!(lazy.iter(500).map(|(b, _)| b).collect::<Vec<_>>(), (0..8).collect::<Vec<_>>());
     }
 }

@@ -3,8 +3,10 @@
 //! significant digits, because the third one is noise.
 
 use super::log_words::beside;
+use super::notes::{notes, passed_latencies};
 use super::words::{count, duration, interval, per_cent, round2, share};
-use super::{Evidence, Flag, Policy, Sli, SliEvidence, Verdict};
+use super::{Evidence, Flag, Grain, Policy, Sli, SliEvidence, Verdict};
+use crate::model::Source;
 
 /// What a pending deployment waits for, beside evidence.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,13 +45,15 @@ pub fn explain(d: &ExplainInput<'_>) -> String {
 }
 
 fn verdict(d: &ExplainInput<'_>) -> String {
-    match d.verdict {
+    let text = match d.verdict {
         Verdict::Fail => fail(d),
         _ if d.evidence.has(Flag::Degraded) => degraded(d),
         Verdict::Pass => pass(d),
         Verdict::Inconclusive => inconclusive(d),
+        Verdict::Pending if matches!(d.waiting, Waiting::Traffic | Waiting::Baseline) => return pending(d),
         Verdict::Pending => pending(d),
-    }
+    };
+    format!("{text}{}", notes(d.evidence))
 }
 
 fn fail(d: &ExplainInput<'_>) -> String {
@@ -79,7 +83,8 @@ fn fail(d: &ExplainInput<'_>) -> String {
     };
     let place = place(d, cause).map_or_else(String::new, |place| format!("; {place}"));
     let compared = service_level(d.evidence, cause).requests[0];
-    format!("{what}{place}; {} requests.", count(compared))
+    let by = if cause.source == Source::Metrics { " counted by metrics" } else { "" };
+    format!("{what}{place}; {} requests{by}.", count(compared))
 }
 
 fn degraded(d: &ExplainInput<'_>) -> String {
@@ -103,9 +108,9 @@ fn pass(d: &ExplainInput<'_>) -> String {
     let errors = d.evidence.service(Sli::ErrorRate).filter(|e| e.requests[0] > 0);
     let errors = errors.map_or_else(String::new, |e| format!(": {}", errors_short(d, e)));
     format!(
-        "{} is not worse than {against}{errors}; p50, p95 and p99 are less than {} longer; {}.",
+        "{} is not worse than {against}{errors}; {}; {}.",
         d.candidate,
-        margin(d.policy.pass_latency_margin),
+        passed_latencies(d.evidence, &margin(d.policy.pass_latency_margin)),
         requests(d)
     )
 }
@@ -208,6 +213,15 @@ fn latency(d: &ExplainInput<'_>, cause: &SliEvidence) -> String {
         format!(" ({}: {} above it{times})", old(d), share(e.bad[1], e.requests[1]))
     };
     let when = if remembered(d) { " before it went away" } else { "" };
+    if e.grain == Grain::Bound {
+        return format!(
+            "{} is slower: {} of its requests take longer than the bucket bound nearest to what {usual} of {}'s stayed \
+             within{when}{own}",
+            d.candidate,
+            share(e.bad[0], e.requests[0]),
+            old(d),
+        );
+    }
     format!(
         "{} is slower: {} of its requests take over {} longer than what {usual} of {}'s stayed within{when}{own}",
         d.candidate,
@@ -221,7 +235,8 @@ fn latency(d: &ExplainInput<'_>, cause: &SliEvidence) -> String {
 fn place(d: &ExplainInput<'_>, cause: &SliEvidence) -> Option<String> {
     // The guard and the absolute check know no operations; the error rate's are theirs too.
     let sli = if matches!(cause.sli, Sli::Guard | Sli::Absolute) { Sli::ErrorRate } else { cause.sli };
-    let of_operations = || d.evidence.slis.iter().filter(move |e| e.sli == sli && e.operation.is_some());
+    let own = move |e: &&SliEvidence| e.sli == sli && e.operation.is_some() && e.source == cause.source;
+    let of_operations = || d.evidence.slis.iter().filter(own);
     let total = service_level(d.evidence, cause).bad[0];
     let most = of_operations().max_by_key(|e| e.bad[0]).filter(|e| e.bad[0] > 0 && e.bad[0] * 2 >= total);
     let (word, e) = match most {
@@ -231,7 +246,8 @@ fn place(d: &ExplainInput<'_>, cause: &SliEvidence) -> Option<String> {
         }
     };
     let limit = e.threshold_seconds.map_or_else(String::new, |t| {
-        format!(" (over {})", duration(t * (f64::from(d.policy.latency_margin) / 32.0).exp2()))
+        let buckets = if e.grain == Grain::Bound { 0 } else { d.policy.latency_margin };
+        format!(" (over {})", duration(t * (f64::from(buckets) / 32.0).exp2()))
     });
     Some(format!("{word} {}{limit}", e.operation.as_deref()?))
 }
@@ -247,7 +263,7 @@ fn heaviest(evidence: &Evidence) -> Option<&SliEvidence> {
 
 /// The service-level process of the same SLI, or the process itself where there is none with requests.
 fn service_level<'a>(evidence: &'a Evidence, e: &'a SliEvidence) -> &'a SliEvidence {
-    evidence.service(e.sli).filter(|s| s.requests[0] > 0).unwrap_or(e)
+    evidence.service_of(e.source, e.sli).filter(|s| s.requests[0] > 0).unwrap_or(e)
 }
 
 fn old<'a>(d: &ExplainInput<'a>) -> &'a str {

@@ -3,10 +3,20 @@
 use super::*;
 
 /// `sli[:operation] weight ln_e bad/requests bad/requests [ratio low high] [threshold s] [!]`, the second pair
-/// being the baseline's; `!` means on the list of degraded ones.
+/// being the baseline's; `!` means on the list of degraded ones. `m` in front of the name: of metrics; `b` or `n`
+/// at the end of the numbers: told apart at a bound, or not testable.
 fn sli(text: &str) -> SliEvidence {
     let words: Vec<&str> = text.split_whitespace().collect();
     let (name, operation) = words[0].split_once(':').map_or((words[0], None), |(n, o)| (n, Some(o)));
+    let (source, name) = match name.strip_prefix("m.") {
+        Some(name) => (Source::Metrics, name),
+        None => (Source::Spans, name),
+    };
+    let grain = |w: &&str| match *w {
+        "b" => Grain::Bound,
+        "n" => Grain::NotTestable,
+        _ => Grain::Fine,
+    };
     let number = |w: &str| w.trim_start_matches(['~', 't']).parse::<f64>().unwrap();
     let pair = |w: &str| {
         let (bad, n) = w.split_once('/').unwrap();
@@ -25,6 +35,8 @@ fn sli(text: &str) -> SliEvidence {
         ratio: <[f64; 3]>::try_from(ratio).ok(),
         threshold_seconds: words[5..].iter().find(|w| w.starts_with('t')).map(|w| number(w)),
         degraded: words.last() == Some(&"!"),
+        source,
+        grain: words.iter().map(grain).find(|g| *g != Grain::Fine).unwrap_or_default(),
         ..SliEvidence::default()
     }
 }
@@ -46,7 +58,16 @@ fn check(case: &Case) {
     let slis: Vec<SliEvidence> =
         case.slis.split(',').map(str::trim).filter(|s| !s.is_empty()).map(sli).collect();
     let service = slis.iter().filter(|e| e.operation.is_none()).map(|e| e.requests[0]).max().unwrap_or(0);
+    let required = if slis.iter().any(|e| e.source == Source::Spans) && !case.flags.contains(&Flag::Sampled) {
+        Source::Spans
+    } else {
+        slis.first().map(|e| e.source).unwrap_or_default()
+    };
+    let metrics = slis.iter().any(|e| e.source == Source::Metrics);
     let evidence = Evidence {
+        required,
+        slot_seconds: metrics.then_some(15),
+        span_share: metrics.then_some(0.12),
         slis,
         flags: case.flags.to_vec(),
         requests: [service, 0],
@@ -228,4 +249,61 @@ fn passes_and_what_is_open() {
     check(&waits(Waiting::Baseline, "There is no version to compare v2 with; 12 requests."));
     check(&waits(Waiting::Warmup(41.6), "v2 warms up; the comparison with v1 begins in 42 s."));
     check(&waits(Waiting::Warmup(0.0), "v2 warms up; the comparison with v1 begins now."));
+}
+
+/// Two sources, explicit buckets: what is tested where, what is not, and what the interval costs.
+#[test]
+fn metrics_say_what_they_can_and_cannot_tell() {
+    for row in [
+        case(
+            Verdict::Fail,
+            "m.err .2 9 29/1240 12/11900 ~21 ~14.2 ~30.9, m.err:POST_/pay .1 8 22/300 3/2900 !",
+            &[],
+            "v2 fails 2.3 % of requests, v1 0.1 % (14 to 31 times as many); mostly POST /pay; 1,240 requests counted by \
+             metrics. Metrics arrive every 15 s; a decision takes at least 45 s.",
+        ),
+        // Both are there, and the metrics decide it: the place is theirs too.
+        case(
+            Verdict::Fail,
+            "err .1 1 2/1200 12/11900, err:GET_/ .05 2 2/1000 1/9000, m.err .1 9 29/1240 12/11900 ~21 ~14.2 ~30.9, \
+             m.err:POST_/pay .05 8 22/300 3/2900 !",
+            &[],
+            "v2 fails 2.3 % of requests, v1 0.1 % (14 to 31 times as many); mostly POST /pay; 1,240 requests counted by \
+             metrics.",
+        ),
+        case(
+            Verdict::Fail,
+            "m.p95 .09 9 230/1210 590/12000 ~3.9 ~3.4 ~4.4 b, m.p95:GET_/cart .1 9 200/600 300/6000 t0.25 b !",
+            &[],
+            "v2 is slower: 19 % of its requests take longer than the bucket bound nearest to what 95 of 100 of v1's \
+             stayed within (v1: 4.9 % above it, 3.4 to 4.4 times as many); mostly GET /cart (over 250 ms); 1,210 requests \
+             counted by metrics. Metrics arrive every 15 s; a decision takes at least 45 s.",
+        ),
+        case(
+            Verdict::Pass,
+            "m.err .2 -1 50/45000 400/405000, m.p50 .07 0 1/2 1/2 b, m.p95 .09 0 1/2 1/2 b, m.p99 .05 0 0/0 0/0 n",
+            &[],
+            "v2 is not worse than v1: v2 fails 0.11 % of its requests, v1 0.099 %; less than twice as many requests lie \
+             above the bucket bounds that stand for p50 and p95; 45,000 requests. p99 is not tested: no bucket bound is \
+             near. Metrics arrive every 15 s; a decision takes at least 45 s.",
+        ),
+        case(
+            Verdict::Pass,
+            "m.err .2 -1 50/45000 400/405000, m.p50 .07 0 0/0 0/0 n, m.p95 .09 0 0/0 0/0 n, m.p99 .05 0 0/0 0/0 n",
+            &[],
+            "v2 is not worse than v1: v2 fails 0.11 % of its requests, v1 0.099 %; latency could not be tested; 45,000 \
+             requests. p50, p95 and p99 are not tested: no bucket bound is near. Metrics arrive every 15 s; a decision \
+             takes at least 45 s.",
+        ),
+        case(
+            Verdict::Pending,
+            "m.err .1 1 3/340 4/3400 ~7 ~0.9 ~30, err .1 0 1/40 1/400",
+            &[Flag::Sampled],
+            "Not decided: v2 fails 0.88 % of its requests, v1 0.12 % (0.9 to 30 times as many); 340 requests; how many \
+             more a pass needs cannot be said yet. Spans are sampled, 12 % of the requests that metrics count, so a pass \
+             rests on the metrics. Metrics arrive every 15 s; a decision takes at least 45 s.",
+        ),
+    ] {
+        check(&row);
+    }
 }

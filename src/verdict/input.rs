@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::buckets::{Bounds, onto, shared};
 use crate::histogram::SparseHistogram;
 
 /// Requests of one cell.
@@ -54,9 +55,41 @@ impl Cell {
         all
     }
 
-    /// Adds another cell, group by group.
+    /// Adds another cell, group by group. Where their buckets differ, those that both have remain.
     pub fn merge(&mut self, other: &Self) {
+        if self.bounds != other.bounds && other.has_latency() {
+            let bounds =
+                if self.has_latency() { shared(&self.bounds, &other.bounds) } else { other.bounds.clone() };
+            self.rebucket(&bounds);
+            if other.bounds != bounds {
+                let mut other = other.clone();
+                other.rebucket(&bounds);
+                return self.merge(&other);
+            }
+        }
         self.groups.iter_mut().zip(&other.groups).for_each(|(a, b)| a.merge(b));
+    }
+
+    /// Whether it has any latency; some metrics count requests only.
+    pub(crate) fn has_latency(&self) -> bool {
+        self.groups.iter().any(|counts| !counts.latency.is_empty())
+    }
+
+    /// Joins its buckets to those of `bounds`, a part of its own.
+    fn rebucket(&mut self, bounds: &Bounds) {
+        for counts in &mut self.groups {
+            counts.latency = onto(&counts.latency, &self.bounds, bounds);
+        }
+        self.bounds.clone_from(bounds);
+    }
+
+    /// Both groups as one, in the buckets of `bounds`, a part of its own.
+    pub(crate) fn merged_in(&self, bounds: &Bounds) -> Counts {
+        let mut all = self.merged();
+        if self.bounds != *bounds {
+            all.latency = onto(&all.latency, &self.bounds, bounds);
+        }
+        all
     }
 }
 
@@ -83,7 +116,8 @@ pub struct InstanceCounts {
 pub struct Arm {
     /// Requests of instances past their warm-up.
     pub warm: Cells,
-    /// Requests of instances in their warm-up, over all operations.
+    /// Requests of instances in their warm-up, over all operations; their latencies always on the log grid
+    /// ([`super::on_grid`]), because they only say when the candidate has settled.
     pub young: Counts,
     /// Whether any span carried an HTTP or RPC status code.
     pub status_seen: bool,

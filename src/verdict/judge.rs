@@ -6,16 +6,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::buckets::{Bounds, on_grid, shared};
 use super::heterogeneity::{Heterogeneity, Spread};
-use super::input::{Cells, SlotInput, totals};
+use super::input::{Cell, Cells, SlotInput, totals};
 use super::memory::Memory;
 use super::pairing::Pairing;
 use super::passing::Passing;
 use super::policy::Policy;
 use super::process::{Purpose, Shape};
 use super::processes::Processes;
+use super::remembered::Frozen;
 use super::settling::Settling;
-use super::stratum::Thresholds;
 use super::timing::Timing;
 use super::weights::Weights;
 use crate::model::Slot;
@@ -39,17 +40,47 @@ pub(crate) struct OperationState {
     pub(super) share: [f64; 2],
     /// Requests compared: candidate, baseline.
     pub(crate) compared: [u64; 2],
+    /// Buckets of the latencies last seen: candidate, baseline.
+    bounds: (Option<Bounds>, Option<Bounds>),
 }
 
-snapshot_fields!(OperationState { pairing, share, compared });
+snapshot_fields!(OperationState { pairing, share, compared, bounds });
 
 impl Default for OperationState {
     fn default() -> Self {
-        Self { pairing: Pairing::default(), share: SHARE_START, compared: [0; 2] }
+        Self { pairing: Pairing::default(), share: SHARE_START, compared: [0; 2], bounds: (None, None) }
     }
 }
 
 impl OperationState {
+    /// Takes note of the buckets of candidate and baseline. When those that both have change, the open group
+    /// is dropped: its latencies cannot be added to what comes.
+    pub(super) fn note_bounds(&mut self, cells: [Option<&Cell>; 2]) {
+        let before = self.shared_bounds();
+        for (bounds, cell) in [&mut self.bounds.0, &mut self.bounds.1].into_iter().zip(cells) {
+            if let Some(cell) = cell.filter(|cell| cell.has_latency()) {
+                *bounds = Some(cell.bounds.clone());
+            }
+        }
+        if self.shared_bounds() != before {
+            self.pairing.clear();
+        }
+    }
+
+    /// Whether the buckets of either version are known.
+    pub(super) fn has_bounds(&self) -> bool {
+        self.bounds.0.is_some() || self.bounds.1.is_some()
+    }
+
+    /// The buckets that both versions have.
+    pub(crate) fn shared_bounds(&self) -> Bounds {
+        match &self.bounds {
+            (Some(a), Some(b)) => shared(a, b),
+            (Some(one), None) | (None, Some(one)) => one.clone(),
+            (None, None) => None,
+        }
+    }
+
     /// Predicted share of baseline requests above the median threshold.
     pub(crate) fn predicted(&self) -> f64 {
         (self.share[0] / self.share[1]).clamp(SHARE_BOUNDS[0], SHARE_BOUNDS[1])
@@ -93,7 +124,7 @@ pub struct Judge {
     taken: Option<Slot>,
     pub(super) renamed: bool,
     /// Thresholds of what is remembered, frozen when the baseline went away; `None` as key: pooled.
-    pub(super) frozen: BTreeMap<Option<Arc<str>>, Thresholds>,
+    pub(super) frozen: BTreeMap<Option<Arc<str>>, Frozen>,
     pub(super) client_errors_from: Option<Slot>,
     pub(crate) instances: Heterogeneity,
     pub(crate) spread: Option<Spread>,
@@ -267,7 +298,12 @@ impl Judge {
         }
         if self.settling.from.is_none() {
             let mut latency = candidate.young.latency.clone();
-            candidate.warm.values().flat_map(|cell| &cell.groups).for_each(|c| latency.merge(&c.latency));
+            for cell in candidate.warm.values() {
+                cell.groups.iter().for_each(|counts| match &cell.bounds {
+                    None => latency.merge(&counts.latency),
+                    Some(bounds) => latency.merge(&on_grid(&counts.latency, bounds)),
+                });
+            }
             self.settling.add(t, &latency, self.timing);
         }
         if (candidate.status_seen || input.baseline.status_seen) && self.client_errors_from.is_none() {

@@ -5,10 +5,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use super::buckets::{Bounds, on_grid, onto, shared, weights_onto};
 use super::dispersion::Dispersion;
 use super::heterogeneity::Heterogeneity;
 use super::input::{Arm, Cells, pooled, totals};
-use super::stratum::{Dispersions, QUANTILES, Stratum, Thresholds, renew, slow};
+use super::stratum::{Dispersions, Stratum, renew, slow};
+use super::thresholds::Thresholds;
 use super::timing::Timing;
 use crate::histogram::{SparseHistogram, layout};
 use crate::model::Slot;
@@ -27,6 +29,8 @@ pub struct Memory {
     pub(crate) strata: BTreeMap<Arc<str>, Box<Stratum>>,
     /// All operations as one: their histograms are sums over `strata`, their dispersion is the prior.
     pub(crate) pooled_thresholds: Option<Thresholds>,
+    /// The buckets that they are in: those that all operations have.
+    pub(crate) pooled_bounds: Bounds,
     /// Service totals: errors and p50, p95, p99 of the operations' own thresholds.
     pub(crate) dispersions: Dispersions,
     pub(crate) p75: Dispersion,
@@ -48,6 +52,7 @@ snapshot_fields!(Memory {
     timing,
     strata,
     pooled_thresholds,
+    pooled_bounds,
     dispersions,
     p75,
     client_errors,
@@ -87,12 +92,34 @@ impl Memory {
             stratum.dispersions.close(t, block_s);
             stratum.begin(t, timing);
         }
-        let strata = &self.strata;
-        renew(&mut self.pooled_thresholds, t, timing, self.traffic_s, || {
-            let mut all = SparseHistogram::default();
-            strata.values().for_each(|s| all.merge(&s.recent()));
-            Some(all)
-        });
+        let mut thresholds = self.pooled_thresholds;
+        let bounds = self.common_bounds();
+        if bounds != self.pooled_bounds {
+            thresholds = None;
+        }
+        renew(&mut thresholds, t, timing, self.traffic_s, &bounds, || Some(self.pooled_recent().1));
+        (self.pooled_thresholds, self.pooled_bounds) = (thresholds, bounds);
+    }
+
+    /// The buckets that the recent latencies of all operations have.
+    fn common_bounds(&self) -> Bounds {
+        let mut each = self.strata.values().filter(|s| !s.is_idle()).map(|s| &s.bounds);
+        let Some(first) = each.next() else { return self.pooled_bounds.clone() };
+        each.fold(first.clone(), |all, bounds| if all == *bounds { all } else { shared(&all, bounds) })
+    }
+
+    /// Latencies of the last 300 s of all operations, in the buckets that all of them have.
+    pub(crate) fn pooled_recent(&self) -> (Bounds, SparseHistogram) {
+        let (bounds, mut all) = (self.common_bounds(), SparseHistogram::default());
+        for stratum in self.strata.values() {
+            let recent = stratum.recent();
+            all.merge(&if stratum.bounds == bounds {
+                recent
+            } else {
+                onto(&recent, &stratum.bounds, &bounds)
+            });
+        }
+        (bounds, all)
     }
 
     /// To be called after the slot was judged: `seen` are the version's warm requests, those that are only
@@ -131,24 +158,25 @@ impl Memory {
         let n = all.groups.each_ref().map(|g| g.requests);
         self.dispersions.errors.add(t, block_s, n, all.groups.each_ref().map(|g| g.bad));
         self.client_errors.add(t, block_s, n, all.groups.each_ref().map(|g| g.client_errors));
-        let (mut tested, mut above) = ([0; 2], [[0; 2]; 4]);
-        for (cell, thresholds) in
-            seen.iter().filter_map(|(o, cell)| Some((cell, self.strata.get(o)?.thresholds.as_ref()?)))
-        {
-            for (sum, group) in tested.iter_mut().zip(&cell.groups) {
-                *sum += group.requests;
-            }
-            for (sum, &bucket) in above.iter_mut().zip(thresholds) {
-                let [a, b] = slow(cell, bucket);
-                *sum = [sum[0] + a, sum[1] + b];
+        let (mut tested, mut above) = ([[0; 2]; 4], [[0; 2]; 4]);
+        for (operation, cell) in seen {
+            let Some(stratum) = self.strata.get(operation).filter(|s| s.bounds == cell.bounds) else {
+                continue;
+            };
+            for (q, bucket) in stratum.thresholds.into_iter().flatten().enumerate() {
+                let Some(bucket) = bucket else { continue };
+                let slow = slow(cell, bucket);
+                for group in 0..2 {
+                    tested[q][group] += cell.groups[group].requests;
+                    above[q][group] += slow[group];
+                }
             }
         }
-        if tested != [0, 0] {
-            let service = &mut self.dispersions;
-            for (dispersion, x) in
-                [&mut service.p50, &mut self.p75, &mut service.p95, &mut service.p99].into_iter().zip(above)
-            {
-                dispersion.add(t, block_s, tested, x);
+        let service = &mut self.dispersions;
+        let each = [&mut service.p50, &mut self.p75, &mut service.p95, &mut service.p99];
+        for (dispersion, (n, x)) in each.into_iter().zip(tested.into_iter().zip(above)) {
+            if n != [0, 0] {
+                dispersion.add(t, block_s, n, x);
             }
         }
     }
@@ -182,29 +210,37 @@ impl Memory {
 
     /// Remembered weight of an operation.
     pub(crate) fn kept(&self, operation: &str) -> f64 {
-        self.strata.get(operation).map_or(0.0, |s| s.kept.total(self.traffic_s))
+        self.strata.get(operation).map_or(0.0, |s| s.kept_requests(self.traffic_s))
     }
 
-    /// Thresholds of all operations as one from what is remembered, with the weight behind them.
-    pub(crate) fn pooled_kept(&self) -> BTreeMap<i16, f64> {
+    /// What is remembered of the latencies of all operations as one, in the buckets that all of them have.
+    pub(crate) fn pooled_kept(&self) -> (Bounds, BTreeMap<i16, f64>) {
+        let mut each = self.strata.values().filter(|s| s.kept.total(self.traffic_s) > 0.0).map(|s| &s.bounds);
+        let first = each.next().cloned().unwrap_or_default();
+        let bounds = each.fold(first, |all, b| if all == *b { all } else { shared(&all, b) });
         let mut all = BTreeMap::new();
         for stratum in self.strata.values() {
-            stratum.kept.iter(self.traffic_s).for_each(|(b, w)| *all.entry(b).or_default() += w);
+            weights_onto(stratum.kept.iter(self.traffic_s), &stratum.bounds, &bounds)
+                .for_each(|(b, w)| *all.entry(b).or_default() += w);
         }
-        all
+        (bounds, all)
     }
 
     /// p50, p95 and p99 of the last 300 s in seconds, over all operations, up to 10 s old; `None` without
-    /// requests.
+    /// requests. For displays: of explicit buckets it can only say where between two bounds they may lie.
     pub fn latency_seconds(&self) -> Option<[f64; 3]> {
         if self.strata.values().all(|s| s.is_idle()) {
             return None;
         }
-        if let Some([p50, _, p95, p99]) = self.pooled_thresholds {
+        if let (Some([Some(p50), _, Some(p95), Some(p99)]), None) =
+            (self.pooled_thresholds, &self.pooled_bounds)
+        {
             return Some([p50, p95, p99].map(layout::midpoint_seconds));
         }
-        let mut all = SparseHistogram::default();
-        self.strata.values().for_each(|s| all.merge(&s.recent()));
+        let (bounds, mut all) = self.pooled_recent();
+        if let Some(bounds) = &bounds {
+            all = on_grid(&all, bounds);
+        }
         let at = |q| all.quantile(q).map(layout::midpoint_seconds);
         Some([at(0.5)?, at(0.95)?, at(0.99)?])
     }
@@ -241,14 +277,4 @@ impl Memory {
             self.strata.entry(Arc::clone(operation)).or_default().dispersions = stratum.dispersions.clone();
         }
     }
-}
-
-/// The buckets of the [`QUANTILES`] in remembered weights.
-pub(crate) fn kept_thresholds(weights: impl Iterator<Item = (i16, f64)> + Clone) -> Option<Thresholds> {
-    let total: f64 = weights.clone().map(|w| w.1).sum();
-    let mut out = [0; 4];
-    for (slot, q) in out.iter_mut().zip(QUANTILES) {
-        *slot = crate::histogram::quantile(weights.clone(), total, q)?;
-    }
-    Some(out)
 }

@@ -4,6 +4,7 @@
 //! a [`Panel`] has one judge for spans and one for metrics.
 //! Invariant: nothing that enters a formula, but for request totals, is read from the slot being judged.
 
+mod buckets;
 mod conclusion;
 mod coverage;
 mod decayed;
@@ -27,10 +28,12 @@ mod slot_log;
 mod stratum;
 mod summary;
 mod terms;
+mod thresholds;
 mod timing;
 mod weights;
 mod witness;
 
+pub use buckets::on_grid;
 pub use evidence::{Evidence, Flag, Grain, Sli, SliEvidence, Verdict};
 pub use input::{Arm, Cell, Cells, Counts, InstanceCounts, SlotInput};
 pub use judge::{Context, Judge};
@@ -39,6 +42,7 @@ pub use memory::Memory;
 pub use panel::{Memories, Panel};
 mod explain;
 mod log_words;
+mod notes;
 mod words;
 pub use explain::{ExplainInput, Waiting, explain};
 pub use policy::Policy;

@@ -6,14 +6,14 @@ use std::collections::VecDeque;
 
 use super::dispersion::incident_size;
 use super::input::Counts;
-use super::stratum::Thresholds;
+use super::thresholds::Cuts;
 use crate::model::Slot;
 use crate::model::snapshot::snapshot_fields;
 
 /// Everything that must be fixed before a group's counts are read; a group uses what stood at its first slot.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Fixed {
-    pub(crate) thresholds: Option<Thresholds>,
+    pub(crate) cuts: Option<Cuts>,
     /// phi of errors, p50, p95, p99 at service level.
     pub(crate) service: [f64; 4],
     /// The same of the operation itself.
@@ -25,7 +25,7 @@ pub(crate) struct Fixed {
     pub(crate) latency_extra: i32,
 }
 
-snapshot_fields!(Fixed { thresholds, service, own, client_errors, error_factor, latency_extra });
+snapshot_fields!(Fixed { cuts, service, own, client_errors, error_factor, latency_extra });
 
 impl Fixed {
     /// cbar of errors, p50, p95, p99 at service level.
@@ -120,7 +120,7 @@ mod tests {
             v.as_array().unwrap().iter().map(|x| x.as_u64().unwrap()).collect()
         };
         let fixed = Fixed {
-            thresholds: None,
+            cuts: None,
             service: [1.0; 4],
             own: [1.0; 4],
             client_errors: 1.0,

@@ -1,4 +1,4 @@
-//! The way to PASS: every required SLI must have shown that it is not unacceptably worse. The test is the
+//! The way to PASS: every required SLI that can be tested must have shown that it is not unacceptably worse. The test is the
 //! reversed one, on a ladder below 1, with all its mass from the start and neither cap nor restarts
 //! (`docs/statistics.md`, "PASS").
 
@@ -32,15 +32,19 @@ impl Passing {
         })
     }
 
-    /// How far the slowest SLI has come, 0 to 1.
-    pub(crate) fn fraction(&self, threshold: f64) -> f64 {
-        self.ln_e().iter().map(|e| (e / threshold).clamp(0.0, 1.0)).fold(1.0, f64::min)
+    /// How far the slowest of the `required` SLIs has come, 0 to 1.
+    pub(crate) fn fraction(&self, threshold: f64, required: [bool; 4]) -> f64 {
+        self.of(required).map(|e| (e / threshold).clamp(0.0, 1.0)).fold(1.0, f64::min)
+    }
+
+    fn of(&self, required: [bool; 4]) -> impl Iterator<Item = f64> {
+        self.ln_e().into_iter().zip(required).filter_map(|(e, required)| required.then_some(e))
     }
 
     /// Candidate requests still needed at the rate of evidence so far; `None` where there is none yet.
-    pub(crate) fn requests_needed(&self, threshold: f64) -> Option<u64> {
+    pub(crate) fn requests_needed(&self, threshold: f64, required: [bool; 4]) -> Option<u64> {
         let mut most = 0.0f64;
-        for e in self.ln_e() {
+        for e in self.of(required) {
             if e <= 0.0 {
                 return None;
             }

@@ -31,6 +31,39 @@ struct Stream {
     renamed_from: i64,
     /// A verdict was taken here: the judge watches from then on.
     watch_from: i64,
+    /// Seconds of a slot.
+    slot_s: i64,
+    buckets: Buckets,
+}
+
+/// Where latencies are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Buckets {
+    Grid,
+    /// Explicit, the same in both versions.
+    Explicit,
+    /// The candidate has others.
+    Differ,
+    /// Those of the baseline change in slot 90.
+    Change,
+    /// Explicit in one operation, on the grid in the others.
+    Mixed,
+}
+
+impl Buckets {
+    /// Bounds of an operation in slot `i`.
+    fn of(self, candidate: bool, operation: usize, i: i64) -> Option<Arc<[f64]>> {
+        const DEFAULT: [f64; 6] = [0.04, 0.06, 0.1, 0.25, 0.5, 1.0];
+        const OTHER: [f64; 5] = [0.05, 0.06, 0.25, 0.4, 1.0];
+        let other = match self {
+            Self::Grid => return None,
+            Self::Mixed if operation > 0 => return None,
+            Self::Differ => candidate,
+            Self::Change => !candidate && i >= 90,
+            Self::Explicit | Self::Mixed => false,
+        };
+        Some(if other { Arc::new(OTHER) } else { Arc::new(DEFAULT) })
+    }
 }
 
 fn streams() -> impl Strategy<Value = Stream> {
@@ -39,10 +72,25 @@ fn streams() -> impl Strategy<Value = Stream> {
     (
         (any::<u64>(), rate(), rate(), 1usize..4, prop_oneof![Just(0i64), Just(20)]),
         (0i64..40, place(), 5i64..60, place(), place()),
+        prop_oneof![Just(1i64), Just(15), Just(60)],
+        prop_oneof![
+            4 => Just(Buckets::Grid),
+            1 => Just(Buckets::Explicit),
+            1 => Just(Buckets::Differ),
+            1 => Just(Buckets::Change),
+            1 => Just(Buckets::Mixed),
+        ],
     )
         .prop_map(
-            |((seed, candidate, baseline, operations, warmup_s), (from, quiet, long, renamed, watch))| {
+            |(
+                (seed, candidate, baseline, operations, warmup_s),
+                (from, quiet, long, renamed, watch),
+                slot_s,
+                buckets,
+            )| {
                 Stream {
+                    slot_s,
+                    buckets,
                     seed,
                     candidate,
                     baseline,
@@ -62,12 +110,12 @@ fn counts(rng: &mut Rng, rate: f64) -> Counts {
     let most = (2.0 * rate).ceil() as u64;
     let requests = (0..most).filter(|_| rng.f64() < rate / most as f64).count() as u64;
     let mut counts = Counts { requests, ..Counts::default() };
-    redraw(rng, &mut counts, true, true);
+    redraw(rng, &mut counts, None, true, true);
     counts
 }
 
 /// New outcomes and latencies for the same requests.
-fn redraw(rng: &mut Rng, counts: &mut Counts, outcomes: bool, latencies: bool) {
+fn redraw(rng: &mut Rng, counts: &mut Counts, bounds: Option<&[f64]>, outcomes: bool, latencies: bool) {
     if outcomes {
         let of = |rng: &mut Rng, n: u64, p: f64| (0..n).filter(|_| rng.f64() < p).count() as u64;
         let bad_share = if rng.u8(..) < 40 { 0.9 } else { 0.1 };
@@ -76,13 +124,24 @@ fn redraw(rng: &mut Rng, counts: &mut Counts, outcomes: bool, latencies: bool) {
     }
     if latencies {
         let middle = rng.i16(-160..0);
-        counts.latency = (0..counts.requests).map(|_| (middle + rng.i16(-30..90), 1)).collect();
+        let on_grid: Vec<i16> = (0..counts.requests).map(|_| middle + rng.i16(-30..90)).collect();
+        let key = |bucket: i16| match bounds {
+            None => bucket,
+            Some(bounds) => {
+                let seconds = crate::histogram::layout::upper_edge_seconds(bucket);
+                bounds.partition_point(|&b| b < seconds) as i16
+            }
+        };
+        counts.latency = on_grid.into_iter().map(|bucket| (key(bucket), 1)).collect();
     }
 }
 
-fn cells(arm: &mut Arm, before: &mut Cells, mut each: impl FnMut(&mut Counts)) {
-    arm.warm.values_mut().chain(before.values_mut()).flat_map(|cell| &mut cell.groups).for_each(&mut each);
-    each(&mut arm.young);
+fn cells(arm: &mut Arm, before: &mut Cells, mut each: impl FnMut(&mut Counts, Option<&[f64]>)) {
+    for cell in arm.warm.values_mut().chain(before.values_mut()) {
+        let bounds = cell.bounds.clone();
+        cell.groups.iter_mut().for_each(|counts| each(counts, bounds.as_deref()));
+    }
+    each(&mut arm.young, None);
 }
 
 /// Instances 0 and 1 are the two groups; what they sum to follows from the cells.
@@ -105,14 +164,19 @@ fn count_instances(arm: &mut Arm) {
 }
 
 impl Stream {
-    fn arm(&self, rng: &mut Rng, rate: f64, prefix: &str, young: bool) -> Arm {
+    fn arm(&self, rng: &mut Rng, t: i64, rate: f64, prefix: Option<&str>, young: bool) -> Arm {
         let mut arm = Arm { status_seen: rng.bool(), ..Arm::default() };
         if young {
             arm.young = counts(rng, rate);
             return arm;
         }
         for o in 0..self.operations {
-            let cell = Cell { groups: [counts(rng, rate / 2.0), counts(rng, rate / 2.0)], bounds: None };
+            let mut cell = Cell { groups: [counts(rng, rate / 2.0), counts(rng, rate / 2.0)], bounds: None };
+            if let Some(bounds) = self.buckets.of(prefix.is_some(), o, t) {
+                cell.groups.iter_mut().for_each(|c| redraw(rng, c, Some(&bounds), false, true));
+                cell.bounds = Some(bounds);
+            }
+            let prefix = prefix.unwrap_or("GET /");
             if cell.requests() > 0 {
                 arm.warm.insert(Arc::from(format!("{prefix}{o}")), cell);
             }
@@ -127,14 +191,14 @@ impl Stream {
             .map(|t| {
                 let mut input = SlotInput::default();
                 if !self.silent.contains(&t) {
-                    input.baseline = self.arm(rng, self.baseline, "GET /", false);
+                    input.baseline = self.arm(rng, t, self.baseline, None, false);
                 }
                 if t >= self.candidate_from {
                     let prefix = if t >= self.renamed_from { "v2 /" } else { "GET /" };
-                    let young = t < self.candidate_from + self.warmup_s;
-                    input.candidate = self.arm(rng, self.candidate, prefix, young);
+                    let young = t < self.candidate_from + self.timing().whole(self.warmup_s) / self.slot_s;
+                    input.candidate = self.arm(rng, t, self.candidate, Some(prefix), young);
                     if t < self.candidate_from + 10 && !input.baseline.warm.is_empty() {
-                        input.started_before = self.arm(rng, 0.5, "GET /", false).warm;
+                        input.started_before = self.arm(rng, t, 0.5, None, false).warm;
                     }
                 }
                 input
@@ -155,7 +219,9 @@ struct Change {
 impl Change {
     fn apply(self, rng: &mut Rng, input: &SlotInput) -> SlotInput {
         let mut changed = input.clone();
-        let mut each = |counts: &mut Counts| redraw(rng, counts, self.outcomes, self.latencies);
+        let mut each = |counts: &mut Counts, bounds: Option<&[f64]>| {
+            redraw(rng, counts, bounds, self.outcomes, self.latencies);
+        };
         if self.candidate {
             cells(&mut changed.candidate, &mut Cells::new(), &mut each);
             count_instances(&mut changed.candidate);
@@ -168,8 +234,19 @@ impl Change {
     }
 }
 
-/// Time of the first slot: off the epoch's blocks of 30 s.
+/// Time about which slots begin: off the epoch's blocks of 30 s.
 const T0: Slot = 1_000_007;
+
+impl Stream {
+    fn timing(&self) -> Timing {
+        Timing::of_slot(self.slot_s)
+    }
+
+    /// Slot number `i`.
+    fn t(&self, i: usize) -> Slot {
+        self.timing().slot_of(T0) + i as i64 * self.slot_s
+    }
+}
 
 #[derive(Debug, Clone)]
 struct World {
@@ -180,7 +257,7 @@ struct World {
 impl World {
     fn new(stream: &Stream) -> Self {
         let policy = Policy { warmup_s: stream.warmup_s, ..Policy::default() };
-        Self { memory: Memory::default(), judge: Judge::new(policy, Timing::default()) }
+        Self { memory: Memory::new(stream.timing()), judge: Judge::new(policy, stream.timing()) }
     }
 
     fn step(&mut self, t: Slot, input: &SlotInput) {
@@ -258,9 +335,6 @@ const CHANGES: [Change; 5] = [
     Change { outcomes: false, latencies: true, candidate: true, baseline: true },
 ];
 
-/// Longest group: with slots that only one version serves, this many slots hold every open group.
-const OPEN_S: usize = 10;
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
@@ -272,7 +346,7 @@ proptest! {
         let rng = &mut Rng::with_seed(stream.seed ^ 1);
         let mut world = World::new(&stream);
         for (i, input) in slots.iter().enumerate() {
-            let t = T0 + i as i64;
+            let t = stream.t(i);
             if i as i64 == stream.watch_from {
                 world.judge.watch();
             }
@@ -289,8 +363,10 @@ proptest! {
     /// Scenario: sparse traffic, so that groups of several slots are open; outcomes and latencies of the whole
     /// group are others. Guarantees: it closes in the same slot with the same parameters.
     #[test]
-    fn nothing_reads_the_open_group_that_it_judges(seed in any::<u64>()) {
+    fn nothing_reads_the_open_group_that_it_judges(seed in any::<u64>(), long in any::<bool>()) {
         let stream = Stream {
+            slot_s: if long { 15 } else { 1 },
+            buckets: if long { Buckets::Explicit } else { Buckets::Grid },
             seed,
             candidate: 0.3,
             baseline: 0.3,
@@ -305,27 +381,29 @@ proptest! {
         let mut worlds = vec![World::new(&stream)];
         for (i, input) in slots.iter().enumerate() {
             let mut next = worlds[i].clone();
-            next.step(T0 + i as i64, input);
+            next.step(stream.t(i), input);
             worlds.push(next);
         }
         let paired = |i: usize| -> Vec<Logged> {
-            let all = worlds[i + 1].logged(T0 + i as i64);
+            let all = worlds[i + 1].logged(stream.t(i));
             all.into_iter().filter(|l| l.key.sli != Sli::Absolute).collect()
         };
         let rng = &mut Rng::with_seed(seed ^ 2);
+        // With slots that only one version serves, so many slots hold every open group.
+        let open = (stream.timing().pairing_s() / stream.slot_s) as usize;
         let mut since = 0;
         for i in 0..slots.len() {
             let closed = paired(i);
             if closed.is_empty() {
                 continue;
             }
-            let first = since.max((i + 1).saturating_sub(OPEN_S));
+            let first = since.max((i + 1).saturating_sub(open));
             let change = CHANGES[i % CHANGES.len()];
             let mut other = worlds[first].clone();
             for (j, input) in slots.iter().enumerate().take(i + 1).skip(first) {
-                other.step(T0 + j as i64, &change.apply(rng, input));
+                other.step(stream.t(j), &change.apply(rng, input));
             }
-            let mut got = other.logged(T0 + i as i64);
+            let mut got = other.logged(stream.t(i));
             got.retain(|l| l.key.sli != Sli::Absolute);
             check(change, &closed, &got, &format!("group {first}..={i}"))?;
             since = i + 1;
@@ -340,7 +418,7 @@ proptest! {
             if i as i64 == stream.watch_from {
                 world.judge.watch();
             }
-            world.step(T0 + i as i64, input);
+            world.step(stream.t(i), input);
             if i % 13 == 0 {
                 check_redo(&world.judge)?;
             }
@@ -356,7 +434,7 @@ proptest! {
         let mut world = World::new(&stream);
         let mut restored: Option<World> = None;
         for (i, input) in slots.iter().enumerate() {
-            let t = T0 + i as i64;
+            let t = stream.t(i);
             if i as i64 == stream.watch_from {
                 world.judge.watch();
                 restored.iter_mut().for_each(|w| w.judge.watch());
@@ -387,6 +465,8 @@ fn the_sum_can_be_redone_after_the_log_was_folded() {
         candidate: 3.0,
         baseline: 3.0,
         operations: 3,
+        slot_s: 1,
+        buckets: Buckets::Grid,
         warmup_s: 0,
         candidate_from: 20,
         silent: 700..800,
@@ -396,7 +476,7 @@ fn the_sum_can_be_redone_after_the_log_was_folded() {
     let mut world = World::new(&stream);
     let oldest = |set: &Processes| set.log()[0].slot - T0;
     for (i, input) in stream.slots(2400).iter().enumerate() {
-        world.step(T0 + i as i64, input);
+        world.step(stream.t(i), input);
         match i {
             1100 => assert!(oldest(&world.judge.processes) > 900, "the log was folded"),
             1150 | 2350 => world = reload(&world),

@@ -5,12 +5,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::buckets::{self, Bounds, place_of};
 use super::evidence::Sli;
 use super::input::{Cell, Cells, pooled};
-use super::memory::{Memory, kept_thresholds};
+use super::memory::Memory;
 use super::policy::Policy;
-use super::stratum::{Dispersions, Thresholds};
+use super::stratum::Dispersions;
+use super::thresholds::{Thresholds, thresholds_of};
 use crate::model::Slot;
+use crate::model::snapshot::snapshot_fields;
 use crate::stats::{Term, lower_bound, upper_bound};
 
 /// Remembered requests an operation needs to be held against.
@@ -23,6 +26,41 @@ const FACTORS: [(Sli, usize, Option<f64>); 4] = [
     (Sli::LatencyP50, 0, None),
 ];
 
+/// Thresholds as they stood when the baseline went away, and the buckets that they are in.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Frozen {
+    at: Thresholds,
+    bounds: Bounds,
+}
+
+snapshot_fields!(Frozen { at, bounds });
+
+impl Frozen {
+    /// Where the threshold of a quantile lies in the buckets of a cell; `None` where they do not have it.
+    fn place(&self, q: usize, cell: &Cell) -> Option<i32> {
+        let at = self.at[q]?;
+        match (&self.bounds, &cell.bounds) {
+            (None, None) => Some(i32::from(at)),
+            (Some(own), Some(theirs)) => {
+                let bound = own.get(usize::try_from(at).ok()?)?;
+                i32::try_from(place_of(*bound, theirs)?).ok()
+            }
+            _ => None,
+        }
+    }
+
+    /// What a margin adds: in explicit buckets both versions are held to the same bound.
+    fn margin(&self, buckets: i32) -> i32 {
+        if self.bounds.is_some() { 0 } else { buckets }
+    }
+
+    /// Requests of a cell above the threshold and a margin.
+    fn slow(&self, q: usize, cell: &Cell, margin: i32) -> Option<u64> {
+        let at = self.place(q, cell)? + self.margin(margin);
+        Some(cell.groups.iter().map(|g| g.latency.count_above(at)).sum())
+    }
+}
+
 /// Terms of one slot for latency.
 #[derive(Debug, Default)]
 pub(crate) struct Terms {
@@ -34,20 +72,22 @@ pub(crate) struct Terms {
 
 impl Memory {
     /// Thresholds of every operation that is remembered well enough, and of all as one (`None`).
-    pub(crate) fn frozen_thresholds(&self) -> BTreeMap<Option<Arc<str>>, Thresholds> {
+    pub(crate) fn frozen_thresholds(&self) -> BTreeMap<Option<Arc<str>>, Frozen> {
         let mut frozen = BTreeMap::new();
         for (operation, stratum) in &self.strata {
-            if stratum.kept.total(self.traffic_s) >= MIN_KEPT
-                && let Some(at) = stratum.kept.quantiles(self.traffic_s, super::stratum::QUANTILES)
+            let (total, bounds) = (stratum.kept.total(self.traffic_s), &stratum.bounds);
+            if total >= MIN_KEPT
+                && let Some(at) = thresholds_of(stratum.kept.iter(self.traffic_s), total, bounds)
             {
-                frozen.insert(Some(Arc::clone(operation)), at);
+                frozen.insert(Some(Arc::clone(operation)), Frozen { at, bounds: bounds.clone() });
             }
         }
-        let all = self.pooled_kept();
-        if all.values().sum::<f64>() >= MIN_KEPT
-            && let Some(at) = kept_thresholds(all.iter().map(|(b, w)| (*b, *w)))
+        let (bounds, all) = self.pooled_kept();
+        let total = all.values().sum::<f64>();
+        if total >= MIN_KEPT
+            && let Some(at) = thresholds_of(all.iter().map(|(b, w)| (*b, *w)), total, &bounds)
         {
-            frozen.insert(None, at);
+            frozen.insert(None, Frozen { at, bounds });
         }
         frozen
     }
@@ -57,7 +97,7 @@ impl Memory {
 pub(crate) fn terms(
     policy: &Policy,
     memory: &Memory,
-    frozen: &BTreeMap<Option<Arc<str>>, Thresholds>,
+    frozen: &BTreeMap<Option<Arc<str>>, Frozen>,
     renamed: bool,
     candidate: &Cells,
     latency_from: Option<Slot>,
@@ -67,59 +107,95 @@ pub(crate) fn terms(
         return out;
     }
     let all = pooled(candidate);
-    let pairs: Vec<(&Thresholds, &Cell)> = if renamed {
+    let pairs: Vec<(&Frozen, &Cell)> = if renamed {
         frozen.get(&None).zip(all.as_ref()).into_iter().collect()
     } else {
         candidate.iter().filter_map(|(o, cell)| Some((frozen.get(&Some(Arc::clone(o)))?, cell))).collect()
     };
-    let n: u64 = pairs.iter().map(|(_, cell)| cell.requests()).sum();
-    let (weight, above) = remembered(memory, frozen, renamed);
-    if n == 0 || weight <= 0.0 {
-        return out;
-    }
     for (sli, q, factor) in FACTORS {
-        let slow = |shift: i32| -> f64 {
-            let count = |(at, cell): &(&Thresholds, &Cell)| -> u64 {
-                cell.groups.iter().map(|g| g.latency.count_above(i32::from(at[q]) + shift)).sum()
-            };
-            pairs.iter().map(count).sum::<u64>() as f64
-        };
-        let c = incident_size(memory, sli, renamed);
+        let seen = Seen::of(policy, &pairs, q);
+        let (weight, above) = remembered(memory, frozen, renamed, &pairs, q);
+        if seen.n == 0 || weight <= 0.0 {
+            continue;
+        }
+        let (n, c) = (seen.n as f64, incident_size(memory, sli, renamed));
         if let Some(factor) = factor {
-            let p0 = upper_bound(above[q], weight, factor);
+            let p0 = upper_bound(above, weight, factor);
             if p0 < 1.0 {
-                out.worse.push((sli, Term::OneSample { n: n as f64, x: slow(policy.latency_margin), p0, c }));
+                out.worse.push((sli, Term::OneSample { n, x: seen.slow as f64, p0, c }));
             }
         }
         if let Some(index) = super::passing::Passing::SLIS.iter().position(|s| *s == sli) {
-            let p0 = lower_bound(above[q], weight);
-            out.pass
-                .push((index, Term::OneSample { n: n as f64, x: slow(policy.pass_latency_margin), p0, c }));
+            let p0 = seen.pass_ratio * lower_bound(above, weight);
+            out.pass.push((index, Term::OneSample { n, x: seen.slow_for_pass as f64, p0, c }));
         }
     }
     out
 }
 
-/// Remembered weight, and how much of it lies above each threshold.
+/// What a slot of the candidate shows of one quantile.
+struct Seen {
+    /// Requests of operations whose buckets have the threshold.
+    n: u64,
+    /// Above the threshold, with the margin.
+    slow: u64,
+    /// The same with the margin that a PASS must exclude.
+    slow_for_pass: u64,
+    /// Where a bound has no margin, the ratio that a PASS must exclude instead: the mean over requests.
+    pass_ratio: f64,
+}
+
+impl Seen {
+    fn of(policy: &Policy, pairs: &[(&Frozen, &Cell)], q: usize) -> Self {
+        let mut seen = Self { n: 0, slow: 0, slow_for_pass: 0, pass_ratio: 1.0 };
+        let mut at_bounds = 0;
+        for (frozen, cell) in pairs {
+            let slow = |margin| frozen.slow(q, cell, margin);
+            if let (Some(a), Some(b)) = (slow(policy.latency_margin), slow(policy.pass_latency_margin)) {
+                seen.n += cell.requests();
+                seen.slow += a;
+                seen.slow_for_pass += b;
+                at_bounds += if frozen.bounds.is_some() { cell.requests() } else { 0 };
+            }
+        }
+        if at_bounds > 0 {
+            seen.pass_ratio += (buckets::PASS_RATIO - 1.0) * at_bounds as f64 / seen.n as f64;
+        }
+        seen
+    }
+}
+
+/// Remembered weight of one quantile, and how much of it lies above the threshold. On the log grid the share
+/// above is 1 - q in every operation. Explicit bounds are only near it, so there each operation's share counts
+/// as often as the candidate has requests of it: totals only.
 fn remembered(
     memory: &Memory,
-    frozen: &BTreeMap<Option<Arc<str>>, Thresholds>,
+    frozen: &BTreeMap<Option<Arc<str>>, Frozen>,
     renamed: bool,
-) -> (f64, [f64; 4]) {
+    pairs: &[(&Frozen, &Cell)],
+    q: usize,
+) -> (f64, f64) {
     let now = memory.traffic_s;
     if renamed {
-        let Some(at) = frozen.get(&None) else { return (0.0, [0.0; 4]) };
-        let all = memory.pooled_kept();
-        return (all.values().sum(), at.map(|b| all.range(b + 1..).map(|(_, w)| w).sum()));
+        let at = frozen.get(&None).and_then(|f| f.at[q]);
+        let Some(at) = at else { return (0.0, 0.0) };
+        let (_, all) = memory.pooled_kept();
+        return (all.values().sum(), all.range(at + 1..).map(|(_, w)| w).sum());
     }
-    let mut sum = (0.0, [0.0; 4]);
+    let (mut sum, mut served, mut expected) = ((0.0, 0.0), 0.0, 0.0);
     for (operation, stratum) in &memory.strata {
-        if let Some(at) = frozen.get(&Some(Arc::clone(operation))) {
-            sum.0 += stratum.kept.total(now);
-            sum.1.iter_mut().zip(at).for_each(|(x, b)| *x += stratum.kept.above(now, *b));
+        let Some(own) = frozen.get(&Some(Arc::clone(operation))) else { continue };
+        let Some(at) = own.at[q] else { continue };
+        let (total, above) = (stratum.kept.total(now), stratum.kept.above(now, at));
+        sum = (sum.0 + total, sum.1 + above);
+        let cell = pairs.iter().find(|(f, _)| std::ptr::eq(*f, own)).map(|(_, cell)| *cell);
+        if let Some(cell) = cell.filter(|cell| total > 0.0 && own.place(q, cell).is_some()) {
+            served += cell.requests() as f64;
+            expected += cell.requests() as f64 * above / total;
         }
     }
-    sum
+    let explicit = pairs.iter().any(|(f, _)| f.bounds.is_some());
+    if explicit && served > 0.0 { (sum.0, sum.0 * expected / served) } else { sum }
 }
 
 fn incident_size(memory: &Memory, sli: Sli, renamed: bool) -> f64 {

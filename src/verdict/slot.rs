@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::buckets::Bounds;
 use super::evidence::Sli;
 use super::input::{Cell, Cells, Counts, SlotInput, pooled, totals};
 use super::judge::{Judge, OperationState};
@@ -10,8 +11,9 @@ use super::memory::Memory;
 use super::pairing::{Fixed, Group};
 use super::passing::Passing;
 use super::processes::Key;
-use super::stratum::{Dispersions, Thresholds};
+use super::stratum::Dispersions;
 use super::terms;
+use super::thresholds::Cuts;
 use crate::model::Slot;
 use crate::stats::{Term, upper_bound};
 
@@ -81,15 +83,9 @@ impl Judge {
         floor.max(upper_bound(memory.errors, memory.requests, ERROR_FACTOR))
     }
 
-    fn fixed(
-        &self,
-        service: &Dispersions,
-        own: &Dispersions,
-        thresholds: Option<Thresholds>,
-        memory: &Memory,
-    ) -> Fixed {
+    fn fixed(&self, service: &Dispersions, own: &Dispersions, cuts: Option<Cuts>, memory: &Memory) -> Fixed {
         Fixed {
-            thresholds,
+            cuts,
             service: service.phis(),
             own: own.phis(),
             client_errors: memory.client_errors.phi(),
@@ -130,18 +126,30 @@ impl Judge {
         candidate: Option<&Cell>,
         baseline: Option<&Cell>,
     ) -> Option<Group> {
+        let state = self.state(name)?;
+        state.note_bounds([candidate, baseline]);
+        let bounds = state.shared_bounds();
         let unknown = Dispersions::default();
+        let cuts = self.cuts(name, memory, &bounds);
         let fixed = match name {
             Some(operation) => {
-                let stratum = memory.strata.get(operation);
-                let own = stratum.map_or(&unknown, |s| &s.dispersions);
-                self.fixed(&memory.dispersions, own, stratum.and_then(|s| s.thresholds), memory)
+                let own = memory.strata.get(operation).map_or(&unknown, |s| &s.dispersions);
+                self.fixed(&memory.dispersions, own, cuts, memory)
             }
-            None => self.fixed(&unknown, &unknown, memory.pooled_thresholds, memory),
+            None => self.fixed(&unknown, &unknown, cuts, memory),
         };
-        let merged = |cell: Option<&Cell>| cell.map(Cell::merged).unwrap_or_default();
+        let merged = |cell: Option<&Cell>| cell.map(|cell| cell.merged_in(&bounds)).unwrap_or_default();
         let longest_s = self.timing.pairing_s();
         self.state(name)?.pairing.add(t, longest_s, merged(candidate), merged(baseline), fixed)
+    }
+
+    /// What an operation, or all as one, is judged by now, in the buckets that both versions have.
+    fn cuts(&self, name: Option<&Arc<str>>, memory: &Memory, bounds: &Bounds) -> Option<Cuts> {
+        let extra = self.margins.2;
+        match name {
+            Some(operation) => memory.strata.get(operation)?.cuts(bounds, extra),
+            None => memory.pooled_cuts(bounds, extra),
+        }
     }
 
     fn state(&mut self, name: Option<&Arc<str>>) -> Option<&mut OperationState> {

@@ -3,11 +3,13 @@
 
 use std::collections::VecDeque;
 
-use super::decayed::DecayedHistogram;
+use super::buckets::Bounds;
+use super::decayed::{DECAY, DecayedHistogram};
 use super::dispersion::Dispersion;
 use super::input::Cell;
+use super::thresholds::{Thresholds, thresholds_of, weights};
 use super::timing::Timing;
-use crate::histogram::{SparseHistogram, quantile};
+use crate::histogram::SparseHistogram;
 use crate::model::Slot;
 use crate::model::snapshot::snapshot_fields;
 
@@ -20,9 +22,6 @@ pub(crate) const REFRESH_S: i64 = 10;
 /// Seconds of slots with traffic, and requests in the window, before there is a threshold.
 const MIN_TRAFFIC_S: u64 = 5;
 const MIN_REQUESTS: u64 = 10;
-
-/// Latency buckets at the [`QUANTILES`]: a request above is slow.
-pub(crate) type Thresholds = [i16; 4];
 
 /// Dispersion of the bad events of the four SLIs that an operation has of its own.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -52,7 +51,9 @@ impl Dispersions {
         self.errors.add(t, block_s, n, cell.groups.each_ref().map(|g| g.bad));
         if let Some(&[p50, _, p95, p99]) = thresholds {
             for (dispersion, above) in [(&mut self.p50, p50), (&mut self.p95, p95), (&mut self.p99, p99)] {
-                dispersion.add(t, block_s, n, slow(cell, above));
+                if let Some(above) = above {
+                    dispersion.add(t, block_s, n, slow(cell, above));
+                }
             }
         }
     }
@@ -81,12 +82,17 @@ pub(crate) struct Stratum {
     origin: Slot,
     window: VecDeque<Entry>,
     traffic_s: u64,
+    /// What the buckets of its latencies are.
+    pub(crate) bounds: Bounds,
     pub(crate) thresholds: Option<Thresholds>,
     pub(crate) kept: DecayedHistogram,
+    /// Decayed requests without a latency in `kept`, and the second of traffic up to which they are.
+    bare: f64,
+    bare_at: u64,
     pub(crate) dispersions: Dispersions,
 }
 
-snapshot_fields!(Stratum { origin, window, traffic_s, thresholds, kept, dispersions });
+snapshot_fields!(Stratum { origin, window, traffic_s, bounds, thresholds, kept, bare, bare_at, dispersions });
 
 impl Stratum {
     /// Latencies of the last 300 s. Summed when asked for, each 10 s: kept beside the window it would take
@@ -109,14 +115,21 @@ impl Stratum {
         }
         let window = &self.window;
         let recent = || Some(window.iter().map(|e| (e.bucket, u32::from(e.count))).collect());
-        renew(&mut self.thresholds, t, timing, self.traffic_s, recent);
+        renew(&mut self.thresholds, t, timing, self.traffic_s, &self.bounds, recent);
     }
 
     /// Remembers slot `t`; `now` counts the seconds of the version's slots with traffic, this one included.
     pub(crate) fn end(&mut self, t: Slot, timing: Timing, now: u64, cell: &Cell) {
+        if cell.has_latency() && cell.bounds != self.bounds {
+            self.begin_anew(now, &cell.bounds);
+        }
         self.dispersions.add(t, timing.dispersion_s(), cell, self.thresholds.as_ref());
         let latency = cell.merged().latency;
         self.kept.add(now, &latency);
+        let bare = cell.requests().saturating_sub(latency.total());
+        if bare > 0 {
+            self.put_bare(now, bare as f64);
+        }
         if self.window.is_empty() {
             self.origin = t;
         }
@@ -135,12 +148,38 @@ impl Stratum {
     }
 }
 
+impl Stratum {
+    /// Other buckets: nothing that was remembered of its latencies can be compared with what comes.
+    fn begin_anew(&mut self, now: u64, bounds: &Bounds) {
+        self.put_bare(now, self.kept.total(now));
+        self.bounds.clone_from(bounds);
+        self.window.clear();
+        (self.kept, self.thresholds, self.traffic_s) = (DecayedHistogram::default(), None, 0);
+    }
+
+    fn put_bare(&mut self, now: u64, requests: f64) {
+        self.bare = self.bare_requests(now) + requests;
+        self.bare_at = now;
+    }
+
+    /// Remembered requests without a latency, as of second of traffic `now`.
+    pub(crate) fn bare_requests(&self, now: u64) -> f64 {
+        if self.bare == 0.0 { 0.0 } else { self.bare * DECAY.powf(now.saturating_sub(self.bare_at) as f64) }
+    }
+
+    /// Remembered requests in all.
+    pub(crate) fn kept_requests(&self, now: u64) -> f64 {
+        self.kept.total(now) + self.bare_requests(now)
+    }
+}
+
 /// Sets thresholds from `latencies` when there are enough requests and either none yet or a refresh is due.
 pub(crate) fn renew(
     thresholds: &mut Option<Thresholds>,
     t: Slot,
     timing: Timing,
     traffic_s: u64,
+    bounds: &Bounds,
     latencies: impl FnOnce() -> Option<SparseHistogram>,
 ) {
     let due = thresholds.is_none() || t % timing.whole(REFRESH_S) == 0;
@@ -152,6 +191,5 @@ pub(crate) fn renew(
     if total < MIN_REQUESTS {
         return;
     }
-    let at = |q| quantile(histogram.iter().map(|(b, n)| (b, f64::from(n))), total as f64, q).unwrap_or(0);
-    *thresholds = Some(QUANTILES.map(at));
+    *thresholds = thresholds_of(weights(&histogram), total as f64, bounds);
 }

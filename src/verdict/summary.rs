@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use super::evidence::{Evidence, Flag, Sli, SliEvidence};
+use super::evidence::{Evidence, Flag, Grain, Sli, SliEvidence};
 use super::judge::Judge;
 use super::memory::Memory;
 use super::passing::Passing;
 use super::processes::{Key, Processes};
 use super::slot_log::SlotLog;
 use super::stratum::Dispersions;
+use super::thresholds::Testing;
+use super::witness::quantile;
 use crate::histogram::layout;
 use crate::stats::{degraded_list, ratio_interval, score, watch_threshold};
 
@@ -38,7 +40,7 @@ impl Judge {
             errors: self.errors,
             slis: self.sli_evidence(memory),
             flags: self.flags(memory),
-            requests_needed: self.passing.requests_needed(pass_threshold),
+            requests_needed: self.passing.requests_needed(pass_threshold, self.required(memory)),
             incident_size: memory.incident_size(),
             ..Evidence::default()
         }
@@ -146,9 +148,8 @@ impl Judge {
 
     fn one(&self, key: &Key, memory: &Memory) -> SliEvidence {
         let (ln_e, counts) = (self.counting().ln(key), self.counting().totals(key));
-        let (phi, threshold) = self.scale(key, memory);
         let pass = Passing::SLIS.iter().position(|sli| *sli == key.sli && key.operation.is_none());
-        SliEvidence {
+        let mut line = SliEvidence {
             sli: key.sli,
             operation: key.operation.as_ref().map(|o| o.to_string()),
             weight: self.weights.each.get(key).copied().unwrap_or(0.0),
@@ -156,26 +157,48 @@ impl Judge {
             ln_e_pass: pass.map(|i| self.passing.ln_e()[i]),
             requests: [counts[0] as u64, counts[2] as u64],
             bad: [counts[1] as u64, counts[3] as u64],
-            ratio: ratio_interval(counts, phi),
-            threshold_seconds: threshold,
+            ratio: ratio_interval(counts, self.phi(key, memory)),
             ..SliEvidence::default()
+        };
+        if let Some(q) = quantile(key.sli) {
+            self.tell_threshold(key, q, memory, &mut line);
         }
+        line
     }
 
-    /// Dispersion of an SLI, and its latency threshold in seconds where it is an operation's.
-    fn scale(&self, key: &Key, memory: &Memory) -> (f64, Option<f64>) {
+    /// Dispersion of an SLI, at least 1.
+    fn phi(&self, key: &Key, memory: &Memory) -> f64 {
         let stratum = key.operation.as_ref().and_then(|o| memory.strata.get(o));
         let own: &Dispersions = stratum.map_or(&memory.dispersions, |s| &s.dispersions);
-        let (dispersion, quantile) = match key.sli {
-            Sli::LatencyP50 => (&own.p50, Some(0)),
-            Sli::LatencyP75 => (&memory.p75, Some(1)),
-            Sli::LatencyP95 => (&own.p95, Some(2)),
-            Sli::LatencyP99 => (&own.p99, Some(3)),
-            Sli::ClientErrors => (&memory.client_errors, None),
-            Sli::ErrorRate | Sli::Guard | Sli::Absolute => (&own.errors, None),
+        let dispersion = match key.sli {
+            Sli::LatencyP50 => &own.p50,
+            Sli::LatencyP75 => &memory.p75,
+            Sli::LatencyP95 => &own.p95,
+            Sli::LatencyP99 => &own.p99,
+            Sli::ClientErrors => &memory.client_errors,
+            Sli::ErrorRate | Sli::Guard | Sli::Absolute => &own.errors,
         };
-        let bucket = quantile.and_then(|q| Some(stratum?.thresholds?[q]));
-        (dispersion.phi().max(1.0), bucket.map(layout::upper_edge_seconds))
+        dispersion.phi().max(1.0)
+    }
+
+    /// Says at which latency an SLI is tested, and how finely.
+    fn tell_threshold(&self, key: &Key, q: usize, memory: &Memory, line: &mut SliEvidence) {
+        let Some(name) = &key.operation else {
+            line.grain = self.service_grain(q, memory);
+            return;
+        };
+        let Some(stratum) = memory.strata.get(name) else { return };
+        let bounds = self.buckets_of(name, stratum);
+        match (self.testing(Some(name), q, memory), &bounds) {
+            (Testing::At(bucket), None) => line.threshold_seconds = Some(layout::upper_edge_seconds(bucket)),
+            (Testing::At(at), Some(bounds)) => {
+                line.grain = Grain::Bound;
+                line.threshold_seconds = usize::try_from(at).ok().and_then(|at| bounds.get(at)).copied();
+                line.exceedance = line.threshold_seconds.and_then(|bound| stratum.exceedance(bound));
+            }
+            (Testing::Not, _) => line.grain = Grain::NotTestable,
+            (Testing::Unknown, _) => {}
+        }
     }
 
     /// Shares, evidence and starts of all processes, by name: what a trace shows.

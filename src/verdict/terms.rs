@@ -1,9 +1,11 @@
 //! What one closed group says, as terms: for the service's sums, for the operation's own processes, and for
 //! the way to PASS. Pure arithmetic on a group and what was fixed for it.
 
+use super::buckets;
 use super::dispersion::incident_size;
 use super::pairing::Group;
 use super::policy::Policy;
+use super::thresholds::Cuts;
 use crate::stats::Term;
 
 /// Client errors: half as many again and two points are tolerated.
@@ -47,11 +49,15 @@ pub(super) fn of_group(policy: &Policy, group: &Group, share: f64, with_latency:
 }
 
 fn latency(policy: &Policy, group: &Group, share: f64, terms: &mut GroupTerms) {
-    let Some(thresholds) = group.fixed.thresholds else { return };
+    let Some(cuts) = group.fixed.cuts else { return };
+    if cuts.explicit {
+        return at_bounds(group, &cuts, terms);
+    }
     let (service, own) = (group.fixed.service_sizes(), group.fixed.own_sizes());
     let margin = policy.latency_margin + group.fixed.latency_extra;
     for (i, q) in LATENCY_QUANTILES.into_iter().enumerate() {
-        let (i, at) = (i + 1, i32::from(thresholds[q]));
+        let Some(at) = cuts.at[q].map(i32::from) else { continue };
+        let i = i + 1;
         let above = |shift| group.candidate.latency.count_above(at + shift);
         let slow = [above(margin), group.baseline.latency.count_above(at)];
         // Half of all requests lie above the median: the Poisson form would waste half the evidence.
@@ -69,6 +75,24 @@ fn latency(policy: &Policy, group: &Group, share: f64, terms: &mut GroupTerms) {
         if i == 1 {
             terms.above_median = Some(slow[1]);
         }
+    }
+}
+
+/// In explicit buckets both versions are held to the same bound. All quantiles use the ratio of the shares
+/// above it: a margin on the latency itself would need a bound where it ends.
+fn at_bounds(group: &Group, cuts: &Cuts, terms: &mut GroupTerms) {
+    let (service, own) = (group.fixed.service_sizes(), group.fixed.own_sizes());
+    for (i, q) in LATENCY_QUANTILES.into_iter().enumerate() {
+        let Some(at) = cuts.at[q].map(i32::from) else { continue };
+        let i = i + 1;
+        let above = group.candidate.latency.count_above(at);
+        if let Some(base) = cuts.base[q].map(i32::from) {
+            let slow = [above, group.baseline.latency.count_above(base)];
+            terms.service[i] = Some(ratio(group, slow, (buckets::RATIO, 0.0), service[i]));
+            terms.own[i] = Some(ratio(group, slow, (buckets::RATIO, 0.0), own[i]));
+        }
+        let slow = [above, group.baseline.latency.count_above(at)];
+        terms.pass[i] = Some(ratio(group, slow, (buckets::PASS_RATIO, 0.0), service[i]));
     }
 }
 

@@ -10,6 +10,8 @@
 
 #[path = "../../examples/simulate/cells.rs"]
 mod cells;
+#[path = "../../examples/simulate/exports.rs"]
+mod exports;
 #[path = "../../examples/simulate/run.rs"]
 mod run;
 #[path = "../../examples/simulate/samplers.rs"]
@@ -49,10 +51,7 @@ fn complaints(row: &Row) -> Vec<String> {
             }
         }
     }
-    found
-        .into_iter()
-        .map(|what| format!("{} ({}): {what}", row.cell.name, row.cell.scenario.load.name))
-        .collect()
+    found.into_iter().map(|what| format!("{} ({}): {what}", row.cell.name, row.cell.sending.name)).collect()
 }
 
 fn check(cells: impl Iterator<Item = Cell>) {

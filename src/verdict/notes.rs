@@ -1,0 +1,68 @@
+//! What a verdict says beside its grounds: which latencies were tested and how finely, whether the spans are
+//! all of the requests, and what the export interval of metrics costs.
+
+use super::words::{duration, per_cent};
+use super::{Evidence, Flag, Grain, Sli, Timing};
+use crate::model::Source;
+
+/// The latency SLIs that a PASS is about, as people call them.
+const LATENCIES: [(Sli, &str); 3] =
+    [(Sli::LatencyP50, "p50"), (Sli::LatencyP95, "p95"), (Sli::LatencyP99, "p99")];
+
+/// "a", "a and b", "a, b and c".
+fn list(words: &[&str]) -> String {
+    match words {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+/// The latency SLIs that are told apart by `grain`.
+fn latencies(evidence: &Evidence, grain: Grain) -> Vec<&'static str> {
+    let is = |sli: Sli| evidence.service(sli).map_or(Grain::Fine, |e| e.grain) == grain;
+    LATENCIES.into_iter().filter(|(sli, _)| is(*sli)).map(|(_, name)| name).collect()
+}
+
+/// What a PASS says of latency: `p50, p95 and p99 are less than 24 % longer`.
+pub(super) fn passed_latencies(evidence: &Evidence, margin: &str) -> String {
+    let (fine, bound) = (latencies(evidence, Grain::Fine), latencies(evidence, Grain::Bound));
+    let mut parts = Vec::new();
+    if !fine.is_empty() {
+        let verb = if fine.len() == 1 { "is" } else { "are" };
+        parts.push(format!("{} {verb} less than {margin} longer", list(&fine)));
+    }
+    if !bound.is_empty() {
+        let bounds = if bound.len() == 1 { "bound that stands" } else { "bounds that stand" };
+        parts.push(format!(
+            "less than twice as many requests lie above the bucket {bounds} for {}",
+            list(&bound)
+        ));
+    }
+    if parts.is_empty() { "latency could not be tested".into() } else { parts.join(" and ") }
+}
+
+/// Sentences to add at the end, each with a space in front.
+pub(super) fn notes(evidence: &Evidence) -> String {
+    let mut notes = String::new();
+    let untested = latencies(evidence, Grain::NotTestable);
+    if !untested.is_empty() {
+        let verb = if untested.len() == 1 { "is" } else { "are" };
+        notes.push_str(&format!(" {} {verb} not tested: no bucket bound is near.", list(&untested)));
+    }
+    if let (true, Some(share)) = (evidence.has(Flag::Sampled), evidence.span_share) {
+        notes.push_str(&format!(
+            " Spans are sampled, {} of the requests that metrics count, so a pass rests on the metrics.",
+            per_cent(share)
+        ));
+    }
+    if let (Source::Metrics, Some(slot_s)) = (evidence.required, evidence.slot_seconds) {
+        let least = Timing::of_slot(slot_s).earliest_fail_s();
+        notes.push_str(&format!(
+            " Metrics arrive every {}; a decision takes at least {}.",
+            duration(slot_s as f64),
+            duration(least as f64)
+        ));
+    }
+    notes
+}
