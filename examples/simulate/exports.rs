@@ -69,8 +69,8 @@ impl Exports {
             // A second's requests are in the first export after it, and the difference begins an interval before.
             let end = t + 1 + (self.phases[part.side][part.instance] - t - 1).rem_euclid(self.slot_s);
             let slot = end - end.rem_euclid(self.slot_s);
-            let input = self.open.entry(slot).or_default();
             let counted = self.counted(&part.arm);
+            let input = self.open.entry(slot).or_default();
             add(arm_of(input, part.side), counted, end - self.slot_s < warm_from);
             add(arm_of(&mut spans, part.side), part.arm, t < warm_from);
         }

@@ -52,4 +52,6 @@ pub use slot_log::SlotLog;
 pub use timing::{LONGEST_SLOT_S, Timing};
 
 #[cfg(test)]
+mod explicit_tests;
+#[cfg(test)]
 mod predictability_tests;
