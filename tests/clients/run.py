@@ -81,9 +81,7 @@ def run_world(client, behaviour):
     more = with_cors if client.name == "browser" else lambda conf: conf
     with worlds.world(more) as (running, sink):
         jobs = clients.jobs_of(chosen, running, lambda cell: ITEMS, SECONDS[behaviour])
-        started = threading.Event()
-        over = worlds.happen(behaviour, running, sink, started)
-        started.set()
+        over = worlds.happen(behaviour, running, sink)
         said = clients.LAUNCHERS[client.name][1](jobs, lambda: sink.complete(jobs))
         over()
         return judge(chosen, said, running, sink)

@@ -58,23 +58,21 @@ def own(running, name, **labels):
     return sum(v for n, have, v in samples(running.own_metrics()) if n == name and labels.items() <= have.items())
 
 
-def plain(running, sink, started):
+def plain(running, sink):
     """Nothing happens."""
 
 
-def refuses(running, sink, started):
+def refuses(running, sink):
     """Rollguard's queue to the sink is full and the sink takes nothing: Rollguard pushes back. 3 s after the first
     client has met this the sink opens again."""
-    started.wait()
     refused = lambda: sum(own(running, f"otelcol_receiver_refused_{name}") for name in ("spans", "metric_points", "log_records"))
     wait_until("a refusal", refused, 60)
     time.sleep(REFUSE_SECONDS)
     sink.shut = False
 
 
-def restarts(running, sink, started):
+def restarts(running, sink):
     """Rollguard stops as it does for an update, and starts on the same ports a moment later."""
-    started.wait()
     accepted = lambda: sum(own(running, f"otelcol_receiver_accepted_{name}") for name in ("spans", "metric_points", "log_records"))
     wait_until("a first item", accepted, 60)
     time.sleep(1.0)
@@ -109,13 +107,13 @@ def varint(number):
 EVENTS = {"plain": plain, "refuses": refuses, "restarts": restarts}
 
 
-def happen(behaviour, running, sink, started):
+def happen(behaviour, running, sink):
     """Runs a behaviour beside the client. Returns a function that waits for its end and raises what it raised."""
     raised = []
 
     def run():
         try:
-            EVENTS[behaviour](running, sink, started)
+            EVENTS[behaviour](running, sink)
         except Exception as error:
             raised.append(error)
 
