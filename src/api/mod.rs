@@ -8,6 +8,7 @@ mod deployments;
 mod error;
 mod health;
 mod idempotency;
+mod logs;
 mod request;
 mod router;
 mod serve;

@@ -77,6 +77,11 @@ struct VersionView<'a> {
     skewed_total: u64,
     first_seen_at: Option<String>,
     last_seen_at: Option<String>,
+    /// Log records of severity ERROR and above, and exceptions of logs and spans, each counted once.
+    error_logs_total: u64,
+    exceptions_total: u64,
+    late_logs_total: u64,
+    future_logs_total: u64,
 }
 
 #[derive(Serialize)]
@@ -134,6 +139,10 @@ impl<'a> VersionView<'a> {
             skewed_total: v.skewed_total,
             first_seen_at: rfc3339(v.first_seen),
             last_seen_at: rfc3339(v.last_seen),
+            error_logs_total: v.logs.error_logs,
+            exceptions_total: v.logs.exceptions,
+            late_logs_total: v.logs.late,
+            future_logs_total: v.logs.future,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::logs::LogsView;
 use crate::deployment::Deployment;
 use crate::model::{Labels, ServiceKey, Source, UnixNanos};
 use crate::verdict::{Evidence, Policy, SliEvidence, Timing};
@@ -69,6 +70,8 @@ struct EvidenceView<'a> {
     flags: Vec<&'static str>,
     slis: Vec<SliView<'a>>,
     exemplar_trace_ids: &'a [String],
+    /// Beside the verdict; null where nothing was logged.
+    logs: Option<LogsView<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -91,7 +94,7 @@ struct SliView<'a> {
 }
 
 #[derive(Debug, Serialize)]
-struct Sides<T> {
+pub(super) struct Sides<T> {
     candidate: T,
     baseline: T,
 }
@@ -194,6 +197,7 @@ impl<'a> EvidenceView<'a> {
                 .map(SliView::new)
                 .collect(),
             exemplar_trace_ids: &e.exemplars,
+            logs: e.logs.as_deref().map(LogsView::new),
         }
     }
 }

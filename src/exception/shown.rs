@@ -320,3 +320,7 @@ impl Snapshot for Shown {
 #[cfg(test)]
 #[path = "shown_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "chance_tests.rs"]
+mod chance_tests;

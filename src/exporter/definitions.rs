@@ -94,6 +94,10 @@ definitions! {
         "When the newest deployment of the version began, Unix time.";
     TIME_TO_DETECT: Gauge of Candidate, "rollguard_time_to_detect_seconds", [],
         "From the first request of a failed version to the end of the second of traffic that decided.";
+    NEW_EXCEPTIONS: Gauge of Candidate, "rollguard_new_exceptions", [],
+        "Types of exception that only this version shows; beside the verdict, no ground of it. Absent where nothing was logged.";
+    LOG_RATIO: Gauge of Candidate, "rollguard_error_log_ratio", ["bound"],
+        "Candidate to baseline ratio of error logs per request: point, and the anytime-valid 95 % interval low to high; no ground of the verdict.";
     REQUESTS: Counter of Version, "rollguard_requests_total", [],
         "Requests in closed slots since the version was first seen, before correcting for sampling; by the source that showed them first.";
     ERRORS: Counter of Version, "rollguard_errors_total", [],
@@ -112,6 +116,12 @@ definitions! {
         "Instances with traffic in the last minute; 0 where telemetry names none.";
     LATE_SPANS: Counter of Version, "rollguard_late_spans_total", ["reason"],
         "Spans with a doubtful time: late (their slot had closed), future (ahead of the clock), skewed (end before start).";
+    ERROR_LOGS: Counter of Version, "rollguard_error_logs_total", [],
+        "Log records of severity ERROR and above in closed seconds.";
+    EXCEPTIONS: Counter of Version, "rollguard_exceptions_total", [],
+        "Exceptions of log records and span events in closed seconds, each counted once.";
+    LATE_LOGS: Counter of Version, "rollguard_late_logs_total", ["reason"],
+        "Error logs and exceptions with a doubtful time: late (their second had closed), future (ahead of the clock).";
     SLO: Gauge of Service, "rollguard_slo_ratio", [],
         "Objective of the policy in force for the share of good requests.";
     LATENESS: Gauge of Service, "rollguard_lateness_seconds", [],

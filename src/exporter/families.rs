@@ -188,6 +188,16 @@ fn candidates(page: &Page<'_>, out: &mut Writer) {
             out.sample(labels, &[], seconds);
         }
     });
+    each(&names::NEW_EXCEPTIONS, &|out, labels, d| {
+        d.evidence.logs.iter().for_each(|logs| out.sample(labels, &[], logs.new_types));
+    });
+    each(&names::LOG_RATIO, &|out, labels, d| {
+        let ratio = d.evidence.logs.iter().flat_map(|logs| logs.ratio.into_iter().flatten());
+        ["point", "low", "high"]
+            .into_iter()
+            .zip(ratio)
+            .for_each(|(bound, value)| out.sample(labels, &[("bound", bound)], value));
+    });
 }
 
 fn verdicts(page: &Page<'_>, out: &mut Writer) {
@@ -281,6 +291,23 @@ fn versions(page: &Page<'_>, out: &mut Writer) {
     out.family(&names::LATE_SPANS);
     for (labels, v) in &page.versions {
         for (reason, n) in [("late", v.late_total), ("future", v.future_total), ("skewed", v.skewed_total)] {
+            out.sample(labels, &[("reason", reason)], n);
+        }
+    }
+    logs(page, out);
+}
+
+/// By version only: what was thrown is in the API, for names of exceptions have no bound.
+fn logs(page: &Page<'_>, out: &mut Writer) {
+    let mut count = |definition: &'static Definition, of: fn(&VersionBoard) -> u64| {
+        out.family(definition);
+        page.versions.iter().for_each(|(labels, v)| out.sample(labels, &[], of(v)));
+    };
+    count(&names::ERROR_LOGS, |v| v.logs.error_logs);
+    count(&names::EXCEPTIONS, |v| v.logs.exceptions);
+    out.family(&names::LATE_LOGS);
+    for (labels, v) in &page.versions {
+        for (reason, n) in [("late", v.logs.late), ("future", v.logs.future)] {
             out.sample(labels, &[("reason", reason)], n);
         }
     }

@@ -10,7 +10,7 @@ use super::super::tally::Tally;
 use super::*;
 use crate::model::{DeploymentId, UnixNanos};
 use crate::pipeline::MetricsSide;
-use crate::verdict::{Evidence, Flag, SliEvidence};
+use crate::verdict::{Evidence, Flag, LogEvidence, SliEvidence};
 
 fn key(name: &str) -> ServiceKey {
     ServiceKey { namespace: "shop".into(), name: name.into(), environment: "prod".into(), extra: Vec::new() }
@@ -52,6 +52,11 @@ fn deployment(id: &str, candidate: &str, started: u64) -> Deployment {
         score: 12.5,
         flags: vec![Flag::SinglePod],
         slis: vec![sli(Sli::ErrorRate, None), sli(Sli::ErrorRate, None), sli(Sli::ErrorRate, Some("GET /"))],
+        logs: Some(Arc::new(LogEvidence {
+            ratio: Some([3.0, 2.0, 4.0]),
+            new_types: 2,
+            ..LogEvidence::default()
+        })),
         ..Default::default()
     };
     Deployment {

@@ -72,6 +72,8 @@ struct Judged {
     arms: [LogArm; 2],
     /// The baseline's 30 minutes before.
     before: LogArm,
+    /// What the metrics of both had counted at the first judged second.
+    points_before: [u64; 2],
 }
 
 /// The logs of one service.
@@ -156,7 +158,7 @@ impl ServiceLogs {
         let mut closed: BTreeMap<Arc<str>, LogSlot> = BTreeMap::new();
         for (label, logs) in &mut self.versions {
             let one = logs.close(slot, versions.get(label).map(Box::as_ref), ledger);
-            if one.requests > 0 {
+            if one.requests > 0 || versions.get(label).is_some_and(|version| is_metered(version)) {
                 self.shown.second(label, slot);
             }
             closed.insert(Arc::clone(label), one);
@@ -166,7 +168,9 @@ impl ServiceLogs {
             let Some(baseline) = running.deployment().baseline.as_deref() else { continue };
             let judged = self.judged.entry(running.deployment().id.clone()).or_insert_with(|| {
                 let before = self.versions.get(baseline).map(|v| v.before()).unwrap_or_default();
-                Judged { before, ..Judged::default() }
+                let labels = [&*running.deployment().candidate, baseline];
+                let points_before = labels.map(|label| points(versions, label));
+                Judged { before, points_before, ..Judged::default() }
             });
             for (arm, label) in judged.arms.iter_mut().zip([&*running.deployment().candidate, baseline]) {
                 arm.add(&closed.get(label).copied().unwrap_or_default());
@@ -211,10 +215,13 @@ impl ServiceLogs {
         LogEvidence::new(&LogInput {
             arms: [&judged.arms[0], &judged.arms[1]],
             before: &judged.before,
-            points: None,
+            points: self.judged.get(&deployment.id).map(|judged| {
+                let labels = [&*deployment.candidate, baseline];
+                std::array::from_fn(|i| points(versions, labels[i]).saturating_sub(judged.points_before[i]))
+            }),
             is_sampled,
             news: &news,
-            candidate_requests: arm(&deployment.candidate).map_or(0, |version| version.totals.requests),
+            candidate_requests: arm(&deployment.candidate).map_or(0, Version::requests),
         })
     }
 
@@ -311,6 +318,16 @@ impl VersionLogs {
     }
 }
 
+/// Requests that a version's metrics have counted.
+fn points(versions: &Versions, label: &str) -> u64 {
+    versions.get(label).and_then(|version| version.metered.as_ref()).map_or(0, |side| side.totals.requests)
+}
+
+/// Whether the metrics of a version counted requests lately.
+fn is_metered(version: &Version) -> bool {
+    version.metered.as_ref().is_some_and(|side| side.last_seconds(2 * side.slot_s())[0] > 0)
+}
+
 /// Whether spans stand for more requests than there are.
 fn is_sampled(version: &Version) -> bool {
     let counts = &version.sampling;
@@ -318,7 +335,7 @@ fn is_sampled(version: &Version) -> bool {
 }
 
 snapshot_fields!(LogTotals { error_logs, exceptions, late, future });
-snapshot_fields!(Judged { arms, before });
+snapshot_fields!(Judged { arms, before, points_before });
 
 impl Snapshot for VersionLogs {
     fn save(&self, out: &mut Writer) {

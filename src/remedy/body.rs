@@ -17,6 +17,7 @@ pub const BODY_BYTES: usize = 20_000;
 const EVIDENCE_LINES: usize = 40;
 const WORST_OPERATIONS: usize = 5;
 const EXEMPLARS: usize = 10;
+const NEW_EXCEPTIONS: usize = 5;
 /// Longest text taken over, in characters.
 const TEXT_CHARS: usize = 1_000;
 
@@ -53,6 +54,8 @@ struct Data<'a> {
     evidence: Vec<Line<'a>>,
     worst_operations: Vec<Line<'a>>,
     exemplar_trace_ids: Vec<&'a str>,
+    /// Exceptions that only the candidate shows. Beside the verdict: no ground of it.
+    new_exceptions: Vec<Thrown<'a>>,
     runbook_url: Option<String>,
     dashboard_url: Option<String>,
     url: Option<String>,
@@ -66,6 +69,16 @@ struct Service<'a> {
     namespace: &'a str,
     name: &'a str,
     environment: &'a str,
+}
+
+#[derive(Serialize)]
+struct Thrown<'a> {
+    name: &'a str,
+    r#type: &'a str,
+    frames: &'a [String],
+    count: u64,
+    share: Option<f64>,
+    trace_ids: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -126,6 +139,7 @@ fn render(d: &Deployment, links: &Links, lines: usize) -> Vec<u8> {
             evidence: evidence.slis.iter().take(lines).map(line).collect(),
             worst_operations: worst_operations(evidence, lines.min(WORST_OPERATIONS)),
             exemplar_trace_ids: evidence.exemplars.iter().take(EXEMPLARS).map(String::as_str).collect(),
+            new_exceptions: new_exceptions(evidence, lines.min(NEW_EXCEPTIONS)),
             runbook_url: cut(&links.runbook_url),
             dashboard_url: cut(&links.dashboard_url),
             url: cut(&d.url),
@@ -135,6 +149,20 @@ fn render(d: &Deployment, links: &Links, lines: usize) -> Vec<u8> {
     };
     // Strings, numbers and lists only: there is nothing in it that serialisation could refuse.
     serde_json::to_vec(&message).unwrap_or_default()
+}
+
+/// The most frequent new exceptions; attributes are in the API only.
+fn new_exceptions(evidence: &Evidence, limit: usize) -> Vec<Thrown<'_>> {
+    let new = evidence.logs.iter().flat_map(|logs| &logs.new).take(limit);
+    new.map(|e| Thrown {
+        name: &e.name,
+        r#type: &e.kind,
+        frames: &e.frames,
+        count: e.count,
+        share: e.share,
+        trace_ids: &e.traces,
+    })
+    .collect()
 }
 
 /// The operations with most of the evidence, each by its strongest SLI.
@@ -184,7 +212,7 @@ mod tests {
     use super::*;
     use crate::deployment::{Beginning, Mode, Origin};
     use crate::model::{DeploymentId, Labels, ResourceTexts, ServiceKey};
-    use crate::verdict::{Flag, Policy, Sli, Verdict};
+    use crate::verdict::{Flag, LogEvidence, NewException, Policy, Sli, Verdict};
 
     fn sli(sli: Sli, operation: Option<String>, ln_e: f64) -> SliEvidence {
         SliEvidence {
@@ -199,6 +227,18 @@ mod tests {
             threshold_seconds: None,
             degraded: ln_e > 1.0,
             ..SliEvidence::default()
+        }
+    }
+
+    fn new_exception(frame: &str) -> NewException {
+        NewException {
+            name: format!("E in {frame}"),
+            kind: "x.E".into(),
+            frames: vec![frame.into(); 5],
+            count: 14,
+            share: Some(0.004),
+            traces: vec!["ab".repeat(16); 3],
+            values: vec![("user.id".into(), "alice".into())],
         }
     }
 
@@ -229,6 +269,10 @@ mod tests {
             exemplars,
             requests: [1240, 11_900],
             errors: [29, 12],
+            logs: Some(Arc::new(LogEvidence {
+                new: vec![new_exception("Cart.add"); 7],
+                ..LogEvidence::default()
+            })),
             ..Evidence::default()
         });
         deployment
@@ -274,6 +318,12 @@ mod tests {
         assert_eq!(worst, ["POST /pay", "GET /"]);
         assert_eq!(data["exemplar_trace_ids"].as_array().unwrap().len(), EXEMPLARS);
         assert!(data["dashboard_url"].is_null() && data["commit"].is_null());
+        let new = &data["new_exceptions"];
+        assert_eq!(
+            (new.as_array().unwrap().len(), &new[0]["count"]),
+            (NEW_EXCEPTIONS, &serde_json::json!(14))
+        );
+        assert!(!message.to_string().contains("alice"), "attributes are in the API only");
     }
 
     /// What the telemetry says of the change, every attribute with the same text.
@@ -302,6 +352,9 @@ mod tests {
         let long = |i: usize| Some(format!("{i} {}", "\u{1}é".repeat(120)));
         let mut deployment = failed((0..400).map(|i| sli(Sli::ErrorRate, long(i), 1.0)).collect());
         deployment.explanation = "x".repeat(100_000);
+        let long = new_exception(&"\u{1}é".repeat(80));
+        let logs = Some(Arc::new(LogEvidence { new: vec![long; 20], ..LogEvidence::default() }));
+        deployment.evidence = Arc::new(Evidence { logs, ..(*deployment.evidence).clone() });
         deployment.change = change(&"\"".repeat(5_000));
         let body = rollback_body(&deployment, &Links::default());
         assert!(body.len() <= BODY_BYTES, "{}", body.len());

@@ -226,7 +226,8 @@ impl LogEvidence {
             Some([_, _, high]) if high < 1.0 => Leaning::Fewer,
             _ => Leaning::Unclear,
         };
-        let requests = (!input.is_sampled).then_some(input.candidate_requests).filter(|n| *n > 0);
+        let requests =
+            (!input.is_sampled || points.is_some()).then_some(input.candidate_requests).filter(|n| *n > 0);
         Some(Self {
             error_logs,
             exceptions,

@@ -3,6 +3,7 @@
 
 mod account;
 mod deployments;
+mod logs;
 mod metrics;
 mod metrics_door;
 mod redo;
