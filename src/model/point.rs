@@ -216,6 +216,8 @@ pub struct PointView<'a> {
     pub unit: DurationUnit,
     /// How long they took.
     pub durations: Durations<'a>,
+    /// Raw trace id of one of its requests, of failed ones only: empty or 16 bytes where the sender is right.
+    pub trace_id: &'a [u8],
 }
 
 /// How the counts of a [`PointObservation`] are to be read.

@@ -56,8 +56,8 @@ pub(super) struct BatchBuffers {
     attributes_indexed: u64,
     /// Version id and operation bytes to series.
     series: HashMap<Box<[u8]>, SeriesId, RandomState>,
-    /// Identity of a stream of points to its id.
-    streams: HashMap<u128, StreamId, RandomState>,
+    /// Identity of a stream of points to its id and that of its operation.
+    streams: HashMap<u128, (StreamId, SeriesId), RandomState>,
     /// Bounds that the registry knows; it forgets none.
     bounds: Vec<BoundsId>,
     generation: u64,

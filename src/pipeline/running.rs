@@ -94,7 +94,11 @@ impl Running {
 
     pub(super) fn exemplar(&mut self, exemplar: &Exemplar) {
         if exemplar.failed && self.exemplars.len() < EXEMPLARS && self.is_judging() {
-            self.exemplars.push(exemplar.trace_id.iter().map(|b| format!("{b:02x}")).collect());
+            let trace_id: String = exemplar.trace_id.iter().map(|b| format!("{b:02x}")).collect();
+            // A metric shows its last exemplar again with each export.
+            if !self.exemplars.contains(&trace_id) {
+                self.exemplars.push(trace_id);
+            }
         }
     }
 

@@ -122,6 +122,7 @@ fn points(door: &Intake, second: u64, view: &ResourceView<'_>) -> Vec<String> {
         count: 5,
         unit: DurationUnit::Seconds,
         durations: Durations::Unknown,
+        trace_id: b"",
     };
     batch.point(view, &point);
     batch.commit().unwrap();

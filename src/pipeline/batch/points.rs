@@ -7,11 +7,11 @@ use foldhash::quality::FixedState;
 use super::super::passage::Signal;
 use super::super::registry::OVERFLOW_OPERATION;
 use super::super::senders::is_joinable;
-use super::{Batch, BatchBuffers};
+use super::{Batch, BatchBuffers, FAILED_EXEMPLARS};
 use crate::histogram::exponential::downscale;
 use crate::model::{
-    BoundsId, Discard, DurationUnit, Durations, InstanceId, PointObservation, PointSink, PointView,
-    ResourceView, Shape, StreamId, StreamMeta, UnixNanos,
+    BoundsId, Discard, DurationUnit, Durations, Exemplar, InstanceId, PointObservation, PointSink, PointView,
+    ResourceView, SeriesId, Shape, StreamId, StreamMeta, UnixNanos,
 };
 use crate::pipeline::intake::Intake;
 
@@ -23,14 +23,19 @@ const CACHED_BOUNDS: usize = 16;
 impl PointSink for Batch {
     fn point(&mut self, resource: &ResourceView<'_>, point: &PointView<'_>) {
         let Some(buffers) = &mut self.buffers else { return };
-        let stream = match buffers.streams.get(&point.stream) {
-            Some(stream) => *stream,
+        let (stream, series) = match buffers.streams.get(&point.stream) {
+            Some(known) => *known,
             None => match resolve(buffers, &self.intake, self.arrival, resource, point) {
-                Some(stream) => stream,
+                Some(resolved) => resolved,
                 None => return buffers.discarded.add(Signal::Metrics, Discard::Streams, 1),
             },
         };
         push(buffers, &self.intake, stream, self.arrival, point);
+        if let Ok(trace_id) = point.trace_id.try_into()
+            && buffers.exemplars.len() < FAILED_EXEMPLARS
+        {
+            buffers.exemplars.push(Exemplar { series, end: point.time, trace_id, failed: true });
+        }
     }
 
     fn discard_points(&mut self, reason: Discard, points: u64) {
@@ -50,7 +55,7 @@ fn resolve(
     arrival: UnixNanos,
     resource: &ResourceView<'_>,
     point: &PointView<'_>,
-) -> Option<StreamId> {
+) -> Option<(StreamId, SeriesId)> {
     let registry = &intake.registry;
     let mut subject = resource.clone();
     for (own, named) in [
@@ -95,9 +100,9 @@ fn resolve(
     };
     let stream = registry.resolve_stream(&version, &meta)?;
     if is_settled && buffers.streams.len() < CACHED_STREAMS {
-        buffers.streams.insert(point.stream, stream);
+        buffers.streams.insert(point.stream, (stream, meta.series));
     }
-    Some(stream)
+    Some((stream, meta.series))
 }
 
 fn operation(point: &PointView<'_>) -> Vec<u8> {

@@ -18,7 +18,7 @@ use self::point::{Buckets, RawPoint};
 use super::super::identity::Identity;
 use super::super::settings::WalkSettings;
 use super::super::wire::{BYTES, Fields, VARINT, WalkError, key, numbers};
-use crate::model::{Discard, PointSink, PointView, ResourceView, Temporality, UnixNanos};
+use crate::model::{Discard, Outcome, PointSink, PointView, ResourceView, Temporality, UnixNanos};
 
 /// `ExportMetricsServiceRequest.resource_metrics`.
 const RESOURCE_METRICS: u32 = key(1, BYTES);
@@ -263,6 +263,7 @@ impl<S: PointSink> Walk<'_, S> {
             count: raw.count,
             unit: meaning.unit,
             durations: raw.durations(&self.buckets),
+            trace_id: if outcome == Outcome::Bad { raw.trace_id() } else { b"" },
         };
         self.sink.point(&envelope.resource, &view);
         Ok(())

@@ -147,6 +147,7 @@ fn export(world: &World, kind: Kind, version: &str, instance: &Instance) {
                 count,
                 unit: DurationUnit::Seconds,
                 durations,
+                trace_id: if failed == 1 { &[7; 16] } else { b"" },
             },
         );
     }

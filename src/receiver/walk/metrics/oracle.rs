@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::metrics::v1::{
-    ExponentialHistogramDataPoint, HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics,
+    Exemplar, ExponentialHistogramDataPoint, HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics,
     metric::Data, number_data_point,
 };
 use prost::Message;
@@ -41,6 +41,7 @@ pub(super) enum Told {
         count: u64,
         unit: DurationUnit,
         durations: Held,
+        trace_id: Vec<u8>,
     },
     Discard(Discard, u64),
 }
@@ -67,6 +68,7 @@ impl PointSink for Recorder {
             times: (p.start.0, p.time.0),
             count: p.count,
             unit: p.unit,
+            trace_id: p.trace_id.to_vec(),
             durations: match p.durations {
                 Durations::Unknown => Held::Unknown,
                 Durations::Explicit { bounds, counts } => Held::Explicit(bounds.to_vec(), counts.to_vec()),
@@ -108,6 +110,12 @@ struct Numbers<'a> {
     count: Option<u64>,
     adds_up: bool,
     durations: Held,
+    trace_id: Vec<u8>,
+}
+
+/// The trace of the last exemplar.
+fn last_trace(exemplars: &[Exemplar]) -> Vec<u8> {
+    exemplars.last().map(|e| e.trace_id.clone()).unwrap_or_default()
 }
 
 impl Reading<'_> {
@@ -191,6 +199,7 @@ fn numbers_of(data: &Data) -> (u8, i32, bool, Vec<Numbers<'_>>) {
                 count: Some(p.count),
                 adds_up: true,
                 durations: Held::Unknown,
+                trace_id: Vec::new(),
             });
             (4, 2, false, points.collect())
         }
@@ -212,6 +221,7 @@ fn number(p: &NumberDataPoint) -> Numbers<'_> {
         count,
         adds_up: true,
         durations: Held::Unknown,
+        trace_id: last_trace(&p.exemplars),
     }
 }
 
@@ -232,6 +242,7 @@ fn explicit(p: &HistogramDataPoint) -> Numbers<'_> {
         } else {
             Held::Explicit(p.explicit_bounds.clone(), p.bucket_counts.clone())
         },
+        trace_id: last_trace(&p.exemplars),
     }
 }
 
@@ -253,6 +264,7 @@ fn exponential(p: &ExponentialHistogramDataPoint) -> Numbers<'_> {
             positive.offset,
             positive.bucket_counts,
         ),
+        trace_id: last_trace(&p.exemplars),
     }
 }
 
@@ -409,5 +421,6 @@ fn point_told(
         count: point.count.unwrap(),
         unit,
         durations: point.durations,
+        trace_id: if outcome == Outcome::Bad { point.trace_id } else { Vec::new() },
     }
 }

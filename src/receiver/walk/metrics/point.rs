@@ -20,6 +20,7 @@ const TIME: u32 = key(3, FIXED64);
 const NUMBER_ATTRIBUTE: u32 = key(7, BYTES);
 const AS_DOUBLE: u32 = key(4, FIXED64);
 const AS_INT: u32 = key(6, FIXED64);
+const NUMBER_EXEMPLAR: u32 = key(5, BYTES);
 const NUMBER_FLAGS: u32 = key(8, VARINT);
 const OF_NUMBER: u32 = numbers([2, 3, 4, 5, 6, 7, 8]);
 
@@ -30,6 +31,7 @@ const BUCKET_COUNTS: u32 = key(6, BYTES);
 const BUCKET_COUNT: u32 = key(6, FIXED64);
 const BOUNDS: u32 = key(7, BYTES);
 const BOUND: u32 = key(7, FIXED64);
+const HISTOGRAM_EXEMPLAR: u32 = key(8, BYTES);
 const HISTOGRAM_FLAGS: u32 = key(10, VARINT);
 const OF_HISTOGRAM: u32 = numbers([2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
 
@@ -39,6 +41,7 @@ const SCALE: u32 = key(6, VARINT);
 const ZERO_COUNT: u32 = key(7, FIXED64);
 const POSITIVE: u32 = key(8, BYTES);
 const NEGATIVE: u32 = key(9, BYTES);
+const EXPONENTIAL_EXEMPLAR: u32 = key(11, BYTES);
 const EXPONENTIAL_FLAGS: u32 = key(10, VARINT);
 const OF_EXPONENTIAL: u32 = numbers([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]);
 
@@ -46,6 +49,9 @@ const OF_EXPONENTIAL: u32 = numbers([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 
 const OFFSET: u32 = key(1, VARINT);
 const VARINT_COUNTS: u32 = key(2, BYTES);
 const VARINT_COUNT: u32 = key(2, VARINT);
+
+/// `Exemplar.trace_id`.
+const TRACE_ID: u32 = key(5, BYTES);
 
 /// Fields of `SummaryDataPoint`.
 const SUMMARY_ATTRIBUTE: u32 = key(7, BYTES);
@@ -95,7 +101,7 @@ impl Buckets {
 
 /// The numbers of a point as they stand, the last of each.
 #[derive(Debug)]
-pub(super) struct RawPoint {
+pub(super) struct RawPoint<'a> {
     kind: Kind,
     pub(super) start: u64,
     pub(super) time: u64,
@@ -106,11 +112,13 @@ pub(super) struct RawPoint {
     offset: i32,
     /// A number that no count can be: absent, negative, not finite.
     no_count: bool,
+    /// The last of its exemplars, as it stands.
+    exemplar: &'a [u8],
 }
 
-impl RawPoint {
+impl<'a> RawPoint<'a> {
     /// Reads a point; `attribute` is shown each of its attributes.
-    pub(super) fn read<'a>(
+    pub(super) fn read(
         kind: Kind,
         message: &'a [u8],
         buckets: &mut Buckets,
@@ -127,6 +135,7 @@ impl RawPoint {
             zero: 0,
             offset: 0,
             no_count: matches!(kind, Kind::Sum | Kind::Gauge),
+            exemplar: b"",
         };
         match kind {
             Kind::Sum | Kind::Gauge => point.read_number(message, attribute)?,
@@ -137,7 +146,7 @@ impl RawPoint {
         Ok(point)
     }
 
-    fn read_number<'a>(
+    fn read_number(
         &mut self,
         message: &'a [u8],
         mut attribute: impl FnMut(&'a [u8]) -> Result<(), WalkError>,
@@ -159,14 +168,14 @@ impl RawPoint {
                 }
                 NUMBER_ATTRIBUTE => attribute(fields.bytes()?)?,
                 NUMBER_FLAGS => self.flags = fields.varint()?,
-                _ if key == super::key(5, BYTES) => fields.skip(key)?,
+                NUMBER_EXEMPLAR => self.exemplar = fields.bytes()?,
                 _ => fields.skip_unknown(key, OF_NUMBER)?,
             }
         }
         Ok(())
     }
 
-    fn read_histogram<'a>(
+    fn read_histogram(
         &mut self,
         message: &'a [u8],
         buckets: &mut Buckets,
@@ -184,14 +193,15 @@ impl RawPoint {
                 BOUNDS => each_fixed(fields.bytes()?, |bits| buckets.bound(bits))?,
                 HISTOGRAM_ATTRIBUTE => attribute(fields.bytes()?)?,
                 HISTOGRAM_FLAGS => self.flags = fields.varint()?,
-                _ if is_passed_over(key, [5, 11, 12], 8) => fields.skip(key)?,
+                HISTOGRAM_EXEMPLAR => self.exemplar = fields.bytes()?,
+                _ if is_passed_over(key, [5, 11, 12]) => fields.skip(key)?,
                 _ => fields.skip_unknown(key, OF_HISTOGRAM)?,
             }
         }
         Ok(())
     }
 
-    fn read_exponential<'a>(
+    fn read_exponential(
         &mut self,
         message: &'a [u8],
         buckets: &mut Buckets,
@@ -212,7 +222,8 @@ impl RawPoint {
                 })?,
                 EXPONENTIAL_ATTRIBUTE => attribute(fields.bytes()?)?,
                 EXPONENTIAL_FLAGS => self.flags = fields.varint()?,
-                _ if is_passed_over(key, [5, 12, 13], 11) || key == super::key(14, FIXED64) => {
+                EXPONENTIAL_EXEMPLAR => self.exemplar = fields.bytes()?,
+                _ if is_passed_over(key, [5, 12, 13]) || key == super::key(14, FIXED64) => {
                     fields.skip(key)?
                 }
                 _ => fields.skip_unknown(key, OF_EXPONENTIAL)?,
@@ -221,7 +232,7 @@ impl RawPoint {
         Ok(())
     }
 
-    fn read_summary<'a>(
+    fn read_summary(
         &mut self,
         message: &'a [u8],
         mut attribute: impl FnMut(&'a [u8]) -> Result<(), WalkError>,
@@ -234,7 +245,7 @@ impl RawPoint {
                 COUNT => self.count = fields.fixed64()?,
                 SUMMARY_ATTRIBUTE => attribute(fields.bytes()?)?,
                 SUMMARY_FLAGS => self.flags = fields.varint()?,
-                _ if is_passed_over(key, [5, 5, 5], 6) => fields.skip(key)?,
+                _ if is_passed_over(key, [5, 5, 5]) || key == super::key(6, BYTES) => fields.skip(key)?,
                 _ => fields.skip_unknown(key, OF_SUMMARY)?,
             }
         }
@@ -270,6 +281,19 @@ impl RawPoint {
         }
     }
 
+    /// M8: the trace that its last exemplar is of; empty without one. What cannot be read is none.
+    pub(super) fn trace_id(&self) -> &'a [u8] {
+        let (mut fields, mut trace_id) = (Fields::new(self.exemplar), &b""[..]);
+        while let Ok(Some(key)) = fields.next_key() {
+            let read =
+                if key == TRACE_ID { fields.bytes().map(|id| trace_id = id) } else { fields.skip(key) };
+            if read.is_err() {
+                return b"";
+            }
+        }
+        trace_id
+    }
+
     pub(super) fn durations<'b>(&self, buckets: &'b Buckets) -> Durations<'b> {
         match self.kind {
             Kind::Histogram if !buckets.counts.is_empty() => {
@@ -286,9 +310,9 @@ impl RawPoint {
     }
 }
 
-/// Known fields of which nothing is needed: three numbers of eight bytes, and one message.
-fn is_passed_over(key: u32, numbers: [u32; 3], message: u32) -> bool {
-    numbers.iter().any(|number| key == super::key(*number, FIXED64)) || key == super::key(message, BYTES)
+/// Known fields of which nothing is needed: numbers of eight bytes.
+fn is_passed_over(key: u32, numbers: [u32; 3]) -> bool {
+    numbers.iter().any(|number| key == super::key(*number, FIXED64))
 }
 
 /// The numbers of a packed field.

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::metrics::v1::{
-    ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Histogram, HistogramDataPoint, Metric,
-    NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, Summary, SummaryDataPoint,
+    Exemplar, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Histogram, HistogramDataPoint,
+    Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, Summary, SummaryDataPoint,
     exponential_histogram_data_point::Buckets as Exponential, metric::Data, number_data_point,
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
@@ -101,6 +101,11 @@ fn flags() -> impl Strategy<Value = u32> {
     prop_oneof![8 => Just(0u32), 1 => Just(1), 1 => any::<u32>()]
 }
 
+/// The last one counts.
+fn exemplars() -> Vec<Exemplar> {
+    [1, 2].map(|n| Exemplar { trace_id: vec![n; 16], span_id: vec![n; 8], ..Default::default() }).to_vec()
+}
+
 /// Start and time: mostly in order.
 fn times() -> impl Strategy<Value = (u64, u64)> {
     prop_oneof![
@@ -118,7 +123,7 @@ prop_compose! {
                     2 => (0..1_000u32).prop_map(|n| number_data_point::Value::AsDouble(f64::from(n) / 4.0)),
                     1 => any::<f64>().prop_map(number_data_point::Value::AsDouble),
                 ])) -> NumberDataPoint {
-        NumberDataPoint { attributes, start_time_unix_nano: start, time_unix_nano: time, flags, value, exemplars: vec![Default::default()] }
+        NumberDataPoint { attributes, start_time_unix_nano: start, time_unix_nano: time, flags, value, exemplars: exemplars() }
     }
 }
 
@@ -130,7 +135,7 @@ prop_compose! {
         let count = counts.iter().sum::<u64>() + u64::from(wrong == 0);
         HistogramDataPoint {
             attributes, start_time_unix_nano: start, time_unix_nano: time, flags, count, sum: Some(3.5),
-            bucket_counts: counts, explicit_bounds: bounds, exemplars: vec![], min: Some(0.1), max: None,
+            bucket_counts: counts, explicit_bounds: bounds, exemplars: exemplars(), min: Some(0.1), max: None,
         }
     }
 }
@@ -144,7 +149,7 @@ prop_compose! {
         let all = counts.iter().chain(negative.iter().flatten()).sum::<u64>() + zero;
         ExponentialHistogramDataPoint {
             attributes, start_time_unix_nano: start, time_unix_nano: time, flags, count: all + u64::from(wrong == 0),
-            sum: None, scale, zero_count: zero, zero_threshold: 0.1, min: None, max: Some(7.0), exemplars: vec![],
+            sum: None, scale, zero_count: zero, zero_threshold: 0.1, min: None, max: Some(7.0), exemplars: exemplars(),
             positive: Some(Exponential { offset, bucket_counts: counts }),
             negative: negative.map(|bucket_counts| Exponential { offset: -offset.saturating_add(1), bucket_counts }),
         }
