@@ -46,7 +46,7 @@ fn exact_shift(scale: i8, per_second: f64) -> f64 {
 /// The bucket of the grid that ends where bucket `index` of a scale of at most [`FINEST`] ends.
 pub fn grid_bucket(scale: i8, index: i64) -> i16 {
     let finer = (FINEST - scale).clamp(0, 31);
-    let bucket = (index.clamp(-1 << 30, 1 << 30) + 1 << finer) - 1;
+    let bucket = ((index.clamp(-1 << 30, 1 << 30) + 1) << finer) - 1;
     bucket.clamp(i64::from(LOWEST), i64::from(HIGHEST)) as i16
 }
 

@@ -138,8 +138,7 @@ impl Running {
     /// Judges one closed slot of one source.
     pub(super) fn judge_slot(
         &mut self,
-        source: Source,
-        slot: Slot,
+        (source, slot): (Source, Slot),
         closed: &BTreeMap<Arc<str>, Closed>,
         versions: &Versions,
         surroundings: Surroundings,

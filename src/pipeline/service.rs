@@ -151,7 +151,7 @@ impl Service {
         }
         let context = self.context(now);
         for running in &mut self.running {
-            running.judge_slot(Source::Spans, slot, &closed, &self.versions, context, now, commit);
+            running.judge_slot((Source::Spans, slot), &closed, &self.versions, context, now, commit);
         }
         for (version, one) in self.versions.values_mut().zip(closed.values()) {
             version.memory.end(slot, &seen(one), &one.arm);

@@ -308,7 +308,7 @@ impl Service {
             }
         }
         for running in &mut self.running {
-            running.judge_slot(Source::Metrics, slot, &closed, &self.versions, context, now, commit);
+            running.judge_slot((Source::Metrics, slot), &closed, &self.versions, context, now, commit);
         }
         for (label, one) in &closed {
             if let Some(side) = self.versions.get_mut(label).and_then(|v| v.metered.as_mut()) {

@@ -194,7 +194,8 @@ impl<S: PointSink> Walk<'_, S> {
                 if reason == Discard::Unit {
                     self.counts.unknown_unit += points;
                 }
-                return Ok(self.discard(reason, points));
+                self.discard(reason, points);
+                return Ok(());
             }
         };
         let identity = self.digest.of_parts(&[

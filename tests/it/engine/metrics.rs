@@ -213,7 +213,7 @@ fn an_equal_version_passes_by_metrics_alone() {
 /// Scenario: the new version takes twice as long. Guarantees: it fails.
 #[test]
 fn a_slower_version_fails_by_metrics_alone() {
-    for kind in [Kind::DeltaExponential] {
+    for kind in [Kind::CumulativeExplicit, Kind::DeltaExponential] {
         let (world, _) = rollout(kind, policy(), 0.001, 2.0);
         let deployment = world.deployment("v2").expect("detected from metrics");
         assert_eq!(deployment.verdict, Verdict::Fail, "{kind:?}: {}", deployment.explanation);
