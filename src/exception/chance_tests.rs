@@ -1,6 +1,6 @@
 //! How often a healthy release shows a "new" exception: both versions throw from the same seeded distribution
-//! of types with a long tail. The numbers are in `docs/statistics.md`; `cargo test --lib chance -- --nocapture
-//! --ignored` makes the table again.
+//! of types with a long tail. The numbers are in `docs/logs.md`; `cargo test --lib chance -- --ignored --nocapture`
+//! makes the table again.
 
 use std::sync::Arc;
 

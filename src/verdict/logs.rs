@@ -1,7 +1,7 @@
 //! What the logs of two versions say: error logs per request of the same version, and exceptions that only the
 //! new one shows. None of it enters a verdict: how often a program logs an error is its own habit, which a
 //! release may change for the better, and of rare exceptions some are new every time. It is reported beside the
-//! verdict, for people (`docs/statistics.md`, "Logs and exceptions").
+//! verdict, for people (`docs/logs.md`).
 
 use crate::exception::News;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields};
