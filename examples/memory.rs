@@ -2,11 +2,13 @@
 //! shards and engine under a simulated clock:
 //!
 //! ```text
-//! cargo run --release --example memory -- [minutes] [pairs]
+//! cargo run --release --example memory -- [minutes] [pairs] [hours]
 //! ```
 //!
-//! Prints the resident set each simulated minute and the real time a second of traffic takes. Limits that
-//! follow from it: `docs/limits.md`.
+//! Some hours (24) pass without traffic after the first minute: all that grows with the age of a version, the
+//! display history above all, then has its full size, and a day need not be simulated second by second. Prints
+//! the resident set each simulated minute and the real time a second of traffic takes. Limits that follow
+//! from it: `docs/limits.md`.
 
 #![allow(clippy::print_stdout, reason = "an example shows what it found")]
 #![allow(clippy::disallowed_methods, reason = "it measures real time")]
@@ -30,6 +32,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const VERSIONS_PER_SERVICE: u64 = 10;
 const SPANS_PER_SECOND: u64 = 10_000;
+/// Spans of one version that arrive together.
+const SPANS_A_REQUEST: u64 = 5;
+const HOUR_S: u64 = 3_600;
 const BEGIN_S: u64 = 1_700_000_040;
 const OPERATIONS: [&[u8]; 3] = [b"GET /", b"GET /cart", b"POST /checkout"];
 
@@ -37,6 +42,7 @@ fn main() -> Result<(), rollguard::pipeline::Refused> {
     let mut arguments = std::env::args().skip(1).filter_map(|a| a.parse::<u64>().ok());
     let minutes = arguments.next().unwrap_or(15);
     let pairs = arguments.next().unwrap_or(10_000);
+    let hours = arguments.next().unwrap_or(24);
     let registry = Arc::new(Registry::new(RegistryLimits::default()));
     let shards = Arc::new(Shards::new(2, DEFAULT_SHARD_CAPACITY));
     let intake = Intake::new(Arc::clone(&registry), Arc::clone(&shards));
@@ -46,7 +52,7 @@ fn main() -> Result<(), rollguard::pipeline::Refused> {
         ledger: Arc::clone(shards.ledger()),
         policies: Arc::new(|_: &ServiceKey| (Policy::default(), Mode::Observe)),
         lateness: LatenessConfig::default(),
-        series_ttl_s: 900,
+        series_ttl_s: (hours + 1) * HOUR_S,
         ids: Box::new(move || {
             next_id += 1;
             DeploymentId(format!("d{next_id}"))
@@ -57,9 +63,10 @@ fn main() -> Result<(), rollguard::pipeline::Refused> {
     let mut random = fastrand::Rng::with_seed(1);
     println!("at start: {:.0} MiB", resident_mib());
     for minute in 1..=minutes {
+        let begin_s = BEGIN_S + (minute - 1) * 60 + if minute > 1 { hours * HOUR_S } else { 0 };
         let (mut ticks, mut boards, mut absorbs) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
         for second in 0..60 {
-            let now_s = BEGIN_S + (minute - 1) * 60 + second + 1;
+            let now_s = begin_s + second + 1;
             send(&intake, &mut random, now_s, pairs)?;
             let now = UnixNanos::from_secs(now_s);
             let begin = Instant::now();
@@ -87,16 +94,16 @@ fn main() -> Result<(), rollguard::pipeline::Refused> {
     Ok(())
 }
 
-/// One second of traffic, spread over all pairs in turn; each request of an exporter carries 5 spans.
+/// One second of traffic, spread over all pairs in turn.
 fn send(
     intake: &Intake,
     random: &mut fastrand::Rng,
     now_s: u64,
     pairs: u64,
 ) -> Result<(), rollguard::pipeline::Refused> {
-    const SPANS: u64 = 5;
-    for n in 0..SPANS_PER_SECOND / SPANS {
-        let pair = (now_s * (SPANS_PER_SECOND / SPANS) + n) % pairs;
+    let requests = SPANS_PER_SECOND / SPANS_A_REQUEST;
+    for n in 0..requests {
+        let pair = (now_s * requests + n) % pairs;
         let service = format!("service-{}", pair / VERSIONS_PER_SERVICE);
         let version = format!("1.0.{}", pair % VERSIONS_PER_SERVICE);
         let instance = format!("{service}-{version}-7d9f");
@@ -107,7 +114,7 @@ fn send(
             instance: instance.as_bytes(),
             ..ResourceView::default()
         });
-        for _ in 0..SPANS {
+        for _ in 0..SPANS_A_REQUEST {
             let end = now_s * 1_000_000_000 - 1_000_000_000 - random.u64(..5_000_000_000);
             let latency = (5e6 * 40f64.powf(random.f64())) as u64;
             batch.span(&SpanView {

@@ -111,7 +111,7 @@ impl Version {
             restored_until: UnixNanos::default(),
             operations: BTreeMap::new(),
             ordinals: BTreeMap::new(),
-            recent: VecDeque::new(),
+            recent: VecDeque::with_capacity(RECENT_SLOTS),
         }
     }
 

@@ -30,7 +30,7 @@ impl DecayedHistogram {
                 Ok(i) => self.weights[i] += f64::from(n),
                 Err(i) => {
                     if self.buckets.len() == self.buckets.capacity() {
-                        let more = self.buckets.len() / 4 + 4;
+                        let more = self.buckets.len() / 8 + 6;
                         self.buckets.reserve_exact(more);
                         self.weights.reserve_exact(more);
                     }

@@ -23,7 +23,7 @@ struct Spread {
     s: f64,
     v: f64,
     /// Number of the last pair that was counted.
-    last: Option<i64>,
+    last: Option<i32>,
 }
 
 snapshot_fields!(Spread { s, v, last });
@@ -37,14 +37,14 @@ impl Default for Spread {
 impl Spread {
     /// Counts one closed pair of halves with requests `n` and bad events `x`; `number` counts pairs of
     /// `width_s` seconds.
-    fn close(&mut self, number: i64, width_s: i64, n: [u64; 2], x: [u64; 2]) {
+    fn close(&mut self, number: i32, width_s: i64, n: [u64; 2], x: [u64; 2]) {
         if n[0] == 0 || n[1] == 0 || x[0] + x[1] == 0 {
             return;
         }
         let [n1, n2, x1, x2] = [n[0], n[1], x[0], x[1]].map(|v| v as f64);
         let share = n1 / (n1 + n2);
         if let Some(last) = self.last {
-            let keep = 0.5f64.powf((number - last) as f64 * width_s as f64 / HALF_LIFE_S);
+            let keep = 0.5f64.powf(f64::from(number - last) * width_s as f64 / HALF_LIFE_S);
             self.s = PRIOR_PHI * PRIOR_V + (self.s - PRIOR_PHI * PRIOR_V) * keep;
             self.v = PRIOR_V + (self.v - PRIOR_V) * keep;
         }
@@ -64,11 +64,11 @@ impl Spread {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Dispersion {
     time: Spread,
-    pair: i64,
+    pair: i32,
     pair_n: [u32; 2],
     pair_x: [u32; 2],
     groups: Spread,
-    block: i64,
+    block: i32,
     block_n: [u32; 2],
     block_x: [u32; 2],
 }
@@ -80,7 +80,7 @@ impl Dispersion {
     /// first where instances are unknown).
     pub(crate) fn add(&mut self, t: Slot, block_s: i64, n: [u64; 2], x: [u64; 2]) {
         self.close(t, block_s);
-        (self.pair, self.block) = (t.div_euclid(2 * block_s), t.div_euclid(block_s));
+        (self.pair, self.block) = (number(t, 2 * block_s), number(t, block_s));
         let half = (t.div_euclid(block_s).rem_euclid(2)) as usize;
         add(&mut self.pair_n[half], n[0] + n[1]);
         add(&mut self.pair_x[half], x[0] + x[1]);
@@ -92,12 +92,12 @@ impl Dispersion {
 
     /// Counts what ended before slot `t`; call it before the dispersion is used for that slot.
     pub(crate) fn close(&mut self, t: Slot, block_s: i64) {
-        if t.div_euclid(2 * block_s) > self.pair {
+        if number(t, 2 * block_s) > self.pair {
             let (n, x) = (self.pair_n.map(u64::from), self.pair_x.map(u64::from));
             self.time.close(self.pair, 2 * block_s, n, x);
             (self.pair_n, self.pair_x) = ([0; 2], [0; 2]);
         }
-        if t.div_euclid(block_s) > self.block {
+        if number(t, block_s) > self.block {
             let (n, x) = (self.block_n.map(u64::from), self.block_x.map(u64::from));
             self.groups.close(self.block, block_s, n, x);
             (self.block_n, self.block_x) = ([0; 2], [0; 2]);
@@ -118,6 +118,12 @@ impl Dispersion {
     pub(crate) fn incident_size_in_time(&self) -> f64 {
         incident_size(self.time.phi())
     }
+}
+
+/// Number of the block of `width_s` seconds in which slot `t` lies. Blocks are no shorter than 30 s: 32 bits
+/// reach beyond the year 4000, and every operation has twelve such numbers.
+fn number(t: Slot, width_s: i64) -> i32 {
+    i32::try_from(t.div_euclid(width_s)).unwrap_or(i32::MAX)
 }
 
 /// Counts of a block fit into 32 bits, and every operation has sixteen of them.

@@ -2,8 +2,6 @@
 //! because of where it runs. The spread between the baseline's instances widens the margins accordingly
 //! (`docs/statistics.md`, "Pod heterogeneity").
 
-use std::collections::BTreeMap;
-
 use super::input::InstanceCounts;
 use super::timing::Timing;
 use crate::model::Slot;
@@ -34,7 +32,8 @@ snapshot_fields!(Instance { last, requests, bad, bucket_sum, bucket_squares });
 /// The instances of one version.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Heterogeneity {
-    instances: BTreeMap<u32, Instance>,
+    /// By ordinal, ascending. Flat: most versions have a few, and a tree's node has room for eleven.
+    instances: Vec<(u32, Instance)>,
 }
 
 snapshot_fields!(Heterogeneity { instances });
@@ -51,12 +50,7 @@ snapshot_fields!(Spread { errors, latency_buckets });
 impl Heterogeneity {
     pub(crate) fn add(&mut self, t: Slot, counts: &[InstanceCounts]) {
         for c in counts {
-            if !self.instances.contains_key(&c.ordinal) && self.instances.len() >= CAPACITY {
-                let oldest = self.instances.iter().min_by_key(|(_, i)| i.last).map(|(k, _)| *k);
-                oldest.and_then(|k| self.instances.remove(&k));
-            }
-            let instance =
-                self.instances.entry(c.ordinal).or_insert_with(|| Instance { last: t, ..Default::default() });
+            let instance = self.instance(c.ordinal, t);
             let keep = 0.5f64.powf((t - instance.last) as f64 / HALF_LIFE_S);
             instance.last = t;
             instance.requests = instance.requests * keep + c.requests as f64;
@@ -66,10 +60,30 @@ impl Heterogeneity {
         }
     }
 
+    /// The entry of an instance; a new one takes the place of the one that is silent for longest when full.
+    fn instance(&mut self, ordinal: u32, t: Slot) -> &mut Instance {
+        let at = self.instances.binary_search_by_key(&ordinal, |i| i.0).unwrap_or_else(|_| {
+            if self.instances.len() >= CAPACITY {
+                let oldest = self.instances.iter().enumerate().min_by_key(|(_, (_, i))| i.last);
+                oldest.map(|(at, _)| at).map(|at| self.instances.remove(at));
+            } else if self.instances.len() == self.instances.capacity() {
+                self.instances.reserve_exact(self.instances.len() / 2 + 1);
+            }
+            let place = self.instances.partition_point(|i| i.0 < ordinal);
+            self.instances.insert(place, (ordinal, Instance { last: t, ..Instance::default() }));
+            place
+        });
+        &mut self.instances[at].1
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Instance> + Clone {
+        self.instances.iter().map(|(_, instance)| instance)
+    }
+
     /// Instances with traffic in the minute before slot `t`, in two slots at least.
     pub(crate) fn present(&self, t: Slot, timing: Timing) -> usize {
         let since = t - timing.at_least(PRESENT_S, 2);
-        self.instances.values().filter(|i| i.last >= since && i.last < t).count()
+        self.all().filter(|i| i.last >= since && i.last < t).count()
     }
 
     /// Spread between instances, sampling noise taken off (method of moments); `phi` is the dispersion of
@@ -79,7 +93,7 @@ impl Heterogeneity {
     }
 
     fn error_spread(&self, phi: f64) -> f64 {
-        let all = self.instances.values();
+        let all = self.all();
         let (requests, bad) = all.clone().fold((0.0, 0.0), |s, i| (s.0 + i.requests, s.1 + i.bad));
         if bad <= 0.0 || self.instances.len() < 2 {
             return 0.0;
@@ -94,8 +108,7 @@ impl Heterogeneity {
     /// The mean of log latency stands for the median: its sampling noise is known without a histogram.
     fn latency_spread(&self) -> f64 {
         let means: Vec<(f64, f64)> = self
-            .instances
-            .values()
+            .all()
             .filter(|i| i.requests >= MIN_REQUESTS)
             .map(|i| {
                 let mean = i.bucket_sum / i.requests;

@@ -128,6 +128,9 @@ impl Memory {
         let [requests, errors] = totals(seen);
         let recent_s = self.recent_s();
         self.recent.retain(|r| r.0 > t - recent_s);
+        if self.recent.len() == self.recent.capacity() {
+            self.recent.reserve_exact(if self.recent.is_empty() { RECENT_S as usize } else { 1 });
+        }
         self.recent.push_back((t, requests, errors));
         if requests + arm.young.requests > 0 {
             self.present_slots += 1;

@@ -64,12 +64,12 @@ pub(crate) fn slow(cell: &Cell, bucket: i16) -> [u64; 2] {
     cell.groups.each_ref().map(|g| g.latency.count_above(i32::from(bucket)))
 }
 
-/// Latencies of one slot in the window: eight bytes each, because most operations of a large fleet see a
+/// Latencies of one slot in the window: six bytes each, because most operations of a large fleet see a
 /// request every few seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Entry {
-    /// Seconds since the window's origin.
-    slot: u32,
+    /// The low bits of the slot: what is in the window is at most its length older than the newest entry.
+    slot: u16,
     bucket: i16,
     count: u16,
 }
@@ -79,7 +79,8 @@ snapshot_fields!(Entry { slot, bucket, count });
 /// One operation of one version.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Stratum {
-    origin: Slot,
+    /// Slot of the newest entry of the window.
+    newest: Slot,
     window: VecDeque<Entry>,
     traffic_s: u64,
     /// What the buckets of its latencies are.
@@ -92,7 +93,7 @@ pub(crate) struct Stratum {
     pub(crate) dispersions: Dispersions,
 }
 
-snapshot_fields!(Stratum { origin, window, traffic_s, bounds, thresholds, kept, bare, bare_at, dispersions });
+snapshot_fields!(Stratum { newest, window, traffic_s, bounds, thresholds, kept, bare, bare_at, dispersions });
 
 impl Stratum {
     /// Latencies of the last 300 s. Summed when asked for, each 10 s: kept beside the window it would take
@@ -108,8 +109,12 @@ impl Stratum {
 
     /// Forgets what left the window before slot `t` and renews the thresholds when due.
     pub(crate) fn begin(&mut self, t: Slot, timing: Timing) {
+        let oldest = t - timing.whole(WINDOW_S);
+        if self.newest < oldest {
+            self.window.clear();
+        }
         while let Some(first) = self.window.front()
-            && self.origin + i64::from(first.slot) < t - timing.whole(WINDOW_S)
+            && self.newest - i64::from((self.newest as u16).wrapping_sub(first.slot)) < oldest
         {
             self.window.pop_front();
         }
@@ -130,15 +135,13 @@ impl Stratum {
         if bare > 0 {
             self.put_bare(now, bare as f64);
         }
-        if self.window.is_empty() {
-            self.origin = t;
-        }
-        let slot = u32::try_from(t - self.origin).unwrap_or(u32::MAX);
+        self.newest = t;
+        let slot = t as u16;
         for (bucket, mut n) in latency.iter() {
             while n > 0 {
                 let count = n.min(u32::from(u16::MAX)) as u16;
                 if self.window.len() == self.window.capacity() {
-                    self.window.reserve_exact(self.window.len() / 4 + 8);
+                    self.window.reserve_exact(self.window.len() / 8 + 8);
                 }
                 self.window.push_back(Entry { slot, bucket, count });
                 n -= u32::from(count);

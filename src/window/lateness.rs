@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use foldhash::fast::FixedState;
 
-use crate::histogram::SparseHistogram;
+use super::delays::Delays;
 use crate::model::{InstanceId, NANOS_PER_SECOND, Slot, UnixNanos, VersionId};
 
 /// Width of a bin of delays in nanoseconds; a quantile is read at the upper edge.
@@ -73,7 +73,7 @@ pub struct Lateness {
 /// Delays of one version in parts of [`PART_S`], newest last.
 #[derive(Debug, Default)]
 struct VersionDelays {
-    parts: VecDeque<(i64, SparseHistogram)>,
+    parts: VecDeque<(i64, Delays)>,
 }
 
 /// Delays of one instance, halved with each part, in whole seconds.
@@ -109,7 +109,7 @@ impl Lateness {
         let delay = arrival.since(end);
         let part = arrival.slot().div_euclid(PART_S);
         if self.counts(instance, delay, part) {
-            let bin = (delay / BIN_NANOS).min(LAST_BIN) as i16;
+            let bin = (delay / BIN_NANOS).min(LAST_BIN) as u16;
             self.delays.entry(version).or_default().record(part, bin);
         }
     }
@@ -211,7 +211,7 @@ impl Lateness {
     /// Bytes on the heap, nearly.
     pub fn heap_bytes(&self) -> usize {
         let parts = self.delays.values().flat_map(|delays| &delays.parts);
-        parts.map(|(_, part)| size_of::<(i64, SparseHistogram)>() + part.heap_bytes()).sum::<usize>()
+        parts.map(|(_, part)| size_of::<(i64, Delays)>() + part.heap_bytes()).sum::<usize>()
             + self.instances.len() * size_of::<(InstanceId, InstanceDelays)>()
     }
 
@@ -222,12 +222,12 @@ impl Lateness {
 }
 
 impl VersionDelays {
-    fn record(&mut self, part: i64, bin: i16) {
+    fn record(&mut self, part: i64, bin: u16) {
         match self.parts.back_mut() {
             // Arrivals of different workers may be a little out of order: they count in the newest part.
             Some((newest, delays)) if *newest >= part => delays.record(bin),
             _ => {
-                let mut delays = SparseHistogram::default();
+                let mut delays = Delays::default();
                 delays.record(bin);
                 self.parts.push_back((part, delays));
                 self.forget(part);
@@ -244,10 +244,21 @@ impl VersionDelays {
     }
 
     fn quantile_s(&self) -> Option<f64> {
-        let mut all = SparseHistogram::default();
-        self.parts.iter().for_each(|(_, delays)| all.merge(delays));
-        let bin = all.quantile(QUANTILE).filter(|_| all.total() >= SPANS_NEEDED)?;
-        Some((f64::from(bin) + 1.0) * BIN_NANOS as f64 / NANOS_PER_SECOND as f64)
+        let mut all = [0; LAST_BIN as usize + 1];
+        let counts = self.parts.iter().flat_map(|(_, delays)| delays.iter());
+        counts.for_each(|(bin, n)| all[usize::from(bin)] += n);
+        let total = all.iter().sum::<u64>();
+        if total < SPANS_NEEDED {
+            return None;
+        }
+        // The slack absorbs rounding, so that of 1,000 spans it is the 999th.
+        let needed = QUANTILE * total as f64 - 1e-9;
+        let mut below = 0;
+        let bin = all.iter().position(|n| {
+            below += n;
+            below as f64 >= needed
+        })?;
+        Some((bin as f64 + 1.0) * BIN_NANOS as f64 / NANOS_PER_SECOND as f64)
     }
 }
 

@@ -8,6 +8,7 @@
 //! below 100 MiB.
 
 mod cell;
+mod delays;
 mod instances;
 mod intervals;
 mod lateness;

@@ -7,7 +7,7 @@
 //! first start is known only when its first span arrives; spans that were added before stay where they are,
 //! which concerns the first L seconds of a deployment only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::cell::{Cell, Counts, OpenCell};
 use crate::model::snapshot::snapshot_fields;
@@ -15,6 +15,8 @@ use crate::model::{InstanceId, NANOS_PER_SECOND, Observation, Outcome, SeriesId,
 
 /// An end this far ahead of the arrival is a wrong clock.
 const FUTURE_NANOS: u64 = 5 * NANOS_PER_SECOND;
+/// Open slots by which the room for them grows: at the usual lateness 8 to 12 are open.
+const SLOTS_GROWTH: usize = 4;
 
 /// Where in its slot a span belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -159,7 +161,8 @@ struct OpenSlot {
 /// The open slots of one version.
 #[derive(Debug)]
 pub struct OpenSlots {
-    slots: BTreeMap<Slot, OpenSlot>,
+    /// In order of time. Few and short-lived: a tree's nodes would take more than what is in them.
+    slots: VecDeque<(Slot, OpenSlot)>,
     open_from: Slot,
     censor: Option<UnixNanos>,
     fates: Fates,
@@ -168,7 +171,7 @@ pub struct OpenSlots {
 impl OpenSlots {
     /// Slots before `open_from` count as closed.
     pub fn new(open_from: Slot) -> Self {
-        Self { slots: BTreeMap::new(), open_from, censor: None, fates: Fates::default() }
+        Self { slots: VecDeque::new(), open_from, censor: None, fates: Fates::default() }
     }
 
     /// From now on, spans that started before this go to the `old` cells.
@@ -196,9 +199,10 @@ impl OpenSlots {
         self.slots.len()
     }
 
-    /// Bytes on the heap, nearly: what the tree of slots adds is estimated.
+    /// Bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
-        self.slots.values().map(|slot| size_of::<(Slot, OpenSlot)>() + slot.heap_bytes()).sum()
+        let slots = self.slots.capacity() * size_of::<(Slot, OpenSlot)>();
+        slots + self.slots.iter().map(|(_, slot)| slot.heap_bytes()).sum::<usize>()
     }
 
     /// Adds a span to its slot, or says why not.
@@ -221,31 +225,50 @@ impl OpenSlots {
             (false, Placement { group: 0, .. }) => CellName::Warm0,
             (false, _) => CellName::Warm1,
         };
-        self.slots.entry(slot).or_default().record(o, name);
+        self.open(slot).record(o, name);
         Placed::Counted
+    }
+
+    /// The open slot; spans come nearly in order, so it is looked for from the end.
+    fn open(&mut self, slot: Slot) -> &mut OpenSlot {
+        let at = self.slots.iter().rposition(|(other, _)| *other <= slot);
+        let at = match at {
+            Some(at) if self.slots[at].0 == slot => at,
+            before => {
+                let at = before.map_or(0, |before| before + 1);
+                if self.slots.len() == self.slots.capacity() {
+                    self.slots.reserve_exact(SLOTS_GROWTH);
+                }
+                self.slots.insert(at, (slot, OpenSlot::default()));
+                at
+            }
+        };
+        &mut self.slots[at].1
     }
 
     /// Closes the slot and hands it over, empty where it has no spans. Slots close in order: what is still
     /// open before it counts as late.
     pub fn close(&mut self, slot: Slot) -> ClosedSlot {
-        while let Some((_, skipped)) =
-            self.slots.first_entry().filter(|e| *e.key() < slot).map(|e| e.remove_entry())
-        {
+        while let Some((_, skipped)) = self.pop_before(slot) {
             let spans = skipped.close(slot).total().n;
             self.fates.counted -= spans;
             self.fates.late += spans;
         }
         self.open_from = self.open_from.max(slot.saturating_add(1));
-        let open = self.slots.remove(&slot).unwrap_or_default();
-        open.close(slot)
+        let open = self.pop_before(slot.saturating_add(1)).map(|(_, open)| open);
+        open.unwrap_or_default().close(slot)
+    }
+
+    fn pop_before(&mut self, slot: Slot) -> Option<(Slot, OpenSlot)> {
+        self.slots.front().filter(|(first, _)| *first < slot)?;
+        self.slots.pop_front()
     }
 
     /// Closes all slots before `open_from`, in order; those without spans are left out.
     pub fn close_before(&mut self, open_from: Slot) -> Vec<ClosedSlot> {
-        let still_open = self.slots.split_off(&open_from);
-        let closing = std::mem::replace(&mut self.slots, still_open);
         self.open_from = self.open_from.max(open_from);
-        closing.into_iter().map(|(slot, open)| open.close(slot)).collect()
+        let closing = std::iter::from_fn(|| self.pop_before(open_from));
+        closing.map(|(slot, open)| open.close(slot)).collect()
     }
 }
 
