@@ -34,4 +34,5 @@ pub use json::{JsonError, request_from_json, traces_from_json};
 pub use server::Receivers;
 pub use settings::{PointAttributes, VersionSource, WalkSettings};
 pub use signal::{signal_of_json, signal_of_message};
+pub use tracestate::sampling_weight;
 pub use walk::{Counts, LogCounts, PointCounts, WalkError, walk_logs, walk_metrics, walk_traces};

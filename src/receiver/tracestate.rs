@@ -9,7 +9,7 @@ const WHOLE: u64 = 1 << 56;
 const DIGITS: usize = 14;
 
 /// The weight that `state` gives to a span of the trace `trace_id`.
-pub(super) fn sampling_weight(state: &[u8], trace_id: &[u8]) -> SamplingWeight {
+pub fn sampling_weight(state: &[u8], trace_id: &[u8]) -> SamplingWeight {
     if state.is_empty() {
         return SamplingWeight::Unknown;
     }

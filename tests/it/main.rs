@@ -10,6 +10,7 @@
 
 mod demo;
 mod engine;
+mod fuzz;
 mod golden;
 mod identity;
 mod layering;

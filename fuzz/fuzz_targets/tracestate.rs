@@ -1,0 +1,8 @@
+//! `cargo fuzz run -s none tracestate`; what it does is in `bodies.rs`.
+
+#![no_main]
+
+#[path = "../bodies.rs"]
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| bodies::tracestate(bytes));
