@@ -23,13 +23,8 @@ use serde::de::DeserializeOwned;
 
 /// Every function by the name of its target and of its corpus.
 #[allow(dead_code, reason = "each fuzz target uses one of them by name")]
-pub const ALL: [(&str, fn(&[u8])); 5] = [
-    ("traces", traces),
-    ("metrics", metrics),
-    ("logs", logs),
-    ("json", json),
-    ("tracestate", tracestate),
-];
+pub const ALL: [(&str, fn(&[u8])); 5] =
+    [("traces", traces), ("metrics", metrics), ("logs", logs), ("json", json), ("tracestate", tracestate)];
 
 /// What a sink was told.
 #[derive(Debug, Default)]
@@ -108,8 +103,7 @@ pub fn traces(bytes: &[u8]) {
     assert_eq!(counts.entries, told.handed_on.len() as u64);
     assert_eq!(counts.spans, counts.entries + told.discarded(), "every span is handed on or discarded");
     let fits = |id: &[u8], length| id.is_empty() || id.len() == length;
-    let good_ids =
-        |s: &&Span| fits(&s.trace_id, 16) && fits(&s.span_id, 8) && fits(&s.parent_span_id, 8);
+    let good_ids = |s: &&Span| fits(&s.trace_id, 16) && fits(&s.span_id, 8) && fits(&s.parent_span_id, 8);
     let bad_ids = spans.iter().filter(|s| !good_ids(s)).count() as u64;
     assert_eq!((counts.bad_ids, told.discarded_as(Discard::BadId)), (bad_ids, bad_ids));
     let is_entry = |s: &&&Span| matches!(s.kind, 2 | 5) && s.end_time_unix_nano > 0;
@@ -130,8 +124,7 @@ pub fn metrics(bytes: &[u8]) {
     let walked = walk_metrics(bytes, &WalkSettings::default(), &mut told);
     let Ok(request) = ExportMetricsServiceRequest::decode(bytes) else { return };
     let counts = walked.expect("prost accepts it");
-    let metrics =
-        request.resource_metrics.iter().flat_map(|r| &r.scope_metrics).flat_map(|s| &s.metrics);
+    let metrics = request.resource_metrics.iter().flat_map(|r| &r.scope_metrics).flat_map(|s| &s.metrics);
     let times: Vec<Vec<(u64, u64)>> = metrics.filter_map(|m| m.data.as_ref()).map(point_times).collect();
     let times = times.concat();
     assert_eq!(counts.points, times.len() as u64, "all points are counted");

@@ -7,4 +7,4 @@ pub mod layout;
 mod sparse;
 
 pub use form::{Form, Ruler};
-pub use sparse::{SparseHistogram, quantile};
+pub use sparse::{SparseHistogram, growth, quantile};

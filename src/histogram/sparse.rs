@@ -105,6 +105,17 @@ pub fn quantile(ascending: impl Iterator<Item = (i16, f64)>, total: f64, q: f64)
     last
 }
 
+/// Room to be made by a list of `len` entries that is full: in few and large steps. Ten thousands of lists
+/// grow at the same pace, and each size that they pass through leaves memory behind that is hard to reuse.
+pub fn growth(len: usize) -> usize {
+    match len {
+        0..12 => 12 - len,
+        12..48 => 48 - len,
+        48..128 => 128 - len,
+        _ => len / 4,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,7 @@
 //! factor is applied when the histogram is touched, not each second, so thousands of quiet operations cost
 //! nothing.
 
-use crate::histogram::SparseHistogram;
+use crate::histogram::{SparseHistogram, growth};
 use crate::model::snapshot::snapshot_fields;
 
 /// Factor per second of slots in which the baseline had traffic: half-life 20 minutes.
@@ -30,7 +30,7 @@ impl DecayedHistogram {
                 Ok(i) => self.weights[i] += f64::from(n),
                 Err(i) => {
                     if self.buckets.len() == self.buckets.capacity() {
-                        let more = self.buckets.len() / 8 + 6;
+                        let more = growth(self.buckets.len());
                         self.buckets.reserve_exact(more);
                         self.weights.reserve_exact(more);
                     }
@@ -56,6 +56,12 @@ impl DecayedHistogram {
     pub(crate) fn iter(&self, now: u64) -> impl Iterator<Item = (i16, f64)> + Clone + '_ {
         let factor = self.factor(now);
         self.buckets.iter().zip(&self.weights).map(move |(&b, &w)| (b, w * factor))
+    }
+
+    /// Bytes on the heap.
+    #[cfg(test)]
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.buckets.capacity() * size_of::<i16>() + self.weights.capacity() * size_of::<f64>()
     }
 
     fn factor(&self, now: u64) -> f64 {

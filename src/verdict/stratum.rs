@@ -9,7 +9,7 @@ use super::dispersion::Dispersion;
 use super::input::Cell;
 use super::thresholds::{Thresholds, thresholds_of, weights};
 use super::timing::Timing;
-use crate::histogram::SparseHistogram;
+use crate::histogram::{SparseHistogram, growth};
 use crate::model::Slot;
 use crate::model::snapshot::snapshot_fields;
 
@@ -141,7 +141,7 @@ impl Stratum {
             while n > 0 {
                 let count = n.min(u32::from(u16::MAX)) as u16;
                 if self.window.len() == self.window.capacity() {
-                    self.window.reserve_exact(self.window.len() / 8 + 8);
+                    self.window.reserve_exact(growth(self.window.len()));
                 }
                 self.window.push_back(Entry { slot, bucket, count });
                 n -= u32::from(count);
@@ -195,4 +195,48 @@ pub(crate) fn renew(
         return;
     }
     *thresholds = thresholds_of(weights(&histogram), total as f64, bounds);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::input::Counts;
+    use super::*;
+
+    /// One request every three seconds, latencies over five octaves.
+    fn quiet(seconds: i64) -> Stratum {
+        let (timing, mut stratum, mut random) =
+            (Timing::default(), Stratum::default(), fastrand::Rng::with_seed(1));
+        for t in 0..seconds {
+            stratum.begin(t, timing);
+            if t % 3 == 0 {
+                let latency: SparseHistogram = [(random.i16(-160..0), 1)].into_iter().collect();
+                let group = Counts { requests: 1, latency, ..Counts::default() };
+                let cell = Cell { groups: [group, Counts::default()], ..Cell::default() };
+                stratum.end(t, timing, t as u64 / 3 + 1, &cell);
+            }
+        }
+        stratum
+    }
+
+    /// The numbers of `docs/limits.md`: what ten thousand versions of three operations take rests on them.
+    #[test]
+    fn memory_of_a_quiet_operation() {
+        let stratum = quiet(3_600);
+        let window = stratum.window.capacity() * size_of::<Entry>();
+        let kept = stratum.kept.heap_bytes();
+        assert!(stratum.window.len() == 101 && window <= 768, "{} entries, {window}", stratum.window.len());
+        assert!((1_600..=1_600).contains(&kept), "{kept}");
+        assert!(size_of::<Stratum>() <= 480, "{}", size_of::<Stratum>());
+    }
+
+    #[test]
+    fn the_window_ends_after_300_s_also_after_a_long_gap() {
+        let mut stratum = quiet(900);
+        assert_eq!(stratum.recent().total(), 100);
+        stratum.begin(1_100, Timing::default());
+        assert_eq!(stratum.recent().total(), 33);
+        // 65,536 s later the low bits of the slot are the same again.
+        stratum.begin(900 + 65_536, Timing::default());
+        assert!(stratum.is_idle());
+    }
 }

@@ -4,8 +4,7 @@
 //!
 //! Memory, for one version with one span a second over three operations (tested below): an open slot takes
 //! about 320 bytes and 8 of them are open at the usual lateness of 5.6 s; the delays that teach the lateness
-//! 2 to 4 KiB; the display history 3.6 KiB after a day. In all below 10 KiB, so that 10,000 versions stay
-//! below 100 MiB.
+//! less than 1 KiB; the display history 3.6 KiB after a day. In all below 8 KiB.
 
 mod cell;
 mod delays;

@@ -8,7 +8,7 @@ use crate::model::Slot;
 use crate::model::snapshot::snapshot_fields;
 
 /// Steps by which the memory of a ring grows.
-const GROWTH: usize = 64;
+const GROWTH: usize = 360;
 
 /// One ring of steps of equal width.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -31,8 +31,10 @@ fn untidiness(file: &SourceFile) -> Vec<String> {
 
 #[test]
 fn files_are_tidy() {
-    let files: Vec<SourceFile> =
-        ["src", "tests", "benches", "examples", "fuzz/fuzz_targets"].into_iter().flat_map(rust_files).collect();
+    let files: Vec<SourceFile> = ["src", "tests", "benches", "examples", "fuzz/fuzz_targets"]
+        .into_iter()
+        .flat_map(rust_files)
+        .collect();
     let found: Vec<String> = files.iter().flat_map(untidiness).collect();
     assert!(found.is_empty(), "{} findings:\n{}", found.len(), found.join("\n"));
 }

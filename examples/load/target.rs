@@ -1,0 +1,178 @@
+//! A server under load: its process, what it acknowledged, and the CPU time that it took.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use tonic::client::Grpc;
+use tonic::transport::{Channel, Endpoint};
+
+use super::traffic::{Kind, Sender};
+use super::wire::Sending;
+
+/// Connections, each with one request at a time.
+const CONNECTIONS: u64 = 8;
+/// Requests a second over all connections: below what one core can take, so that neither server is ever full.
+const REQUESTS_PER_SECOND: u64 = 800;
+/// Clock ticks of `/proc/PID/stat` in a second; the same on every Linux that Rust runs on.
+const TICKS: f64 = 100.0;
+
+/// What one run came to.
+#[derive(Debug, Default)]
+pub(crate) struct Sent {
+    /// Data points, records or spans that were acknowledged.
+    pub(crate) items: u64,
+    /// Requests that were not.
+    pub(crate) refused: u64,
+    /// How long it took.
+    pub(crate) seconds: f64,
+    /// CPU time of the server.
+    pub(crate) cpu_seconds: f64,
+    /// Its resident set at the end.
+    pub(crate) resident_mib: f64,
+}
+
+impl Sent {
+    /// What is compared.
+    pub(crate) fn cpu_seconds_per_million(&self) -> f64 {
+        self.cpu_seconds / self.items as f64 * 1e6
+    }
+}
+
+/// A server in a process of its own, ended with this value.
+pub(crate) struct Target {
+    name: &'static str,
+    process: Child,
+    address: String,
+    /// Configuration and database, removed at the end.
+    folder: Option<PathBuf>,
+}
+
+impl Target {
+    /// The program, with its defaults on free ports.
+    pub(crate) async fn rollguard(binary: &Path) -> anyhow::Result<Self> {
+        let [grpc, http, api] = [free_port()?, free_port()?, free_port()?];
+        let folder = std::env::temp_dir().join(format!("rollguard-load-{}", std::process::id()));
+        std::fs::create_dir_all(&folder)?;
+        let file = folder.join("config.yaml");
+        let database = folder.join(format!("{grpc}.db"));
+        std::fs::write(
+            &file,
+            format!(
+                "receiver:\n  grpc: {{endpoint: '127.0.0.1:{grpc}'}}\n  http: {{endpoint: '127.0.0.1:{http}'}}\n\
+                 api: {{endpoint: '127.0.0.1:{api}'}}\nstore: {{path: '{}'}}\ntelemetry: {{metrics: null}}\n",
+                database.display()
+            ),
+        )?;
+        let mut command = Command::new(binary);
+        command.arg("run").arg("--config").arg(&file).env("RUST_LOG", "error");
+        Self::start("rollguard", command, grpc, Some(folder)).await
+    }
+
+    /// This program again, as the sink.
+    pub(crate) async fn sink(myself: &Path) -> anyhow::Result<Self> {
+        let port = free_port()?;
+        let mut command = Command::new(myself);
+        command.arg("sink").arg(format!("127.0.0.1:{port}"));
+        Self::start("decode-and-drop", command, port, None).await
+    }
+
+    async fn start(
+        name: &'static str,
+        mut command: Command,
+        port: u16,
+        folder: Option<PathBuf>,
+    ) -> anyhow::Result<Self> {
+        let process = command.stdout(Stdio::null()).spawn().with_context(|| format!("start {name}"))?;
+        let target = Self { name, process, address: format!("127.0.0.1:{port}"), folder };
+        for _ in 0..200 {
+            if tokio::net::TcpStream::connect(&target.address).await.is_ok() {
+                return Ok(target);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        bail!("{name} does not listen on {}", target.address)
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Sends for so long, and measures.
+    pub(crate) async fn load(&self, kind: Kind, time: Duration) -> anyhow::Result<Sent> {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address))?;
+        let mut tasks = Vec::new();
+        let (cpu, begin) = (self.cpu_seconds()?, Instant::now());
+        for number in 0..CONNECTIONS {
+            let sender = Sender::new(kind, number, CONNECTIONS);
+            tasks.push(tokio::spawn(send(endpoint.connect().await?, sender, begin + time)));
+        }
+        let mut sent = Sent::default();
+        for task in tasks {
+            let (items, refused) = task.await??;
+            sent.items += items;
+            sent.refused += refused;
+        }
+        // What was acknowledged last is worked off within the second.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        sent.seconds = begin.elapsed().as_secs_f64();
+        sent.cpu_seconds = self.cpu_seconds()? - cpu;
+        sent.resident_mib = self.resident_mib()?;
+        Ok(sent)
+    }
+
+    /// User and system time so far.
+    fn cpu_seconds(&self) -> anyhow::Result<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
+        // The name of the program stands in brackets and may hold spaces; fields 14 and 15 are the times.
+        let rest = stat.rsplit_once(") ").context("an unknown form of stat")?.1;
+        let ticks = rest.split(' ').skip(11).take(2).map(str::parse::<f64>);
+        Ok(ticks.sum::<Result<f64, _>>()? / TICKS)
+    }
+
+    fn resident_mib(&self) -> anyhow::Result<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing to end.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if let Some(folder) = &self.folder {
+            let _ = std::fs::remove_dir_all(folder);
+        }
+    }
+}
+
+/// One connection: a request, its answer, the next when it is due.
+async fn send(channel: Channel, mut sender: Sender, until: Instant) -> anyhow::Result<(u64, u64)> {
+    let pause = Duration::from_secs(1) * CONNECTIONS as u32 / REQUESTS_PER_SECOND as u32;
+    let mut due = tokio::time::interval(pause);
+    due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut client = Grpc::new(channel).max_encoding_message_size(64 << 20);
+    let path = PathAndQuery::from_static(sender.path());
+    let (mut items, mut refused) = (0, 0);
+    while Instant::now() < until {
+        due.tick().await;
+        client.ready().await?;
+        let (message, n) = sender.next();
+        let message = tonic::Request::new(Bytes::from(message));
+        match client.unary(message, path.clone(), Sending).await {
+            Ok(_) => items += n,
+            Err(_) => refused += 1,
+        }
+    }
+    Ok((items, refused))
+}
+
+fn free_port() -> anyhow::Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
