@@ -21,9 +21,11 @@ use rollguard::receiver::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+type Body = fn(&[u8]);
+
 /// Every function by the name of its target and of its corpus.
 #[allow(dead_code, reason = "each fuzz target uses one of them by name")]
-pub const ALL: [(&str, fn(&[u8])); 5] =
+pub(crate) const ALL: [(&str, Body); 5] =
     [("traces", traces), ("metrics", metrics), ("logs", logs), ("json", json), ("tracestate", tracestate)];
 
 /// What a sink was told.
@@ -92,7 +94,7 @@ fn is_subsequence<T: PartialEq>(part: &[T], whole: impl IntoIterator<Item = T>) 
 }
 
 /// Bytes as an `ExportTraceServiceRequest`.
-pub fn traces(bytes: &[u8]) {
+pub(crate) fn traces(bytes: &[u8]) {
     let mut told = Told::default();
     let walked = walk_traces(bytes, &WalkSettings::default(), &mut told);
     let Ok(request) = ExportTraceServiceRequest::decode(bytes) else { return };
@@ -119,7 +121,7 @@ pub fn traces(bytes: &[u8]) {
 }
 
 /// Bytes as an `ExportMetricsServiceRequest`.
-pub fn metrics(bytes: &[u8]) {
+pub(crate) fn metrics(bytes: &[u8]) {
     let mut told = Told::default();
     let walked = walk_metrics(bytes, &WalkSettings::default(), &mut told);
     let Ok(request) = ExportMetricsServiceRequest::decode(bytes) else { return };
@@ -151,7 +153,7 @@ fn point_times(data: &Data) -> Vec<(u64, u64)> {
 }
 
 /// Bytes as an `ExportLogsServiceRequest`.
-pub fn logs(bytes: &[u8]) {
+pub(crate) fn logs(bytes: &[u8]) {
     let mut told = Told::default();
     let walked = walk_logs(bytes, &WalkSettings::default(), &mut told);
     let Ok(request) = ExportLogsServiceRequest::decode(bytes) else { return };
@@ -173,7 +175,7 @@ pub fn logs(bytes: &[u8]) {
 
 /// Text as OTLP/JSON, of the signal that the first byte names; and the message that the same bytes are in
 /// protobuf, written as JSON by others and read back.
-pub fn json(bytes: &[u8]) {
+pub(crate) fn json(bytes: &[u8]) {
     let Some((signal, rest)) = bytes.split_first() else { return };
     match signal % 3 {
         0 => json_of::<ExportTraceServiceRequest>(Signal::Traces, rest),
@@ -202,7 +204,7 @@ where
 }
 
 /// A trace id of 16 bytes, or less where there are fewer, and a `tracestate`.
-pub fn tracestate(bytes: &[u8]) {
+pub(crate) fn tracestate(bytes: &[u8]) {
     let (trace_id, state) = bytes.split_at(bytes.len().min(16));
     let weight = sampling_weight(state, trace_id);
     if let SamplingWeight::Known(weight) = weight {
