@@ -124,7 +124,7 @@ pub(crate) fn cells() -> Vec<Cell> {
 /// Services that send metrics, every instance in its own phase.
 fn metrics() -> Vec<Cell> {
     let sent = |sending, mut cell: Cell| {
-        cell.gate = Gate { runs: 12, seconds: cell.gate.seconds.max(600), history_s: 600, ..cell.gate };
+        cell.gate = Gate { runs: 10, seconds: cell.gate.seconds.max(600), history_s: 600, ..cell.gate };
         Cell { sending, ..cell }
     };
     let shared = Noise { shared_bursts: Some([1.5, 20.0]), ..CHANCE };
@@ -147,7 +147,7 @@ fn metrics() -> Vec<Cell> {
     // Medians: the warm-up, what is young to its end, three blocks, and the phase of the export.
     for (sending, [outage, errors_s, slower]) in [
         (METRICS_15_S, [90, 150, 240]),
-        (METRICS_60_S, [250, 370, 430]),
+        (METRICS_60_S, [290, 370, 470]),
         (EXPONENTIAL_15_S, [90, 150, 180]),
         (BOTH, [30, 100, 110]),
     ] {

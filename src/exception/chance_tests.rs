@@ -86,7 +86,6 @@ fn l4_a_healthy_release_shows_few_new_types_and_chance_says_how_many() {
 
 #[test]
 #[ignore = "makes the table of the documentation"]
-#[expect(clippy::print_stdout, reason = "the table is what is asked for")]
 fn table() {
     println!("| types | exponent | per s | share | watched | any new | new types | expected |");
     println!("|---|---|---|---|---|---|---|---|");
