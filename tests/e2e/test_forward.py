@@ -92,18 +92,20 @@ def own_count(running, name):
 
 @test
 def metrics_and_logs_go_downstream_as_they_came_too():
-    # An unknown field behind each, as a newer SDK would send.
-    unknown = b"\xf8\x7c\x2a"
+    # An unknown field behind each, as a newer SDK would send; another one each time, for the same message
+    # again would be a resend.
+    unknown = [b"\xf8\x7c\x2a", b"\xf8\x7c\x2b"]
     for signal, body, name, records in (
-        ("metrics", metrics_body() + unknown, "metric_points", 2),
-        ("logs", logs_body() + unknown, "log_records", 3),
+        ("metrics", metrics_body(), "metric_points", 2),
+        ("logs", logs_body(), "log_records", 3),
     ):
+        bodies = [body + field for field in unknown]
         prepare = lambda conf, folder: with_downstream(conf, f"http://127.0.0.1:{sink.port}", (signal,))
         with Sink(signal=signal) as sink, rollguard(prepare=prepare) as running:
-            for compression in (grpc.Compression.NoCompression, grpc.Compression.Gzip):
+            for body, compression in zip(bodies, (grpc.Compression.NoCompression, grpc.Compression.Gzip)):
                 sender = Sender(running.ports.grpc, compression, signal)
                 assert sender.send(body) == b"", signal
                 sender.close()
-            check(sink, [body, body])
+            check(sink, bodies)
             for count in (f"otelcol_receiver_accepted_{name}", f"otelcol_exporter_sent_{name}"):
                 wait_until(count, lambda: own_count(running, count) == 2 * records)
