@@ -11,6 +11,7 @@
 //! forgotten.
 
 mod choice;
+mod early;
 mod interval;
 mod service;
 mod version;

@@ -38,6 +38,8 @@ pub(in crate::pipeline) struct Metered {
     lateness: Lateness,
     /// The oldest open slot.
     next: Slot,
+    /// The earliest end among the points that came before the interval was known.
+    earliest: Option<Slot>,
     choice: Choice,
     form: Form,
     /// When we began to look: what a counter that began later holds at its first point is all new.
@@ -65,6 +67,7 @@ impl Metered {
             timing: None,
             lateness: Lateness::new(lateness),
             next: Slot::MIN,
+            earliest: None,
             choice: Choice::default(),
             form: Form::default(),
             watched_since,
@@ -120,7 +123,7 @@ impl Metered {
         became
     }
 
-    /// Puts what a point adds into its slot.
+    /// Puts what a point adds into its slot, or keeps it until there are slots.
     fn add(
         &mut self,
         version: &mut Version,
@@ -131,22 +134,37 @@ impl Metered {
         now: UnixNanos,
     ) -> Option<Disposition> {
         self.learn(place.meta, delta, now);
-        if self.timing.is_none() {
-            // A stream that was heard of once does not tell how long a slot is.
-            return Some(Disposition::Discarded(Discard::BasePoint));
+        if self.timing.is_some() {
+            return self.put(version, place, (delta, counts), point.arrival, now);
         }
-        self.lateness.record(place.version, place.meta.instance, delta.end, point.arrival);
+        // A stream that was heard of once does not tell how long a slot is.
+        let end = delta.end.slot();
+        self.earliest = Some(self.earliest.map_or(end, |earliest| earliest.min(end)));
+        let kept = version.metered.as_mut()?.early.keep(place, point, delta, counts);
+        (!kept).then_some(Disposition::Discarded(Discard::BasePoint))
+    }
+
+    /// Puts a difference into its slot.
+    fn put(
+        &mut self,
+        version: &mut Version,
+        place: &PointPlace<'_>,
+        (delta, counts): (&Delta, &[u64]),
+        arrival: UnixNanos,
+        now: UnixNanos,
+    ) -> Option<Disposition> {
+        self.lateness.record(place.version, place.meta.instance, delta.end, arrival);
         let addition = Addition {
             stream: place.meta,
             start: delta.start,
             end: delta.end,
-            arrival: point.arrival,
+            arrival,
             count: delta.count,
             shape: delta.shape,
             counts,
             bounds: place.bounds,
         };
-        let placement = version.metered_placement(place.meta.instance, delta, point.arrival, place.ordinal);
+        let placement = version.metered_placement(place.meta.instance, delta, arrival, place.ordinal);
         let side = version.metered.as_mut()?;
         // The side of a version that was met before the interval was known has had no slot yet.
         if let Some(timing) = self.timing.filter(|timing| timing.slot_s() != side.slot_s()) {
@@ -177,7 +195,8 @@ impl Metered {
             self.interval.note(gap);
         }
         if let (None, Some(seconds)) = (self.timing, self.interval.mode()) {
-            let oldest = self.lateness.open_from(now).min(delta.end.slot()).max(now.slot() - CATCH_UP_S);
+            let end = self.earliest.map_or(delta.end.slot(), |earliest| earliest.min(delta.end.slot()));
+            let oldest = self.lateness.open_from(now).min(end).max(now.slot() - CATCH_UP_S);
             self.begin(Timing::of_slot(seconds), oldest);
         }
     }
@@ -266,11 +285,31 @@ impl Service {
         if let Some(metered) = &mut self.metered {
             metered.lateness.renew(now);
         }
+        self.settle_early(now);
         self.change_interval(now);
         while let Some(slot) = self.metered.as_mut().and_then(|metered| metered.due(now)) {
             self.close_interval(slot, now, commit);
             if let Some(metered) = &mut self.metered {
                 metered.next = slot + metered.slot_s().unwrap_or(1);
+            }
+        }
+    }
+
+    /// Points that came before the interval was known go into their slots, now that there are some. Those that
+    /// have waited for longer than any interval are a base, as if we had begun to look after them.
+    fn settle_early(&mut self, now: UnixNanos) {
+        let Some(metered) = &mut self.metered else { return };
+        for version in self.versions.values_mut() {
+            let Some(side) = version.metered.as_mut().filter(|side| side.early.len() > 0) else { continue };
+            if metered.timing.is_none() {
+                let given_up = side.early.give_up(now);
+                self.ledger.settle(Signal::Metrics, Disposition::Discarded(Discard::BasePoint), given_up);
+                continue;
+            }
+            for early in side.early.take() {
+                let what = (&early.delta, &*early.counts);
+                let became = metered.put(version, &early.place(), what, early.arrival, now);
+                became.into_iter().for_each(|became| self.ledger.settle(Signal::Metrics, became, 1));
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::early::Early;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer};
 use crate::model::{Family, InstanceId, PointObservation, Slot, StreamMeta, UnixNanos};
 use crate::pipeline::version::{RECENT_SLOTS, Totals};
@@ -14,6 +15,8 @@ pub(in crate::pipeline) struct MeteredVersion {
     streams: BTreeMap<u128, Stream>,
     pub(in crate::pipeline) memory: Memory,
     pub(super) open: OpenIntervals,
+    /// What waits until the export interval is known.
+    pub(super) early: Early,
     pub(in crate::pipeline) history: History,
     pub(in crate::pipeline) totals: Totals,
     /// Families that it has sent: of two names of one metric the legacy one does not count.
@@ -33,6 +36,7 @@ impl MeteredVersion {
             streams: BTreeMap::new(),
             memory: Memory::new(timing),
             open: OpenIntervals::new(timing.slot_s(), open_from),
+            early: Early::default(),
             history: History::default(),
             totals: Totals::default(),
             sent: BTreeSet::new(),
@@ -155,9 +159,9 @@ impl MeteredVersion {
         self.instances.forget_before(Slot::MAX);
     }
 
-    /// Points that wait in open slots.
+    /// Points that wait in open slots or for the first of them.
     pub(in crate::pipeline) fn waiting(&self) -> u64 {
-        self.open.waiting()
+        self.open.waiting() + self.early.len()
     }
 
     /// Its warm-up, and that of its instances, does not begin anew after a restart.

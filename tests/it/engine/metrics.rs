@@ -273,3 +273,45 @@ fn a_restart_counts_no_counter_twice() {
         assert!(world.deployment("v1").is_none() && world.kept.rollbacks.is_empty());
     }
 }
+
+/// Scenario: a service that is new to us; how often it exports is known only by its second export. Guarantees:
+/// what its first exports held is counted as well, once, and a service that never exports again is accounted
+/// for after the longest interval there is.
+#[test]
+fn first_exports_wait_for_the_interval() {
+    for kind in [Kind::CumulativeExplicit, Kind::DeltaExponential] {
+        let mut world = World::new(policy(), Mode::Observe);
+        let mut fleet = Fleet::new(kind);
+        world.run(1);
+        fleet.start("v1", 4, world.now_s);
+        let mut exported = 0;
+        for _ in 0..120 {
+            world.run(1);
+            fleet.second(world.now_s, &[("v1", 10, 0.01, 1.0)], |v, i| {
+                let count: u64 = i.counts.iter().flatten().sum();
+                exported += if kind == Kind::DeltaExponential { count } else { 0 };
+                export(&world, kind, v, i);
+            });
+        }
+        if kind == Kind::CumulativeExplicit {
+            world.run(1);
+            fleet.versions["v1"].iter().for_each(|i| export(&world, kind, "v1", i));
+            exported = fleet.served("v1");
+        }
+        world.run(60);
+        assert_eq!(world.version("v1").expect("on the board").requests_total, exported, "{kind:?}");
+    }
+
+    let mut world = World::new(policy(), Mode::Observe);
+    let mut fleet = Fleet::new(Kind::CumulativeExplicit);
+    world.run(1);
+    fleet.start("v1", 1, world.now_s);
+    for _ in 0..INTERVAL_S {
+        world.run(1);
+        let kind = Kind::CumulativeExplicit;
+        fleet.second(world.now_s, &[("v1", 10, 0.0, 1.0)], |v, i| export(&world, kind, v, i));
+    }
+    assert_eq!(world.shards.ledger().open(Signal::Metrics), 1);
+    world.run(310);
+    assert_eq!(world.shards.ledger().open(Signal::Metrics), 0);
+}
