@@ -42,7 +42,9 @@ impl Fleet {
         let parts = EngineParts {
             registry: Arc::clone(&registry),
             ledger: Arc::clone(shards.ledger()),
-            policies: Arc::new(|_: &ServiceKey| (Policy { warmup_s: 0, ..Policy::default() }, Mode::Observe)),
+            policies: Arc::new(|_: &ServiceKey, _: &str| {
+                (Policy { warmup_s: 0, ..Policy::default() }, Mode::Observe)
+            }),
             lateness: LatenessConfig { initial: 1.0, ..LatenessConfig::default() },
             series_ttl_s: 900,
             ids: Box::new(move || {

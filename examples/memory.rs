@@ -50,7 +50,7 @@ fn main() -> Result<(), rollguard::pipeline::Refused> {
     let parts = EngineParts {
         registry: Arc::clone(&registry),
         ledger: Arc::clone(shards.ledger()),
-        policies: Arc::new(|_: &ServiceKey| (Policy::default(), Mode::Observe)),
+        policies: Arc::new(|_: &ServiceKey, _: &str| (Policy::default(), Mode::Observe)),
         lateness: LatenessConfig::default(),
         series_ttl_s: (hours + 1) * HOUR_S,
         ids: Box::new(move || {

@@ -22,6 +22,7 @@ struct Body {
     environment: Option<Value>,
     url: Option<Value>,
     commit: Option<Value>,
+    release: Option<Value>,
 }
 
 /// Reads and checks a body.
@@ -34,6 +35,7 @@ pub(super) fn parse(body: &[u8]) -> Result<Request, ApiError> {
         environment: name("environment", body.environment)?,
         url: link(body.url)?,
         commit: name("commit", body.commit)?,
+        release: name("release", body.release)?,
     };
     if [VersionKey::UNVERSIONED, VersionKey::OVERFLOW].contains(&request.version.as_str()) {
         return Err(ApiError::field("version", "this stands for spans that cannot be versioned"));
@@ -104,7 +106,7 @@ mod tests {
     #[test]
     fn reads_all_fields() {
         let body = br#"{"service":"shop/checkout","version":"v2","baseline":"v1","environment":"prod",
-                       "url":"https://ci/1","commit":null}"#;
+                       "url":"https://ci/1","commit":null,"release":"canary"}"#;
         let expected = Request {
             service: "shop/checkout".into(),
             version: "v2".into(),
@@ -112,6 +114,7 @@ mod tests {
             environment: Some("prod".into()),
             url: Some("https://ci/1".into()),
             commit: None,
+            release: Some("canary".into()),
         };
         assert_eq!(parse(body), Ok(expected));
     }

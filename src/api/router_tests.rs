@@ -51,6 +51,7 @@ fn deployment(id: &str, candidate: &str, origin: Origin) -> Deployment {
         baseline: Some("v1".into()),
         candidate: candidate.into(),
         origin,
+        release: Deployment::VERSION.into(),
         phase: Phase::Failed,
         verdict: Verdict::Fail,
         mode: Default::default(),
@@ -328,6 +329,34 @@ async fn what_the_telemetry_of_a_service_lacks() {
     assert_eq!(service["missing"][0]["severity"], "warning");
     assert_eq!(port.get("/api/v1/services/shop%2Fcheckout/telemetry").await.1, body);
     assert_eq!(port.get("/api/v1/services/nobody/telemetry").await.0, 404);
+}
+
+#[tokio::test]
+async fn a_policy_names_the_block_behind_each_value() {
+    use crate::pipeline::config::{PoliciesConfig, PolicyOverride};
+    let over = PolicyOverride { slo: Some(0.9), ..Default::default() };
+    let policies = PoliciesConfig { environments: [("prod".into(), over)].into(), ..Default::default() };
+    let clock = Arc::new(FixedClock(Mutex::new(NOW)));
+    let (commands, _received) = mpsc::channel(1);
+    let board = port(WriteAccess::Open).board;
+    let state = ApiState::new(board.clone(), commands, Arc::default(), clock.clone(), WriteAccess::Open)
+        .with_policies(Arc::new(move || policies.clone()));
+    let router = router(Arc::new(state), Duration::from_secs(5), Router::new());
+    let port = Port { router, ready: Arc::default(), clock, board };
+    let slo = |body: &Value| {
+        let values = body["policies"][0]["values"].as_array().unwrap().clone();
+        values.into_iter().find(|line| line["key"] == "slo").map(|line| line["origin"].clone())
+    };
+    let (status, body) = port.get("/api/v1/services/checkout/policy").await;
+    assert_eq!((status, &body["policies"][0]["seen"]), (200, &json!(true)), "{body}");
+    assert_eq!(slo(&body), Some(json!("default")));
+    let (_, body) = port.get("/api/v1/services/checkout/policy?environment=prod&release=canary").await;
+    assert_eq!(
+        (&body["policies"][0]["seen"], &body["policies"][0]["release"]),
+        (&json!(false), &json!("canary"))
+    );
+    assert_eq!(slo(&body), Some(json!("policies.environments.prod")));
+    assert_eq!(port.get("/api/v1/services/checkout/policy?colour=red").await.0, 400);
 }
 
 #[tokio::test]

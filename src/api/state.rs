@@ -12,6 +12,7 @@ use super::error::ApiError;
 use super::idempotency::Idempotency;
 use crate::deployment::Deployment;
 use crate::pipeline::clock::Clock;
+use crate::pipeline::config::PoliciesConfig;
 use crate::pipeline::{Board, Command, CommandError};
 
 /// The picture must be at most this old for us to be ready.
@@ -31,11 +32,15 @@ pub struct ApiState {
     pub clock: Arc<dyn Clock>,
     /// Who may write.
     pub access: WriteAccess,
+    pub(super) policies: CurrentPolicies,
     pub(super) idempotency: Idempotency,
 }
 
+/// The policies in force; a reload changes them.
+pub type CurrentPolicies = Arc<dyn Fn() -> PoliciesConfig + Send + Sync>;
+
 impl ApiState {
-    /// State without remembered requests.
+    /// State without remembered requests; policies are the defaults until some are given.
     pub fn new(
         board: Arc<ArcSwap<Board>>,
         commands: mpsc::Sender<Command>,
@@ -43,7 +48,13 @@ impl ApiState {
         clock: Arc<dyn Clock>,
         access: WriteAccess,
     ) -> Self {
-        Self { board, commands, ready, clock, access, idempotency: Idempotency::default() }
+        let policies: CurrentPolicies = Arc::new(PoliciesConfig::default);
+        Self { board, commands, ready, clock, access, policies, idempotency: Idempotency::default() }
+    }
+
+    /// The same with the policies in force.
+    pub fn with_policies(self, policies: CurrentPolicies) -> Self {
+        Self { policies, ..self }
     }
 
     /// Sends a command and waits for its durable effect.

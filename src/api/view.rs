@@ -25,6 +25,8 @@ pub(super) struct DeploymentView<'a> {
     explanation: &'a str,
     mode: &'static str,
     origin: &'static str,
+    /// Kind of release, which chose the policy.
+    release: &'a str,
     rollback_ordered: bool,
     started_at: Option<String>,
     candidate_first_at: Option<String>,
@@ -143,6 +145,7 @@ impl<'a> DeploymentView<'a> {
             explanation: &d.explanation,
             mode: d.mode.as_str(),
             origin: d.origin.as_str(),
+            release: &d.release,
             rollback_ordered: d.rollback_ordered,
             started_at: rfc3339(d.started_at),
             candidate_first_at: d.candidate_first.and_then(rfc3339),

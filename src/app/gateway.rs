@@ -179,13 +179,15 @@ impl Gateway {
         .map_err(StartError::Evaluator)?;
 
         let ready = Arc::new(Readiness::default());
-        let state = Arc::new(ApiState::new(
+        let state = ApiState::new(
             Arc::clone(&board),
             commands.clone(),
             Arc::clone(&ready),
             Arc::clone(&clock),
             access,
-        ));
+        );
+        let current = Arc::clone(&shared);
+        let state = Arc::new(state.with_policies(Arc::new(move || current.load().policies.clone())));
         let exporter = Exporter::new(Arc::clone(&board), &config.receiver.identity_attributes);
         let router = api::router(state, config.api.request_timeout, exporter.router());
 
@@ -281,8 +283,8 @@ fn endpoints(config: &Config) -> Result<Endpoints, StartError> {
 
 fn policies(config: &Arc<ArcSwap<Config>>) -> Arc<dyn crate::pipeline::Policies> {
     let config = Arc::clone(config);
-    Arc::new(move |service: &ServiceKey| {
-        let resolved = config.load().policies.resolve(service);
+    Arc::new(move |service: &ServiceKey, release: &str| {
+        let resolved = config.load().policies.resolve(service, release);
         (resolved.policy, resolved.mode)
     })
 }

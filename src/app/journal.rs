@@ -33,7 +33,7 @@ impl Journal for DurableJournal {
 impl DurableJournal {
     fn row(&self, action: &Action) -> Option<NewOutboxRow> {
         let Action::Rollback(deployment) = action;
-        let resolved = self.config.load().policies.resolve(&deployment.service);
+        let resolved = self.config.load().policies.resolve(&deployment.service, &deployment.release);
         let Some(endpoint) = resolved.webhook else {
             warn_without_webhook(deployment);
             return None;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::config::{self, Config, Files, LoadError};
+use crate::deployment::Deployment;
 use crate::model::{ServiceKey, Source};
 use crate::pipeline::Signal;
 use crate::pipeline::recording::{Outcomes, Recording, RecordingError, Selection};
@@ -97,7 +98,7 @@ pub fn replay(options: &ReplayOptions) -> Result<Replayed, ReplayError> {
     }
     let service =
         ServiceKey { name: options.selection.service.clone().unwrap_or_default(), ..ServiceKey::default() };
-    let mut policy = config.policies.resolve(&service).policy;
+    let mut policy = config.policies.resolve(&service, Deployment::VERSION).policy;
     policy.warmup_s = options.warmup.as_secs() as i64;
     let mut trace = options.trace.as_ref().map(|_| Vec::new());
     let outcomes = recording.judge(&options.selection, policy.clone(), |source, slot, judge, memory| {

@@ -8,6 +8,7 @@
 //! | `validate` | sound | not sound | | |
 //! | `deploy wait` | pass | fail | inconclusive, or timeout | usage or connection |
 //! | `deploy` otherwise | done | | | usage or connection |
+//! | `policy` | shown | | | usage, file or connection |
 //! | `telemetry` | nothing missing but notes | something is missing | | usage or connection |
 //! | `replay` | pass | fail | inconclusive | error |
 
@@ -15,6 +16,7 @@ pub mod args;
 mod client;
 mod deploy;
 mod output;
+mod policy;
 mod telemetry;
 mod validate;
 
@@ -30,6 +32,7 @@ use crate::verdict::Verdict;
 
 pub use args::{DemoArgs, ReplayArgs, RunArgs, Scenario, ValidateArgs};
 pub use deploy::DeployArgs;
+pub use policy::PolicyArgs;
 pub use telemetry::TelemetryArgs;
 
 /// Something went wrong, for commands without a finer meaning of their codes.
@@ -59,6 +62,8 @@ pub enum Command {
     Validate(ValidateArgs),
     /// Start, watch and cancel deployments of a running rollguard
     Deploy(DeployArgs),
+    /// Print what a service is held to, and where each value comes from
+    Policy(PolicyArgs),
     /// Say what the telemetry of a service lacks, and what mends it: exit 0 nothing that verdicts suffer from, 1 else
     Telemetry(TelemetryArgs),
     /// Print the version
@@ -85,6 +90,7 @@ fn dispatch(command: Command) -> ExitCode {
         Command::Replay(args) => replay(args),
         Command::Validate(args) => validate::run(&args),
         Command::Deploy(args) => deploy::run(&args),
+        Command::Policy(args) => policy::run(&args),
         Command::Telemetry(args) => telemetry::run(&args),
         Command::Version => {
             output::line(&format!("rollguard {}", env!("CARGO_PKG_VERSION")));
@@ -143,13 +149,13 @@ fn replay(args: ReplayArgs) -> ExitCode {
     }
 }
 
-/// A wrong flag must not look like a verdict, so `deploy`, `replay` and `telemetry` have a code for it.
+/// A wrong flag must not look like a verdict, so `deploy`, `replay`, `policy` and `telemetry` share a code for it.
 fn usage_code(args: &[OsString], kind: ErrorKind) -> u8 {
     if matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         return 0;
     }
     match args.get(1).and_then(|a| a.to_str()) {
-        Some("deploy" | "replay" | "telemetry") => ERROR,
+        Some("deploy" | "policy" | "replay" | "telemetry") => ERROR,
         _ => FAILED,
     }
 }
@@ -172,6 +178,7 @@ mod tests {
             ("deploy wait --timeout soon", 3),
             ("deploy start --service a", 3),
             ("telemetry", 3),
+            ("policy show", 3),
             ("replay", 3),
             ("replay --nonsense", 3),
             ("replay a.json --warmup 60", 3),
@@ -206,6 +213,8 @@ mod tests {
             "deploy status 0198",
             "deploy wait --service checkout --version v2 --timeout 10m --url http://127.0.0.1:9464",
             "deploy cancel 0198 --token-file token --json",
+            "policy show shop/checkout --environment prod --release canary --config rollguard.yaml",
+            "policy show checkout --url http://127.0.0.1:9464 --json",
             "telemetry shop/checkout --url http://127.0.0.1:9464 --json",
             "version",
         ] {

@@ -98,6 +98,6 @@ mod tests {
         let webhook = "webhooks:\n  deployer: {url: https://deployer.example, secret_file: s}\n";
         let config = parse(&format!("{webhook}policies:\n  services:\n{example}"), |_| None)
             .unwrap_or_else(|e| panic!("the example loads: {e}"));
-        assert_eq!(config.policies.services.len(), 1);
+        assert_eq!(config.policies.services.len(), 2);
     }
 }

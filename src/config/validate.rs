@@ -139,11 +139,9 @@ fn webhooks(config: &Config, checks: &mut Checks) {
         checks.link(&format!("webhooks.{name}.url"), Some(&webhook.url));
         checks.positive(&format!("webhooks.{name}.timeout"), webhook.timeout);
     }
-    let exceptions = config.policies.services.iter().enumerate();
+    let exceptions = blocks(&config.policies);
     let named = std::iter::once(("policies.defaults.webhook".to_owned(), &config.policies.defaults.webhook))
-        .chain(
-            exceptions.map(|(i, e)| (format!("policies.services[{i}].policy.webhook"), &e.policy.webhook)),
-        );
+        .chain(exceptions.into_iter().map(|(path, block)| (format!("{path}.webhook"), &block.webhook)));
     for (path, webhook) in named {
         let known = webhook.as_ref().is_none_or(|name| config.webhooks.contains_key(name));
         checks.require(known, &path, "names no entry of `webhooks`");
@@ -197,17 +195,35 @@ fn policies(policies: &PoliciesConfig, checks: &mut Checks) {
     act_needs_webhook("policies.defaults.mode", &policies.defaults, checks);
     let defaults_are_sound = checks.problems.len() == before;
     for (index, entry) in policies.services.iter().enumerate() {
-        let path = format!("policies.services[{index}]");
-        policy(&format!("{path}.policy"), &entry.policy, checks);
-        // A webhook may come from the defaults or from an earlier entry, so only one that is nowhere is wrong.
-        let acts = entry.policy.mode == Some(ModeConfig::Act) && entry.policy.webhook.is_none();
-        let elsewhere = policies.defaults.webhook.is_some()
-            || policies.services.iter().any(|other| other.policy.webhook.is_some());
+        let twice = entry.matches.environment.is_some() && !entry.environments.is_empty();
+        let message = "the environment is in `match` already; name environments in one place";
+        checks.require(!twice, &format!("policies.services[{index}].environments"), message);
+    }
+    let blocks = blocks(policies);
+    let elsewhere = policies.defaults.webhook.is_some() || blocks.iter().any(|(_, b)| b.webhook.is_some());
+    for (path, block) in &blocks {
+        policy(path, block, checks);
+        // A webhook may come from any block that applies too, so only one that is nowhere is wrong.
+        let acts = block.mode == Some(ModeConfig::Act) && block.webhook.is_none();
         if defaults_are_sound {
             let message = "`act` needs a webhook; name one in `webhook`";
-            checks.require(!acts || elsewhere, &format!("{path}.policy.mode"), message);
+            checks.require(!acts || elsewhere, &format!("{path}.mode"), message);
         }
     }
+}
+
+/// All exceptions with their paths.
+fn blocks(policies: &PoliciesConfig) -> Vec<(String, &PolicyOverride)> {
+    let environments = policies.environments.iter();
+    let mut blocks: Vec<_> =
+        environments.map(|(pattern, block)| (format!("policies.environments.{pattern}"), block)).collect();
+    for (index, entry) in policies.services.iter().enumerate() {
+        let path = format!("policies.services[{index}]");
+        blocks.push((format!("{path}.policy"), &entry.policy));
+        let own = entry.environments.iter();
+        blocks.extend(own.map(|(pattern, block)| (format!("{path}.environments.{pattern}"), block)));
+    }
+    blocks
 }
 
 fn act_needs_webhook(path: &str, policy: &PolicyConfig, checks: &mut Checks) {
@@ -362,6 +378,26 @@ mod tests {
             });
         });
         assert_eq!(found, ["api.endpoint", "policies.defaults.slo", "policies.services[0].policy.alpha"]);
+    }
+
+    #[test]
+    fn exceptions_are_checked_wherever_they_stand() {
+        let found = paths(|c| {
+            let wrong = PolicyOverride { slo: Some(2.0), webhook: Some("none".into()), ..Default::default() };
+            c.policies.environments.insert("prod".into(), wrong.clone());
+            let mut entry = ServicePolicyConfig::default();
+            entry.matches.environment = Some("prod".into());
+            entry.environments.insert("staging".into(), wrong);
+            c.policies.services.push(entry);
+        });
+        let expected = [
+            "policies.services[0].environments",
+            "policies.environments.prod.slo",
+            "policies.services[0].environments.staging.slo",
+            "policies.environments.prod.webhook",
+            "policies.services[0].environments.staging.webhook",
+        ];
+        assert_eq!(found, expected);
     }
 
     #[test]

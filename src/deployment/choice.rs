@@ -112,6 +112,9 @@ pub fn merge_request(running: &Deployment, request: &Request) -> Merged {
     }
     let open =
         running.verdict == Verdict::Pending && matches!(running.phase, Phase::Warming | Phase::Evaluating);
+    if let Some(release) = request.release.as_ref().filter(|_| open) {
+        deployment.release.clone_from(release);
+    }
     let baseline = match &request.baseline {
         None => BaselineMerge::Same,
         Some(asked) if running.baseline.as_ref() == Some(asked) => BaselineMerge::Same,
@@ -151,6 +154,7 @@ pub fn check_request(request: &Request) -> Result<(), RequestError> {
         ("environment", request.environment.as_ref(), LABEL_BYTES),
         ("url", request.url.as_ref(), LINK_BYTES),
         ("commit", request.commit.as_ref(), LINK_BYTES),
+        ("release", request.release.as_ref(), LABEL_BYTES),
     ];
     for (name, value, limit) in fields {
         let Some(value) = value else { continue };

@@ -97,6 +97,7 @@ fn running(baseline: Option<&str>, phase: Phase, verdict: Verdict) -> Deployment
         baseline: baseline.map(String::from),
         candidate: "v2".into(),
         origin: Origin::Detected,
+        release: Deployment::VERSION.into(),
         mode: Mode::Observe,
         policy: Policy::default(),
         url: None,

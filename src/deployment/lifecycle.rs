@@ -39,6 +39,8 @@ pub struct Beginning {
     pub candidate: String,
     /// What began it.
     pub origin: Origin,
+    /// Kind of release.
+    pub release: String,
     /// Whether a fail fires the rollback.
     pub mode: Mode,
     /// The policy for its whole life.
@@ -63,6 +65,7 @@ impl Beginning {
             baseline: self.baseline,
             candidate: self.candidate,
             origin: self.origin,
+            release: self.release,
             phase: Phase::Warming,
             verdict: Verdict::Pending,
             mode: self.mode,

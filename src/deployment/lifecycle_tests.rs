@@ -16,6 +16,7 @@ fn begun(mode: Mode, baseline: Option<&str>) -> Deployment {
         baseline: baseline.map(String::from),
         candidate: "v2".into(),
         origin: Origin::Detected,
+        release: Deployment::VERSION.into(),
         mode,
         policy: Policy::default(),
         url: None,

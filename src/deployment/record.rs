@@ -139,6 +139,8 @@ pub struct Request {
     pub url: Option<String>,
     /// Commit of the candidate.
     pub commit: Option<String>,
+    /// Kind of release, for the policy that holds: `canary`, `migration`, .. by the caller's own words.
+    pub release: Option<String>,
 }
 
 /// One change of phase.
@@ -165,6 +167,8 @@ pub struct Deployment {
     pub candidate: String,
     /// What began it.
     pub origin: Origin,
+    /// Kind of release; [`Deployment::VERSION`] unless its start was announced as another.
+    pub release: String,
     /// Phase now.
     pub phase: Phase,
     /// Verdict now; `Fail` never changes back.
@@ -198,6 +202,9 @@ pub struct Deployment {
 }
 
 impl Deployment {
+    /// The kind of release of a deployment of which nobody said another.
+    pub const VERSION: &str = "version";
+
     /// The commit: what the request says, else what the telemetry does.
     pub fn commit(&self) -> Option<&str> {
         self.commit.as_deref().or_else(|| self.change.get(ResourceAttribute::Revision))
@@ -256,6 +263,7 @@ snapshot_fields!(Deployment {
     baseline,
     candidate,
     origin,
+    release,
     phase,
     verdict,
     mode,

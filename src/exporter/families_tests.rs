@@ -65,6 +65,7 @@ fn deployment(id: &str, candidate: &str, started: u64) -> Deployment {
         baseline: Some("v1".into()),
         candidate: candidate.into(),
         origin: Default::default(),
+        release: Deployment::VERSION.into(),
         phase: Phase::Failed,
         verdict: Verdict::Fail,
         mode: Default::default(),

@@ -43,13 +43,13 @@ const AWAY_S: u64 = 10;
 
 /// Policies by service, as they are configured now. A reload changes what later deployments get.
 pub trait Policies: Send + Sync {
-    /// Policy and mode for a service.
-    fn resolve(&self, service: &ServiceKey) -> (Policy, Mode);
+    /// Policy and mode for a kind of release of a service.
+    fn resolve(&self, service: &ServiceKey, release: &str) -> (Policy, Mode);
 }
 
-impl<F: Fn(&ServiceKey) -> (Policy, Mode) + Send + Sync> Policies for F {
-    fn resolve(&self, service: &ServiceKey) -> (Policy, Mode) {
-        self(service)
+impl<F: Fn(&ServiceKey, &str) -> (Policy, Mode) + Send + Sync> Policies for F {
+    fn resolve(&self, service: &ServiceKey, release: &str) -> (Policy, Mode) {
+        self(service, release)
     }
 }
 
@@ -214,7 +214,7 @@ impl Engine {
 
     pub(super) fn service(&mut self, key: &Arc<ServiceKey>, now: UnixNanos) -> &mut Service {
         if !self.services.contains_key(key) {
-            let (policy, _) = self.parts.policies.resolve(key);
+            let (policy, _) = self.parts.policies.resolve(key, Deployment::VERSION);
             let service = Service::new(
                 Arc::clone(key),
                 policy,
@@ -328,7 +328,7 @@ impl Engine {
                 commit.snapshots.push(service.snapshot(now));
             }
             // A reload changes the objective that is shown and the warm-up of versions yet to come.
-            service.policy = self.parts.policies.resolve(&service.key).0;
+            service.policy = self.parts.policies.resolve(&service.key, Deployment::VERSION).0;
             let [unversioned, all] = service.unversioned(now);
             if let Some(text) = unversioned::complaint(&service.key, unversioned, all)
                 && self.complaints.allow(&service.key.to_string(), now).is_some()

@@ -8,10 +8,11 @@ use super::engine::{Engine, JUDGED_AT_ONCE};
 use super::journal::Commit;
 use super::running::Running;
 use crate::deployment::{
-    BaselineMerge, Beginning, Deployment, Event, Origin, Request, Resolution, Sighting, check_request,
+    BaselineMerge, Beginning, Deployment, Event, Mode, Origin, Request, Resolution, Sighting, check_request,
     choose_baseline, is_version, merge_request, resolve_service, starts_deployment,
 };
 use crate::model::{DeploymentId, ServiceKey, UnixNanos};
+use crate::verdict::Policy;
 
 impl Engine {
     /// Begins a deployment for every version that was first seen beside a known one.
@@ -68,11 +69,8 @@ impl Engine {
         now: UnixNanos,
         commit: &mut Commit,
     ) -> Arc<Deployment> {
-        let (mut policy, mode) = self.parts.policies.resolve(key);
-        let candidate = self.services.get(key).and_then(|s| s.versions.get(request.version.as_str()));
-        if candidate.is_some_and(|version| version.is_short_lived()) {
-            policy.warmup_s = 0;
-        }
+        let release = request.release.unwrap_or_else(|| Deployment::VERSION.to_owned());
+        let (policy, mode) = self.policy(key, &request.version, &release);
         let id = (self.parts.ids)();
         let beginning = Beginning {
             id: id.clone(),
@@ -80,6 +78,7 @@ impl Engine {
             baseline: request.baseline,
             candidate: request.version,
             origin,
+            release,
             mode,
             policy,
             url: request.url,
@@ -96,6 +95,16 @@ impl Engine {
         deployment
     }
 
+    /// Policy and mode for a release of this version.
+    fn policy(&self, key: &Arc<ServiceKey>, version: &str, release: &str) -> (Policy, Mode) {
+        let (mut policy, mode) = self.parts.policies.resolve(key, release);
+        let candidate = self.services.get(key).and_then(|s| s.versions.get(version));
+        if candidate.is_some_and(|version| version.is_short_lived()) {
+            policy.warmup_s = 0;
+        }
+        (policy, mode)
+    }
+
     /// Starts a deployment that somebody asks for, or merges the request with one that began by itself.
     pub fn start(
         &mut self,
@@ -105,10 +114,16 @@ impl Engine {
     ) -> Result<Arc<Deployment>, CommandError> {
         check_request(request).map_err(|e| CommandError::Invalid(e.to_string()))?;
         let key = self.named(request)?;
+        let held = request.release.as_deref().map(|release| self.policy(&key, &request.version, release));
         let service = self.service(&key, now);
         let merging = |r: &&mut Running| r.is_judging() && r.deployment().candidate == request.version;
         if let Some(running) = service.running.iter_mut().find(merging) {
-            let merged = merge_request(running.deployment(), request);
+            let mut merged = merge_request(running.deployment(), request);
+            let is_other = merged.deployment.release != running.deployment().release;
+            if let Some((policy, mode)) = held.filter(|_| is_other) {
+                // Nothing is decided yet: it begins anew under the policy of its kind.
+                (merged.deployment.policy, merged.deployment.mode) = (policy, mode);
+            }
             if merged.baseline == BaselineMerge::TooLate {
                 let held = running.deployment().baseline.clone().unwrap_or_default();
                 return Err(CommandError::Conflict(format!(
@@ -116,8 +131,17 @@ impl Engine {
                     request.version
                 )));
             }
+            if let Some(asked) = request.release.as_ref().filter(|asked| **asked != merged.deployment.release)
+            {
+                return Err(CommandError::Conflict(format!(
+                    "the verdict on {} as a {} is there already; a {asked} is judged by another policy, so deploy it anew",
+                    request.version,
+                    running.deployment().release
+                )));
+            }
             if merged.changed {
-                running.replace(merged.deployment, merged.baseline == BaselineMerge::Replaced, commit);
+                let restart = is_other || merged.baseline == BaselineMerge::Replaced;
+                running.replace(merged.deployment, restart, commit);
             }
             return Ok(Arc::clone(running.deployment()));
         }

@@ -253,6 +253,7 @@ mod tests {
             baseline: Some("v1".into()),
             candidate: "v2".into(),
             origin: Origin::Detected,
+            release: Deployment::VERSION.into(),
             mode: Mode::Act,
             policy: Policy::default(),
             url: Some("https://ci/7".into()),

@@ -19,6 +19,7 @@ fn deployment(id: &str, started: u64) -> Deployment {
         baseline: Some("v1".into()),
         candidate: "v2".into(),
         origin: Origin::Detected,
+        release: Deployment::VERSION.into(),
         mode: Mode::Act,
         policy: Policy::default(),
         url: None,

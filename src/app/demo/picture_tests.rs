@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::app::demo::stage::{Scenario, Script};
-use crate::deployment::{Beginning, Mode, Origin};
+use crate::deployment::{Beginning, Deployment, Mode, Origin};
 use crate::model::{DeploymentId, ServiceKey};
 use crate::pipeline::ServiceBoard;
 use crate::verdict::{Policy, SliEvidence};
@@ -30,6 +30,7 @@ fn deployment() -> Deployment {
         baseline: Some("v1".into()),
         candidate: "v2".into(),
         origin: Origin::Requested,
+        release: Deployment::VERSION.into(),
         mode: Mode::Act,
         policy: Policy::default(),
         url: None,

@@ -2,7 +2,7 @@
 //! how it ends.
 
 use super::*;
-use crate::deployment::{Beginning, Mode, Origin, Transition};
+use crate::deployment::{Beginning, Deployment, Mode, Origin, Transition};
 use crate::model::{DeploymentId, ServiceKey, UnixNanos};
 use crate::verdict::Policy;
 
@@ -13,6 +13,7 @@ fn deployment(verdict: Verdict, phase: Phase) -> Deployment {
         baseline: Some("v1".into()),
         candidate: "v2".into(),
         origin: Origin::Requested,
+        release: Deployment::VERSION.into(),
         mode: Mode::Act,
         policy: Policy::default(),
         url: None,

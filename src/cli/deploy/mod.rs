@@ -76,6 +76,9 @@ pub struct StartArgs {
     /// Commit of the new version
     #[arg(long)]
     pub commit: Option<String>,
+    /// Kind of release, such as canary or migration: `policies` may have a `match.release` for it
+    #[arg(long, value_name = "KIND")]
+    pub release: Option<String>,
 }
 
 /// Which deployment.
@@ -160,6 +163,7 @@ fn body(start: &StartArgs) -> Value {
         ("environment", start.environment.as_ref()),
         ("url", start.change_url.as_ref()),
         ("commit", start.commit.as_ref()),
+        ("release", start.release.as_ref()),
     ];
     let set = fields.into_iter().filter_map(|(k, v)| v.map(|v| (k.to_owned(), Value::from(v.as_str()))));
     Value::Object(set.collect::<Map<_, _>>())

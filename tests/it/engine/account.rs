@@ -174,7 +174,7 @@ impl Process {
         let parts = EngineParts {
             registry: Arc::clone(&registry),
             ledger: Arc::clone(shards.ledger()),
-            policies: Arc::new(|_: &ServiceKey| (Policy::default(), Mode::Observe)),
+            policies: Arc::new(|_: &ServiceKey, _: &str| (Policy::default(), Mode::Observe)),
             lateness: LatenessConfig::default(),
             series_ttl_s: TTL_S,
             ids: Box::new(move || {

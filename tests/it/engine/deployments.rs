@@ -1,6 +1,6 @@
 //! How deployments begin, are judged and end.
 
-use rollguard::deployment::{Mode, Origin, Phase, Request};
+use rollguard::deployment::{Deployment, Mode, Origin, Phase, Request};
 use rollguard::model::{ServiceKey, VersionKey};
 use rollguard::pipeline::{CommandError, Commit, RegistryLimits};
 use rollguard::verdict::{Flag, Verdict};
@@ -171,6 +171,30 @@ fn requests_merge_supersede_and_cancel() {
     world.run(1);
     let again = world.engine.cancel(&third.id, world.now(), &mut commit);
     assert!(matches!(again, Err(CommandError::Conflict(_))), "{again:?}");
+}
+
+/// Scenario: a deployment that began by itself is announced as another kind of release; later ones too, and one
+/// more after the verdict. Guarantees: the policy of the kind holds and the comparison begins anew; a deployment
+/// keeps the policy it began with; what is decided is not judged again.
+#[test]
+fn the_kind_of_a_release_chooses_the_policy() {
+    let mut world = World::with_known_v1(quick(), Mode::Observe, 60.0, 0.001);
+    world.sends("v2", traffic(3, 60.0, 0.001));
+    world.run(20);
+    let begun = world.deployment("v2").unwrap();
+    assert_eq!((begun.release.as_str(), begun.policy.alpha), (Deployment::VERSION, 0.01));
+    let kind = |release: &str| Request { release: Some(release.into()), ..request("shop", "v2") };
+    let mut commit = Commit::default();
+    let merged = world.engine.start(&kind("strict"), world.now(), &mut commit).unwrap();
+    assert_eq!((&merged.id, merged.release.as_str(), merged.policy.alpha), (&begun.id, "strict", 0.005));
+    world.run(120);
+    let passed = world.deployment("v2").unwrap();
+    assert_eq!((passed.verdict, passed.policy.alpha), (Verdict::Pass, 0.005), "{}", passed.explanation);
+    assert!((passed.evidence.fail_threshold - 200f64.ln()).abs() < 1e-9);
+    let late = world.engine.start(&kind("canary"), world.now(), &mut commit);
+    assert!(matches!(late, Err(CommandError::Conflict(_))), "{late:?}");
+    let same = world.engine.start(&kind("strict"), world.now(), &mut commit).unwrap();
+    assert_eq!(same.verdict, Verdict::Pass);
 }
 
 /// Scenario: requests name services that nobody knows. Guarantees: their number is bounded, and nothing is left

@@ -255,7 +255,11 @@ fn build(
     let parts = EngineParts {
         registry: Arc::clone(&registry),
         ledger: Arc::clone(shards.ledger()),
-        policies: Arc::new(move |_: &ServiceKey| (policy.clone(), mode)),
+        // A kind of release of its own, so that tests can tell which policy holds.
+        policies: Arc::new(move |_: &ServiceKey, release: &str| match release {
+            "strict" => (Policy { alpha: policy.alpha / 2.0, ..policy.clone() }, mode),
+            _ => (policy.clone(), mode),
+        }),
         lateness: LatenessConfig::default(),
         series_ttl_s: ttl_s,
         ids: Box::new(move || {
