@@ -23,7 +23,7 @@
 //! | judgement | [`verdict`], [`deployment`] | evidence and verdicts; the life of a deployment |
 //! | ourselves | [`telemetry`] | our own log and metrics |
 //! | engine | [`pipeline`] | threads, shards, ticks, the [`pipeline::Board`]; the only place with a clock |
-//! | memory | [`store`] | SQLite: decisions, outbox, snapshots |
+//! | memory | [`store`], [`spool`] | SQLite: decisions, outbox, snapshots; queues of messages on disk |
 //! | edges | [`receiver`], [`forward`], [`exporter`], [`remedy`], [`api`] | one protocol each |
 //! | wiring | [`config`], [`app`], [`cli`] | composing, running, asking |
 //!
@@ -48,6 +48,7 @@ pub mod model;
 pub mod pipeline;
 pub mod receiver;
 pub mod remedy;
+pub mod spool;
 pub mod stats;
 pub mod store;
 pub mod telemetry;

@@ -12,7 +12,7 @@ const LAYERS: [&[&str]; 12] = [
     &["deployment"],
     &["telemetry"],
     &["pipeline"],
-    &["store"],
+    &["store", "spool"],
     &["receiver", "forward", "exporter", "remedy", "api"],
     &["config"],
     &["app"],

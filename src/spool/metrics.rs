@@ -1,0 +1,85 @@
+//! What a queue on disk counts of itself: every name is here.
+
+use metrics::{Counter, Gauge, Label, counter, describe_counter, describe_gauge, gauge};
+
+use super::log::Faults;
+use super::{AppendError, Recovered, Usage};
+
+const BYTES: &str = "rollguard_disk_queue_bytes";
+const MESSAGES: &str = "rollguard_disk_queue_messages";
+const RECOVERED: &str = "rollguard_disk_queue_recovered_records_total";
+const TORN: &str = "rollguard_disk_queue_torn_messages_total";
+const DAMAGED: &str = "rollguard_disk_queue_damaged_places_total";
+const LOST: &str = "rollguard_disk_queue_lost_records_total";
+const LOST_MESSAGES: &str = "rollguard_disk_queue_lost_messages_total";
+const UNMARKED: &str = "rollguard_disk_queue_unmarked_total";
+const APPEND_FAILED: &str = "rollguard_disk_queue_append_failed_total";
+
+const REASONS: [&str; 4] = ["reserve", "too_large", "io", "closed"];
+
+#[derive(Debug)]
+pub(super) struct SpoolMetrics {
+    bytes: Gauge,
+    messages: Gauge,
+    lost: Counter,
+    lost_messages: Counter,
+    unmarked: Counter,
+    append_failed: [Counter; REASONS.len()],
+}
+
+impl SpoolMetrics {
+    /// With what was found when the queue was opened.
+    pub(super) fn new(labels: &[Label], recovered: &Recovered) -> Self {
+        describe();
+        let count = |name: &'static str| counter!(name, labels.to_vec());
+        count(RECOVERED).increment(recovered.records);
+        count(TORN).increment(recovered.torn);
+        count(DAMAGED).increment(recovered.damaged_places);
+        let append_failed = REASONS.map(|reason| {
+            let labels: Vec<Label> =
+                labels.iter().cloned().chain([Label::from_static_parts("reason", reason)]).collect();
+            counter!(APPEND_FAILED, labels)
+        });
+        Self {
+            bytes: gauge!(BYTES, labels.to_vec()),
+            messages: gauge!(MESSAGES, labels.to_vec()),
+            lost: count(LOST),
+            lost_messages: count(LOST_MESSAGES),
+            unmarked: count(UNMARKED),
+            append_failed,
+        }
+    }
+
+    pub(super) fn usage(&self, usage: Usage) {
+        self.bytes.set(usage.bytes as f64);
+        self.messages.set(usage.entries as f64);
+    }
+
+    pub(super) fn faults(&self, faults: &Faults) {
+        self.lost.increment(faults.lost_records);
+        self.lost_messages.increment(faults.lost_entries);
+        self.unmarked.increment(faults.unmarked);
+    }
+
+    pub(super) fn append_failed(&self, error: &AppendError) {
+        let reason = REASONS.iter().position(|reason| *reason == error.reason());
+        if let Some(counter) = reason.and_then(|reason| self.append_failed.get(reason)) {
+            counter.increment(1);
+        }
+    }
+}
+
+fn describe() {
+    describe_gauge!(BYTES, "Bytes that a queue on disk takes");
+    describe_gauge!(MESSAGES, "Messages in a queue on disk");
+    describe_counter!(RECOVERED, "Records that waited in a queue on disk when it was opened");
+    describe_counter!(TORN, "Messages in a queue on disk whose end was missing when it was opened");
+    describe_counter!(DAMAGED, "Damaged places in a queue on disk when it was opened");
+    describe_counter!(LOST, "Records lost because their message was damaged on the disk");
+    describe_counter!(LOST_MESSAGES, "Messages lost because they were damaged on the disk");
+    describe_counter!(
+        UNMARKED,
+        "Marks of sent messages that could not be written: sent again after a restart"
+    );
+    describe_counter!(APPEND_FAILED, "Messages that could not be kept on disk, by reason");
+}

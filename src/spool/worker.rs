@@ -1,0 +1,219 @@
+//! The thread that owns a queue. It takes what waits on its channel, up to a batch, does it, and with `fsync` syncs
+//! once for the whole batch before it answers.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::queue::{Appended, Delivery, Reservation, Shared};
+use super::{AppendError, Log, Position};
+
+/// Commands done before what was appended is synced and answered.
+const BATCH: usize = 256;
+/// How often the file system is looked at while it is short of space.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Log lines about damage and failed writes: one for so many occasions, after the first.
+const COMPLAIN_EVERY: u64 = 1_000;
+
+/// What the thread is asked. As many wait as there are requests and consumers at work, for each waits for its
+/// answer.
+#[derive(Debug)]
+pub(super) enum Command {
+    Append(Append),
+    Commit(Position),
+    Discard(Position),
+    Take(Taker),
+    Done(Position, oneshot::Sender<()>),
+    GiveBack(Position),
+    Close,
+}
+
+/// A message to be written.
+#[derive(Debug)]
+pub(super) struct Append {
+    pub(super) reservation: Reservation,
+    pub(super) metadata: Bytes,
+    pub(super) body: Bytes,
+    pub(super) records: u32,
+    /// For the answer to give the message back by.
+    pub(super) commands: Sender<Command>,
+    pub(super) reply: oneshot::Sender<Result<Appended, AppendError>>,
+}
+
+/// Somebody who waits for a message.
+#[derive(Debug)]
+pub(super) struct Taker {
+    pub(super) reply: oneshot::Sender<Delivery>,
+    /// For the message to be given back by.
+    pub(super) commands: Sender<Command>,
+}
+
+/// A message that is written and not yet answered.
+struct Written {
+    position: Position,
+    commands: Sender<Command>,
+    reply: oneshot::Sender<Result<Appended, AppendError>>,
+}
+
+pub(super) struct Worker {
+    log: Log,
+    commands: Receiver<Command>,
+    shared: Arc<Shared>,
+    takers: VecDeque<Taker>,
+    is_short_of_space: bool,
+    complaints: u64,
+    is_closed: bool,
+}
+
+impl Worker {
+    pub(super) fn new(log: Log, commands: Receiver<Command>, shared: Arc<Shared>) -> Self {
+        Self {
+            log,
+            commands,
+            shared,
+            takers: VecDeque::new(),
+            is_short_of_space: false,
+            complaints: 0,
+            is_closed: false,
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        while !self.is_closed {
+            let Some(first) = self.wait() else { continue };
+            let mut written = Vec::new();
+            self.execute(first, &mut written);
+            for _ in 1..BATCH {
+                let Ok(next) = self.commands.try_recv() else { break };
+                self.execute(next, &mut written);
+            }
+            self.answer(written);
+            self.serve_takers();
+            self.report_faults();
+            self.shared.show(&self.log);
+        }
+    }
+
+    /// The next command; `None` now and then while the file system is short of space.
+    fn wait(&mut self) -> Option<Command> {
+        let next = match self.is_short_of_space {
+            true => self.commands.recv_timeout(LOOK_EVERY),
+            false => self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        if self.is_short_of_space {
+            self.look_at_space();
+        }
+        self.is_closed |= matches!(next, Err(RecvTimeoutError::Disconnected));
+        next.ok()
+    }
+
+    fn look_at_space(&mut self) {
+        if !matches!(self.log.check_space(0), Err(AppendError::Reserve { .. })) {
+            self.is_short_of_space = false;
+            self.shared.set_short_of_space(false);
+            tracing::info!(queue = %self.log.folder().display(), "the queue takes messages again: the file system has room");
+        }
+    }
+
+    fn execute(&mut self, command: Command, written: &mut Vec<Written>) {
+        match command {
+            Command::Append(append) => self.append(append, written),
+            Command::Commit(position) => self.log.commit(position),
+            Command::Discard(position) => self.log.discard(position),
+            Command::Take(taker) => self.takers.push_back(taker),
+            Command::Done(position, reply) => {
+                self.log.acknowledge(position);
+                self.shared.show(&self.log);
+                // Whoever does not wait for it does not need it.
+                let _ = reply.send(());
+            }
+            Command::GiveBack(position) => {
+                self.log.give_back(position);
+            }
+            Command::Close => self.is_closed = true,
+        }
+    }
+
+    fn append(&mut self, append: Append, written: &mut Vec<Written>) {
+        let Append { reservation, metadata, body, records, commands, reply } = append;
+        let appended = self.log.append(&metadata, &body, records);
+        // What is on the disk is counted before its reservation goes, so that the room is never given twice.
+        self.shared.show(&self.log);
+        drop(reservation);
+        match appended {
+            Ok(position) => written.push(Written { position, commands, reply }),
+            Err(error) => {
+                self.complain_of(&error);
+                let _ = reply.send(Err(error));
+            }
+        }
+    }
+
+    fn answer(&mut self, written: Vec<Written>) {
+        if written.is_empty() {
+            return;
+        }
+        let synced = self.log.sync();
+        if let Err(error) = &synced {
+            self.complain_of(&AppendError::Io(copy(error)));
+        }
+        for Written { position, commands, reply } in written {
+            let answer = match &synced {
+                Ok(()) => Ok(Appended::new(position, commands)),
+                Err(error) => {
+                    self.log.discard(position);
+                    Err(AppendError::Io(copy(error)))
+                }
+            };
+            // One that nobody waits for any more is dropped here, and so taken back.
+            let _ = reply.send(answer);
+        }
+    }
+
+    fn serve_takers(&mut self) {
+        self.takers.retain(|taker| !taker.reply.is_closed());
+        while !self.takers.is_empty() {
+            let Some(entry) = self.log.take() else { return };
+            let Some(Taker { reply, commands }) = self.takers.pop_front() else { return };
+            // One that nobody waits for any more is dropped here, and so given back.
+            let _ = reply.send(Delivery::new(entry, commands));
+        }
+    }
+
+    fn complain_of(&mut self, error: &AppendError) {
+        self.shared.metrics.append_failed(error);
+        let queue = self.log.folder().display();
+        if let AppendError::Reserve { free, reserve } = error {
+            if !self.is_short_of_space {
+                tracing::warn!(%queue, free, reserve,
+                    "the queue takes no more messages: the rest of the file system is kept for decisions");
+            }
+            self.is_short_of_space = true;
+            self.shared.set_short_of_space(true);
+            return;
+        }
+        if self.complaints.is_multiple_of(COMPLAIN_EVERY) {
+            let cause = std::error::Error::source(error).map(ToString::to_string);
+            tracing::error!(%queue, %error, cause, "a message cannot be kept in the queue");
+        }
+        self.complaints += 1;
+    }
+
+    fn report_faults(&mut self) {
+        let faults = self.log.faults();
+        self.shared.metrics.faults(&faults);
+        if faults.lost_entries > 0 {
+            tracing::error!(queue = %self.log.folder().display(), messages = faults.lost_entries,
+                records = faults.lost_records, "messages in the queue are damaged on the disk and are lost");
+        }
+    }
+}
+
+/// The same error once more; the original cannot be cloned.
+fn copy(error: &std::io::Error) -> std::io::Error {
+    std::io::Error::new(error.kind(), error.to_string())
+}
