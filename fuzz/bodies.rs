@@ -5,6 +5,10 @@
 //! hands on one that it should not, when JSON becomes bytes that are no message, when a sampling weight is not
 //! what a second, slower reading of the rules says.
 
+#[allow(dead_code, reason = "each fuzz target uses one body")]
+#[path = "spool.rs"]
+pub(crate) mod spool;
+
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -25,8 +29,20 @@ type Body = fn(&[u8]);
 
 /// Every function by the name of its target and of its corpus.
 #[allow(dead_code, reason = "each fuzz target uses one of them by name")]
-pub(crate) const ALL: [(&str, Body); 5] =
-    [("traces", traces), ("metrics", metrics), ("logs", logs), ("json", json), ("tracestate", tracestate)];
+pub(crate) const ALL: [(&str, Body); 6] = [
+    ("traces", traces),
+    ("metrics", metrics),
+    ("logs", logs),
+    ("json", json),
+    ("tracestate", tracestate),
+    ("queue", queue),
+];
+
+/// A queue on disk: bytes as a sequence of appends, deliveries, kills and damage; see `spool.rs`.
+pub(crate) fn queue(bytes: &[u8]) {
+    let folder = tempfile::tempdir().expect("a folder for the queue");
+    spool::run(folder.path(), &spool::steps(bytes));
+}
 
 /// What a sink was told.
 #[derive(Debug, Default)]

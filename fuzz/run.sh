@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 seconds=${1:-600}
 [ $# -gt 0 ] && shift
-targets=${*:-traces metrics logs json tracestate}
+targets=${*:-traces metrics logs json tracestate queue}
 export RUSTC_BOOTSTRAP=1
 summary=
 for target in $targets; do

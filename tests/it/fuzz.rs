@@ -4,7 +4,7 @@
 use std::path::Path;
 
 #[path = "../../fuzz/bodies.rs"]
-mod bodies;
+pub(crate) mod bodies;
 
 #[test]
 fn the_corpus_holds() {

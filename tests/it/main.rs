@@ -17,5 +17,6 @@ mod layering;
 mod receive;
 mod rules;
 mod source;
+mod spool;
 mod threeways;
 mod tidy;
