@@ -18,7 +18,7 @@
 //!
 //! | layer | modules | what for |
 //! |---|---|---|
-//! | words | [`model`], [`stats`], [`histogram`], [`exception`] | time, identity, spans as borrowed views; e-processes; one fixed latency grid; names of exceptions |
+//! | words | `wire`, [`model`], [`stats`], [`histogram`], [`exception`] | the protobuf wire format; time, identity, spans as borrowed views; e-processes; one fixed latency grid; names of exceptions |
 //! | state | [`window`] | seconds that are still open, how long they stay open, what a display remembers |
 //! | judgement | [`verdict`], [`deployment`] | evidence and verdicts; the life of a deployment |
 //! | ourselves | [`telemetry`] | our own log and metrics |
@@ -54,3 +54,4 @@ pub mod store;
 pub mod telemetry;
 pub mod verdict;
 pub mod window;
+mod wire;

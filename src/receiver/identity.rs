@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use super::settings::{VersionSource, WalkSettings};
 use super::value::{Value, is_indexed, key_value};
-use super::wire::{BYTES, Fields, WalkError, key, numbers};
+use crate::wire::{BYTES, Fields, WalkError, key, numbers};
 use crate::model::{ResourceAttribute, ResourceTexts, ResourceView};
 
 const ATTRIBUTE: u32 = key(1, BYTES);

@@ -11,7 +11,7 @@
 
 use prost::encoding::encode_varint;
 
-use super::wire::{BYTES, Fields, WalkError, key};
+use crate::wire::{BYTES, Fields, WalkError, key};
 use crate::pipeline::Signal;
 
 /// A message on the way to ids.

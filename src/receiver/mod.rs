@@ -25,7 +25,6 @@ mod status;
 mod tracestate;
 mod value;
 mod walk;
-mod wire;
 
 pub use config::{EndpointConfig, HttpConfig, PointAttributesConfig, ReceiverConfig};
 pub use cors::CorsConfig;

@@ -1,6 +1,6 @@
 //! Which signal a recorded message holds. On the wire the path says it; a file does not.
 
-use super::wire::{BYTES, FIXED64, Fields, key};
+use crate::wire::{BYTES, FIXED64, Fields, key};
 use crate::pipeline::Signal;
 
 /// The signal of a request in JSON, by its first key; traces where that says nothing.

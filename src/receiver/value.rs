@@ -5,7 +5,7 @@
 //! Protobuf merges a message that occurs twice. For `AnyValue` this means: a later value replaces an earlier
 //! one, an empty later message leaves the earlier one in place, and a second list is appended to the first.
 
-use super::wire::{BYTES, FIXED64, Fields, VARINT, WalkError, key, numbers};
+use crate::wire::{BYTES, FIXED64, Fields, VARINT, WalkError, key, numbers};
 
 const KEY: u32 = key(1, BYTES);
 const VALUE: u32 = key(2, BYTES);

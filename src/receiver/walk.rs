@@ -21,8 +21,8 @@ use super::semantics::{Attribute, SpanAttributes};
 use super::settings::WalkSettings;
 use super::tracestate::sampling_weight;
 use super::value::key_value;
-pub use super::wire::WalkError;
-use super::wire::{BYTES, FIXED32, FIXED64, Fields, VARINT, key, numbers};
+pub use crate::wire::WalkError;
+use crate::wire::{BYTES, FIXED32, FIXED64, Fields, VARINT, key, numbers};
 use crate::model::{Discard, ResourceView, SpanException, SpanKind, SpanSink, SpanView, UnixNanos};
 
 /// `ExportTraceServiceRequest.resource_spans`.

@@ -5,7 +5,7 @@ use crate::source::{SourceFile, first_segments, is_word, rust_files, segments_be
 
 /// Lowest layer first; names that share a layer are siblings and do not import each other.
 const LAYERS: [&[&str]; 12] = [
-    &["model"],
+    &["model", "wire"],
     &["stats", "histogram", "exception"],
     &["window"],
     &["verdict"],
@@ -20,7 +20,7 @@ const LAYERS: [&[&str]; 12] = [
 ];
 
 /// Same inputs, same outputs: no clock, no I/O, no runtime, no wire format, no chance.
-const PURE: [&str; 7] = ["model", "stats", "histogram", "exception", "window", "verdict", "deployment"];
+const PURE: [&str; 8] = ["model", "wire", "stats", "histogram", "exception", "window", "verdict", "deployment"];
 
 /// Modules of the standard library that the core must not name.
 const IMPURE_STD: [&str; 7] = ["time", "fs", "net", "io", "process", "env", "thread"];

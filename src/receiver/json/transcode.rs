@@ -8,7 +8,7 @@ use super::JsonError;
 use super::reader::{Read, Reader, Scalar};
 use super::scalar::{put_base64, put_id};
 use super::schema::{Field, Kind, Rule, Schema};
-use crate::receiver::wire::{BYTES, FIXED32, FIXED64, VARINT, key};
+use crate::wire::{BYTES, FIXED32, FIXED64, VARINT, key};
 
 /// The message in protobuf, of at most `limit` bytes.
 pub(super) fn transcode(schema: &Schema, json: &str, limit: usize) -> Read<Vec<u8>> {

@@ -4,7 +4,7 @@
 use crate::model::ExceptionView;
 use crate::receiver::settings::WalkSettings;
 use crate::receiver::value::{Value, key_value};
-use crate::receiver::wire::WalkError;
+use crate::wire::WalkError;
 
 /// Listed attributes of one exception whose values are taken; more are left out.
 const VALUES: usize = 8;

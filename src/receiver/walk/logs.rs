@@ -9,7 +9,7 @@ use super::exception::{Exception, is_exception_name, may_tell};
 use crate::model::{Discard, LogSink, LogView, UnixNanos};
 use crate::receiver::identity::Identity;
 use crate::receiver::settings::WalkSettings;
-use crate::receiver::wire::{BYTES, FIXED32, FIXED64, Fields, VARINT, WalkError, key, numbers};
+use crate::wire::{BYTES, FIXED32, FIXED64, Fields, VARINT, WalkError, key, numbers};
 
 /// `ExportLogsServiceRequest.resource_logs`.
 const RESOURCE_LOGS: u32 = key(1, BYTES);

@@ -17,7 +17,7 @@ use self::names::Recognised;
 use self::point::{Buckets, RawPoint};
 use super::super::identity::Identity;
 use super::super::settings::WalkSettings;
-use super::super::wire::{BYTES, Fields, VARINT, WalkError, key, numbers};
+use crate::wire::{BYTES, Fields, VARINT, WalkError, key, numbers};
 use crate::model::{Discard, Outcome, PointSink, PointView, ResourceView, Temporality, UnixNanos};
 
 /// `ExportMetricsServiceRequest.resource_metrics`.

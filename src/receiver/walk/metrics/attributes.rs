@@ -7,7 +7,7 @@ use super::super::super::identity::joined;
 use super::super::super::semantics::{Attribute, Operation, SpanAttributes};
 use super::super::super::settings::WalkSettings;
 use super::super::super::value::{Value, key_value};
-use super::super::super::wire::WalkError;
+use crate::wire::WalkError;
 use crate::model::Discard;
 use crate::model::{Outcome, StatusSource};
 

@@ -8,7 +8,7 @@ use std::hash::BuildHasher;
 
 use foldhash::quality::FixedState;
 
-use super::super::super::wire::{BYTES, Fields, WalkError, key};
+use crate::wire::{BYTES, Fields, WalkError, key};
 
 /// Two independent hashes of 64 bits.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! One data point of any type: its numbers and its buckets.
 
-use super::super::super::wire::{BYTES, FIXED64, Fields, VARINT, WalkError, key, numbers};
+use crate::wire::{BYTES, FIXED64, Fields, VARINT, WalkError, key, numbers};
 use super::Kind;
 use crate::model::{Discard, Durations};
 
