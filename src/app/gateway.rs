@@ -66,8 +66,8 @@ pub enum StartError {
     /// The API token.
     #[error("guard the API")]
     Token(#[from] TokenError),
-    /// A downstream.
-    #[error("set up forwarding")]
+    /// An exporter.
+    #[error("set up the exporters")]
     Forward(#[from] ForwardError),
     /// A webhook.
     #[error("set up webhook {name:?}")]
@@ -133,7 +133,7 @@ impl Gateway {
         let webhooks = endpoints(&config)?;
         let store = Arc::new(Store::open(&config.store.path)?);
         let restored = store.restore()?;
-        let forwarder = Forwarder::new(&config.forward, &clock)?;
+        let forwarder = Forwarder::new(&config.exporters, &clock)?;
         let registry = Arc::new(Registry::new((&config.pipeline.limits).into()));
         let workers = std::thread::available_parallelism().map_or(2, usize::from);
         let shards = Arc::new(Shards::new(workers, DEFAULT_SHARD_CAPACITY));

@@ -13,6 +13,10 @@ use super::{Config, locate, validate};
 
 /// A configuration is small; a larger file is a mistake.
 const MAX_FILE_BYTES: u64 = 1 << 20;
+/// For files from before there were exporters.
+const FORWARD_IS_GONE: &str = "`forward` is now `exporters`, with the Collector's names and keys; for example exporters: \
+                               {otlp_grpc: {endpoint: http://collector:4317, signals: [traces]}}. queue_bytes is \
+                               sending_queue.queue_bytes, retry is retry_on_failure";
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +120,9 @@ fn options() -> Options {
 fn explain(error: &serde_saphyr::Error) -> String {
     let rendered = error.to_string();
     match error.without_snippet() {
+        serde_saphyr::Error::SerdeUnknownField { field, .. } if field == "forward" => {
+            format!("{rendered}\n{FORWARD_IS_GONE}")
+        }
         serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => {
             format!("{rendered}\n{}", way_out(field, expected, "key"))
         }
@@ -166,7 +173,14 @@ mod tests {
 
     #[test]
     fn errors_say_where_and_what_to_do() {
-        let rows: [(&str, &[&str]); 13] = [
+        let rows: [(&str, &[&str]); 17] = [
+            ("forward:\n  traces: null\n", &["line 1", "is now `exporters`", "otlp_grpc"]),
+            ("exporters:\n  kafka: {}\n", &["line 2", "no exporter of type `kafka`", "otlp_http"]),
+            ("exporters:\n  otlp_grpc:\n    endpiont: x\n", &["line 3", "did you mean `endpoint`?"]),
+            (
+                "exporters:\n  debug:\n  otlp_grpc/b:\n    endpoint: collector:4317\n",
+                &["line 4, column 15: exporters.otlp_grpc/b.endpoint: ", "http://collector:4317"],
+            ),
             ("apo:\n  endpoint: x\n", &["line 1", "column 1", "unknown", "did you mean `api`?"]),
             ("api:\n  endpiont: x:1\n", &["line 2", "column 3", "did you mean `endpoint`?"]),
             ("api:\n  colour: blue\n", &["line 2", "the keys that may stand here: endpoint, token_file"]),

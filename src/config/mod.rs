@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::api::ApiConfig;
-use crate::forward::ForwardConfig;
+use crate::forward::ExportersConfig;
 use crate::pipeline::config::{PipelineConfig, PoliciesConfig};
 use crate::receiver::ReceiverConfig;
 use crate::remedy::WebhookConfig;
@@ -39,8 +39,8 @@ pub const DEFAULT_FILE: &str = include_str!("../../config/rollguard.yaml");
 pub struct Config {
     /// Where telemetry is received.
     pub receiver: ReceiverConfig,
-    /// Where telemetry goes on to.
-    pub forward: ForwardConfig,
+    /// Where telemetry goes on to, by name.
+    pub exporters: ExportersConfig,
     /// The HTTP port for people, pipelines and Prometheus.
     pub api: ApiConfig,
     /// Windows and caps.
@@ -83,6 +83,29 @@ mod tests {
         let written: serde_json::Value = serde_saphyr::from_str(DEFAULT_FILE).unwrap();
         let mut found = Vec::new();
         keys(&written, "", &mut found);
+        expected.sort();
+        found.sort();
+        assert_eq!(found, expected);
+    }
+
+    /// The commented exporters are whole and say what the defaults are.
+    #[test]
+    fn the_documented_exporters_are_true() {
+        let start = DEFAULT_FILE.find("#   otlp_grpc/backend:").expect("the example is there");
+        let example: String = DEFAULT_FILE[start..]
+            .lines()
+            .map_while(|line| line.strip_prefix("# "))
+            .fold(String::new(), |text, line| text + line + "\n");
+        let written =
+            parse(&format!("exporters:\n{example}"), |_| None).unwrap_or_else(|e| panic!("loads: {e}"));
+        let least = "exporters:\n  otlp_grpc/backend: {endpoint: http://collector:4317}\n  debug:\n  file/recording: \
+                     {path: /var/lib/rollguard/otlp.json}\n";
+        let least = parse(least, |_| None).expect("the least of it loads");
+        assert_eq!(written.exporters, least.exporters);
+        let example: serde_json::Value = serde_saphyr::from_str(&example).expect("the example is YAML");
+        let (mut expected, mut found) = (Vec::new(), Vec::new());
+        keys(&serde_json::to_value(least.exporters).unwrap(), "", &mut expected);
+        keys(&example, "", &mut found);
         expected.sort();
         found.sort();
         assert_eq!(found, expected);

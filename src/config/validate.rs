@@ -81,7 +81,8 @@ pub fn problems(config: &Config) -> Vec<Problem> {
     policies(&config.policies, &mut checks);
     webhooks(config, &mut checks);
     ports(config, &mut checks);
-    let sections = [("receiver", config.receiver.problems()), ("forward", config.forward.problems())];
+    let exporters = config.exporters.problems(config.receiver.include_metadata);
+    let sections = [("receiver", config.receiver.problems()), ("exporters", exporters)];
     for (section, messages) in sections {
         messages.iter().for_each(|message| described(section, message, &mut checks));
     }

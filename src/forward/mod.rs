@@ -1,14 +1,27 @@
-//! Passes received telemetry on, so that Rollguard can stand in front of whatever collected it before. One
-//! optional OTLP/gRPC downstream per signal gets the messages exactly as they came in. In between is a queue
-//! in memory, bounded in bytes; when it is full the receiver pushes back, and what is in it when the process
-//! is killed is lost, as with any collector without a queue on disk.
+//! Passes received telemetry on, so that Rollguard can stand in front of whatever collected it before. Any
+//! number of exporters, with the Collector's names and keys, get the messages as they came in: the bytes of
+//! every Resource envelope are unchanged. Profiles are passed through unread.
+//!
+//! A request is taken in only if every exporter has room for it, or is configured to go without
+//! (`fan`). Each exporter has a bounded queue for each kind of data (`queue`) with consumers of its own
+//! (`worker`), so that a slow or dead backend holds up nobody else. What waits is joined, and what is too large is
+//! split, between envelopes (`pieces`). What a backend refuses for good is dropped, counted and remembered
+//! (`rejected`).
 
 mod client;
+mod compress;
 mod config;
+mod fan;
+mod forwarder;
 mod metrics;
+mod pieces;
 mod queue;
+mod rejected;
 mod retry;
 mod worker;
 
-pub use config::{Compression, DownstreamConfig, ForwardConfig, RetryConfig};
-pub use queue::{ForwardError, Forwarder};
+pub use config::{
+    Compression, DebugConfig, ExporterConfig, ExportersConfig, FileConfig, FileFormat, OnFull, OtlpConfig,
+    QueueConfig, RetryConfig, RotationConfig, Secret, Verbosity,
+};
+pub use forwarder::{ForwardError, Forwarder};

@@ -1,212 +1,226 @@
-//! The queues, one per downstream, counted in the bytes that their messages keep in memory.
+//! The queue of one exporter for one kind of data: bounded in requests and in the bytes of memory that they
+//! keep, first in first out. What is being sent still counts, for it still takes memory.
+//!
+//! Room is reserved before a request counts anywhere and filled afterwards, which cannot fail. A consumer takes
+//! the oldest request, and with it those behind that may be sent in the same one.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::client::Client;
-use super::metrics::{Dropped, ForwardMetrics};
-use super::worker::Worker;
-use super::{DownstreamConfig, ForwardConfig};
-use crate::pipeline::clock::Clock;
-use crate::pipeline::{Downstream, Full, Permit, Signal};
+use super::QueueConfig;
+use super::metrics::{Dropped, LaneMetrics};
+use super::pieces::divisible;
+use crate::pipeline::{DataType, Passage, QueueReport};
 
-/// Room is given in units of this many bytes.
-const UNIT_BYTES: usize = 1024;
 /// A message keeps the read buffer it arrived in, which is never smaller than this.
 const LEAST_BYTES: usize = 8 * 1024;
 
-/// Failed to set up forwarding.
-#[derive(Debug, thiserror::Error)]
-pub enum ForwardError {
-    /// The address cannot be used.
-    #[error("use the downstream address `{endpoint}`")]
-    Endpoint {
-        /// As configured.
-        endpoint: String,
-        /// What is wrong with it.
-        #[source]
-        cause: tonic::transport::Error,
-    },
+/// Where requests wait.
+#[derive(Debug, Clone)]
+pub(super) enum Queue {
+    /// In memory: gone with the process.
+    Memory(Arc<MemoryQueue>),
 }
 
-/// Queues and their senders. Give [`Forwarder::downstream`] to the receivers and run [`Forwarder::run`].
-pub struct Forwarder {
-    queues: Arc<Queues>,
-    workers: Vec<(Worker, UnboundedReceiver<Queued>)>,
+/// There is no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NoRoom;
+
+#[derive(Debug)]
+pub(super) struct MemoryQueue {
+    data: DataType,
+    most_requests: usize,
+    most_bytes: usize,
+    held: Mutex<Held>,
+    filled: Notify,
+    metrics: Arc<LaneMetrics>,
 }
 
-/// By signal.
-struct Queues([Option<Queue>; 3]);
-
-struct Queue {
-    room: Arc<Semaphore>,
-    units: u32,
-    sender: UnboundedSender<Queued>,
-    metrics: ForwardMetrics,
+#[derive(Debug, Default)]
+struct Held {
+    waiting: VecDeque<Queued>,
+    /// Reserved, waiting or being sent.
+    requests: usize,
+    bytes: usize,
+    /// Nobody takes any more.
+    is_over: bool,
 }
 
-/// A message on its way; given up if it is dropped before it is delivered.
+/// Room for one request. Given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Room {
+    queue: Arc<MemoryQueue>,
+    bytes: usize,
+}
+
+/// A request on its way. What was not settled of it when it is dropped counts as lost at shutdown.
+#[derive(Debug)]
 pub(super) struct Queued {
-    pub(super) message: Bytes,
-    pub(super) records: u64,
-    room: Option<OwnedSemaphorePermit>,
-    metrics: ForwardMetrics,
-    is_settled: bool,
+    pub(super) passage: Passage,
+    unsettled: u64,
+    room: Room,
+}
+
+impl Queue {
+    pub(super) fn in_memory(data: DataType, config: &QueueConfig, metrics: &Arc<LaneMetrics>) -> Self {
+        Self::Memory(Arc::new(MemoryQueue {
+            data,
+            most_requests: config.queue_size,
+            most_bytes: config.queue_bytes,
+            held: Mutex::default(),
+            filled: Notify::new(),
+            metrics: Arc::clone(metrics),
+        }))
+    }
+
+    /// Room for a request of this length. An empty queue has room for any.
+    pub(super) fn reserve(&self, message_bytes: usize) -> Result<Room, NoRoom> {
+        let Self::Memory(queue) = self;
+        queue.reserve(message_bytes)
+    }
+
+    /// Puts a request where it has room.
+    pub(super) fn push(&self, room: Room, passage: Passage) {
+        let Self::Memory(queue) = self;
+        let queued = Queued { unsettled: passage.records, passage, room };
+        let mut held = queue.held();
+        if held.is_over {
+            // Dropped after the lock: giving room back takes it again.
+            drop(held);
+            return drop(queued);
+        }
+        held.waiting.push_back(queued);
+        queue.filled.notify_one();
+    }
+
+    /// Gives up what waits: nobody takes any more.
+    pub(super) fn abandon(&self) {
+        let Self::Memory(queue) = self;
+        let mut held = queue.held();
+        held.is_over = true;
+        let waiting = std::mem::take(&mut held.waiting);
+        drop(held);
+        drop(waiting);
+    }
+
+    /// The next requests, which are sent as one of at most `most_bytes`; a larger one comes alone. `None` when
+    /// nothing waits after `shutdown`.
+    pub(super) async fn take(&self, most_bytes: usize, shutdown: &CancellationToken) -> Option<Vec<Queued>> {
+        let Self::Memory(queue) = self;
+        loop {
+            let taken = queue.take_now(most_bytes);
+            if !taken.is_empty() {
+                return Some(taken);
+            }
+            if shutdown.is_cancelled() {
+                return None;
+            }
+            shutdown.run_until_cancelled(queue.filled.notified()).await;
+        }
+    }
+
+    pub(super) fn report(&self) -> QueueReport {
+        let Self::Memory(queue) = self;
+        let held = queue.held();
+        QueueReport {
+            data: queue.data,
+            requests: [held.requests, queue.most_requests],
+            bytes: [held.bytes, queue.most_bytes],
+        }
+    }
+}
+
+impl MemoryQueue {
+    fn held(&self) -> MutexGuard<'_, Held> {
+        // Nothing in here stops half-way.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reserve(self: &Arc<Self>, message_bytes: usize) -> Result<Room, NoRoom> {
+        let bytes = kept_bytes(message_bytes);
+        let mut held = self.held();
+        let is_full =
+            held.requests >= self.most_requests || held.bytes.saturating_add(bytes) > self.most_bytes;
+        if held.requests > 0 && is_full {
+            return Err(NoRoom);
+        }
+        held.requests += 1;
+        held.bytes += bytes;
+        self.show(&held);
+        Ok(Room { queue: Arc::clone(self), bytes })
+    }
+
+    fn take_now(&self, most_bytes: usize) -> Vec<Queued> {
+        let mut held = self.held();
+        let Some(first) = held.waiting.pop_front() else { return Vec::new() };
+        let mut bytes = first.passage.message.len();
+        let mut taken = vec![first];
+        while let Some(next) = held.waiting.front()
+            && divisible(self.data)
+            && bytes.saturating_add(next.passage.message.len()) <= most_bytes
+            && next.passage.metadata == taken[0].passage.metadata
+        {
+            bytes += next.passage.message.len();
+            taken.extend(held.waiting.pop_front());
+        }
+        if !held.waiting.is_empty() {
+            // One wake-up may stand for several requests.
+            self.filled.notify_one();
+        }
+        taken
+    }
+
+    fn show(&self, held: &Held) {
+        self.metrics.queue_size.set(held.requests as f64);
+        self.metrics.queue_bytes.set(held.bytes as f64);
+    }
+}
+
+/// Memory that a message of this length keeps: its buffer grew by doubling.
+fn kept_bytes(message_bytes: usize) -> usize {
+    message_bytes.max(LEAST_BYTES).checked_next_power_of_two().unwrap_or(usize::MAX)
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let mut held = self.queue.held();
+        held.requests -= 1;
+        held.bytes -= self.bytes;
+        self.queue.show(&held);
+    }
 }
 
 impl Queued {
-    /// Delivered.
-    pub(super) fn sent(mut self, rejected: u64) {
-        self.is_settled = true;
-        self.metrics.rejected.increment(rejected.min(self.records));
-        self.metrics.sent.increment(self.records.saturating_sub(rejected));
+    /// So many of its records were delivered, but for those that were rejected.
+    pub(super) fn sent(&mut self, records: u64, rejected: u64) {
+        let records = self.settle(records);
+        self.room.queue.metrics.sent(records, rejected);
     }
 
-    /// Given up.
-    pub(super) fn give_up(mut self, why: Dropped) {
-        self.is_settled = true;
-        self.metrics.dropped(why, self.records);
+    /// So many of its records were given up.
+    pub(super) fn dropped(&mut self, records: u64, why: Dropped) {
+        let records = self.settle(records);
+        self.room.queue.metrics.dropped(why, records);
+    }
+
+    fn settle(&mut self, records: u64) -> u64 {
+        let records = records.min(self.unsettled);
+        self.unsettled -= records;
+        records
     }
 }
 
 impl Drop for Queued {
     fn drop(&mut self) {
-        if let Some(room) = self.room.take() {
-            self.metrics.queue_size.decrement((room.num_permits() * UNIT_BYTES) as f64);
+        if self.unsettled > 0 {
+            self.room.queue.metrics.dropped(Dropped::Shutdown, self.unsettled);
         }
-        if !self.is_settled {
-            self.metrics.dropped(Dropped::Shutdown, self.records);
-        }
-    }
-}
-
-impl Forwarder {
-    /// Sets up what is configured. Connections are made when there is something to send. Needs a Tokio
-    /// runtime around it.
-    ///
-    /// # Errors
-    /// When an address cannot be used.
-    pub fn new(config: &ForwardConfig, clock: &Arc<dyn Clock>) -> Result<Self, ForwardError> {
-        let mut queues = Queues([None, None, None]);
-        let mut workers = Vec::new();
-        for signal in Signal::ALL {
-            let Some(downstream) = config.downstream(signal) else { continue };
-            let client = Client::new(signal, downstream)?;
-            let (queue, receiver) = Queue::new(signal, downstream);
-            let worker =
-                Worker::new(client, downstream, Arc::clone(clock), signal, queue.metrics.retries.clone());
-            workers.push((worker, receiver));
-            queues.0[signal as usize] = Some(queue);
-        }
-        Ok(Self { queues: Arc::new(queues), workers })
-    }
-
-    /// Where the receivers put messages.
-    pub fn downstream(&self) -> Arc<dyn Downstream> {
-        Arc::clone(&self.queues) as Arc<dyn Downstream>
-    }
-
-    /// Sends until `shutdown` is cancelled, then for `drain_timeout` at most what is still queued.
-    pub async fn run(self, shutdown: CancellationToken, drain_timeout: Duration) {
-        let mut tasks = tokio::task::JoinSet::new();
-        for (worker, receiver) in self.workers {
-            worker.spawn(receiver, &shutdown, &mut tasks);
-        }
-        shutdown.cancelled().await;
-        let drained = async { while tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(drain_timeout, drained).await.is_err() {
-            tracing::warn!(?drain_timeout, "messages still queued at the drain deadline are dropped");
-        }
-    }
-}
-
-impl Queue {
-    fn new(signal: Signal, config: &DownstreamConfig) -> (Self, UnboundedReceiver<Queued>) {
-        let units = u32::try_from(config.queue_bytes / UNIT_BYTES).unwrap_or(u32::MAX).max(1);
-        let (sender, receiver) = unbounded_channel();
-        let queue = Self {
-            room: Arc::new(Semaphore::new(units as usize)),
-            units,
-            sender,
-            metrics: ForwardMetrics::new(signal, config.queue_bytes),
-        };
-        (queue, receiver)
-    }
-}
-
-impl Downstream for Queues {
-    fn reserve(&self, signal: Signal, message_bytes: usize) -> Result<Option<Box<dyn Permit>>, Full> {
-        let Some(queue) = &self.0[signal as usize] else { return Ok(None) };
-        // A message larger than the whole queue may have it all.
-        let units = units(message_bytes).min(queue.units);
-        let Ok(room) = Arc::clone(&queue.room).try_acquire_many_owned(units) else {
-            queue.metrics.refused.increment(1);
-            return Err(Full);
-        };
-        Ok(Some(Box::new(Reserved { room, sender: queue.sender.clone(), metrics: queue.metrics.clone() })))
-    }
-}
-
-/// Room for a message of this length: its buffer grew by doubling.
-fn units(message_bytes: usize) -> u32 {
-    let held = message_bytes.max(LEAST_BYTES).checked_next_power_of_two().unwrap_or(usize::MAX);
-    u32::try_from(held.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX)
-}
-
-struct Reserved {
-    room: OwnedSemaphorePermit,
-    sender: UnboundedSender<Queued>,
-    metrics: ForwardMetrics,
-}
-
-impl Permit for Reserved {
-    fn send(self: Box<Self>, message: Bytes, records: u64) {
-        self.metrics.queue_size.increment((self.room.num_permits() * UNIT_BYTES) as f64);
-        let queued =
-            Queued { message, records, room: Some(self.room), metrics: self.metrics, is_settled: false };
-        // After the workers have gone the message comes back and is dropped, which counts it.
-        drop(self.sender.send(queued));
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rooms_are_of_the_buffer_not_of_the_message() {
-        for (bytes, kib) in [(0, 8), (8192, 8), (8193, 16), (1 << 20, 1024), ((1 << 20) + 1, 2048)] {
-            assert_eq!(units(bytes), kib, "{bytes}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_full_queue_refuses_and_room_comes_back() {
-        let config = DownstreamConfig {
-            endpoint: "http://127.0.0.1:9".into(),
-            queue_bytes: 16 * 1024,
-            timeout: Duration::from_secs(1),
-            retry: super::super::RetryConfig::default(),
-            compression: super::super::Compression::None,
-        };
-        let (queue, mut receiver) = Queue::new(Signal::Traces, &config);
-        let queues = Queues([Some(queue), None, None]);
-        let first = queues.reserve(Signal::Traces, 10).ok().flatten().unwrap();
-        let second = queues.reserve(Signal::Traces, 10).ok().flatten().unwrap();
-        assert!(queues.reserve(Signal::Traces, 10).is_err());
-        assert!(matches!(queues.reserve(Signal::Logs, 10), Ok(None)));
-        drop(second);
-        assert!(queues.reserve(Signal::Traces, 10).is_ok());
-        first.send(Bytes::from_static(b"x"), 1);
-        let queued = receiver.recv().await.unwrap();
-        assert_eq!((&queued.message[..], queued.records), (&b"x"[..], 1));
-        assert!(queues.reserve(Signal::Traces, 1 << 30).is_err());
-        drop(queued);
-        assert!(matches!(queues.reserve(Signal::Traces, 1 << 30), Ok(Some(_))));
-    }
-}
+#[path = "queue_tests.rs"]
+mod tests;

@@ -1,29 +1,21 @@
-//! When a message that was not taken is sent again: which answers allow it, and after how long.
+//! When a request that was not taken is sent again: which answers allow it, and after how long.
 
 use std::time::Duration;
 
 use prost::Message;
-use tonic::{Code, Status};
+use tonic::Code;
 
 use super::RetryConfig;
+use super::client::Next;
 
 const RETRY_INFO_TYPE: &str = "type.googleapis.com/google.rpc.RetryInfo";
-/// Growth of the wait from one attempt to the next, as numerator and denominator.
-const GROWTH: (u32, u32) = (3, 2);
+/// A downstream may ask for more time, but not for ever.
+const ASKED_MAX: Duration = Duration::from_secs(300);
 
-/// What an answer means for the message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
-    /// Never: the downstream cannot take this message.
-    GiveUp,
-    /// Later, and not before the wait that the downstream asked for.
-    Retry(Option<Duration>),
-}
-
-/// Reads an error answer as the OTLP specification says.
-pub(super) fn next_of(status: &Status) -> Next {
-    let asked = retry_info(status.details());
-    match status.code() {
+/// Reads a gRPC status as the OTLP specification says.
+pub(super) fn next_of(code: Code, details: &[u8]) -> Next {
+    let asked = retry_info(details);
+    match code {
         Code::Cancelled
         | Code::DeadlineExceeded
         | Code::Aborted
@@ -31,24 +23,23 @@ pub(super) fn next_of(status: &Status) -> Next {
         | Code::Unavailable
         | Code::DataLoss => Next::Retry(asked),
         Code::ResourceExhausted if asked.is_some() => Next::Retry(asked),
-        // What a broken connection looks like from here.
-        Code::Unknown if status.metadata().is_empty() => Next::Retry(asked),
         _ => Next::GiveUp,
     }
 }
 
-/// The wait before attempt number `attempt` + 1 (1 after the first failure): exponential, with jitter of
-/// ±50 % drawn from `seed`, so that a fleet does not come back all at once.
-pub(super) fn wait(config: &RetryConfig, attempt: u32, seed: u64) -> Duration {
-    let mut wait = config.initial.min(config.max_interval);
+/// The wait before attempt number `attempt` + 1 (1 after the first failure): exponential, with jitter drawn
+/// from `seed`, so that a fleet does not come back all at once, and not before the downstream asked for it.
+pub(super) fn wait(config: &RetryConfig, attempt: u32, seed: u64, asked: Option<Duration>) -> Duration {
+    let mut wait = config.initial_interval.min(config.max_interval);
     for _ in 1..attempt {
         if wait >= config.max_interval {
             break;
         }
-        wait = (wait * GROWTH.0 / GROWTH.1).min(config.max_interval);
+        wait = wait.mul_f64(config.multiplier).min(config.max_interval);
     }
     let share = mix(seed.wrapping_add(u64::from(attempt))) as f64 / u64::MAX as f64;
-    wait.mul_f64(0.5 + share)
+    let factor: f64 = 1.0 + config.randomization_factor * (2.0 * share - 1.0);
+    wait.mul_f64(factor.max(0.0)).max(asked.unwrap_or_default().min(ASKED_MAX))
 }
 
 /// Spreads a number over all 64 bits (the finaliser of splitmix64).
@@ -99,10 +90,9 @@ fn retry_info(details: &[u8]) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    fn with_retry_info(code: Code, seconds: i64) -> Status {
+    fn with_retry_info(seconds: i64) -> Vec<u8> {
         let value = RetryInfo { delay: Some(Delay { seconds, nanos: 0 }) }.encode_to_vec();
-        let details = vec![Any { type_url: RETRY_INFO_TYPE.into(), value }];
-        Status::with_details(code, "", RpcStatus { details }.encode_to_vec().into())
+        RpcStatus { details: vec![Any { type_url: RETRY_INFO_TYPE.into(), value }] }.encode_to_vec()
     }
 
     #[test]
@@ -110,14 +100,18 @@ mod tests {
         let retried =
             [Code::Unavailable, Code::DeadlineExceeded, Code::Aborted, Code::Cancelled, Code::DataLoss];
         for code in retried {
-            assert_eq!(next_of(&Status::new(code, "")), Next::Retry(None), "{code:?}");
+            assert_eq!(next_of(code, b""), Next::Retry(None), "{code:?}");
         }
         let asked = Next::Retry(Some(Duration::from_secs(7)));
-        assert_eq!(next_of(&with_retry_info(Code::Unavailable, 7)), asked);
-        assert_eq!(next_of(&with_retry_info(Code::ResourceExhausted, 7)), asked);
-        for code in [Code::ResourceExhausted, Code::InvalidArgument, Code::Internal, Code::Unimplemented] {
-            assert_eq!(next_of(&Status::new(code, "")), Next::GiveUp, "{code:?}");
+        assert_eq!(next_of(Code::Unavailable, &with_retry_info(7)), asked);
+        assert_eq!(next_of(Code::ResourceExhausted, &with_retry_info(7)), asked);
+        assert_eq!(next_of(Code::Unavailable, b"junk"), Next::Retry(None));
+        for code in [Code::ResourceExhausted, Code::InvalidArgument, Code::Internal, Code::Unknown] {
+            assert_eq!(next_of(code, b""), Next::GiveUp, "{code:?}");
         }
+        let hostile = next_of(Code::Unavailable, &with_retry_info(i64::MAX));
+        let Next::Retry(asked) = hostile else { panic!("it is retried") };
+        assert_eq!(wait(&RetryConfig::default(), 1, 0, asked), ASKED_MAX);
     }
 
     #[test]
@@ -126,10 +120,13 @@ mod tests {
         for attempt in 1..40 {
             let plain = (5.0 * 1.5_f64.powi(attempt as i32 - 1)).min(30.0);
             for seed in 0..50 {
-                let wait = wait(&config, attempt, seed).as_secs_f64();
+                let wait = wait(&config, attempt, seed, None).as_secs_f64();
                 assert!(wait >= plain * 0.499 && wait <= plain * 1.501, "{attempt} {seed} {wait}");
             }
         }
-        assert_ne!(wait(&config, 1, 1), wait(&config, 1, 2));
+        assert_ne!(wait(&config, 1, 1, None), wait(&config, 1, 2, None));
+        assert_eq!(wait(&config, 1, 1, Some(Duration::from_secs(60))), Duration::from_secs(60));
+        let steady = RetryConfig { randomization_factor: 0.0, multiplier: 1.0, ..config };
+        assert_eq!(wait(&steady, 9, 3, None), Duration::from_secs(5));
     }
 }

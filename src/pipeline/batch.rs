@@ -20,7 +20,7 @@ use super::passage::Signal;
 use super::point_log::PointLog;
 use super::registry::encode_identity;
 use super::senders::{Heard, Sender};
-use super::shards::Refused;
+use super::shards::{Load, Refused, Room};
 use crate::histogram::layout;
 use crate::model::{
     BoundsId, Discard, Exemplar, Observation, ResourceAttribute, ResourceView, SamplingWeight, SeriesId,
@@ -125,40 +125,62 @@ impl Batch {
     /// Hands everything over, or nothing.
     ///
     /// # Errors
+    /// As [`Batch::reserve`].
+    pub fn commit(self) -> Result<(), Refused> {
+        let room = self.reserve()?;
+        self.commit_into(room);
+        Ok(())
+    }
+
+    /// Room for everything that is in the batch now.
+    ///
+    /// # Errors
     /// [`Refused`] when this worker's log is full or the program is ending; nothing was counted then but
     /// the refusal.
-    pub fn commit(mut self) -> Result<(), Refused> {
-        let Some(mut buffers) = self.buffers.take() else { return Ok(()) };
+    pub fn reserve(&self) -> Result<Room, Refused> {
+        let load = self.buffers.as_ref().map_or_else(Load::default, |buffers| Load {
+            records: buffers.observations.len() + buffers.points.len(),
+            counts: buffers.points.counts_len(),
+            findings: buffers.findings.len(),
+        });
+        let outcome = self.intake.shards.reserve(load);
+        let (counters, spans) = (self.intake.shards.counters(), self.len() as u64);
+        match outcome {
+            Err(Refused::QueueFull) => _ = counters.refused_full.fetch_add(spans, Ordering::Relaxed),
+            Err(Refused::ShuttingDown) => _ = counters.refused_shutdown.fetch_add(spans, Ordering::Relaxed),
+            Ok(_) => {}
+        }
+        outcome
+    }
+
+    /// Hands everything over. The room must have been reserved by this batch, with all that is in it.
+    pub fn commit_into(mut self, room: Room) {
+        let Some(mut buffers) = self.buffers.take() else { return };
         if let Some((_, slowest)) = self.slowest {
             buffers.exemplars.push(slowest);
         }
         let shards = &self.intake.shards;
         let records = buffers.findings.iter().filter(|finding| finding.is_record).count() as u64;
-        let outcome =
-            shards.append(&buffers.observations, &buffers.points, &buffers.exemplars, &mut buffers.findings);
+        let (spans, points) = (buffers.observations.len() as u64, buffers.points.len() as u64);
+        shards.append(
+            room,
+            &buffers.observations,
+            &buffers.points,
+            &buffers.exemplars,
+            &mut buffers.findings,
+        );
         let counters = shards.counters();
-        let spans = buffers.observations.len() as u64;
-        let points = buffers.points.len() as u64;
-        match outcome {
-            Ok(()) => {
-                counters.spans.fetch_add(spans, Ordering::Relaxed);
-                shards.ledger().receive(Signal::Traces, spans);
-                shards.ledger().receive(Signal::Metrics, points);
-                shards.ledger().receive(Signal::Logs, records);
-                shards.ledger().discard(&buffers.discarded);
-                buffers.heard.iter().for_each(Heard::settle);
-                counters.note_attributes(buffers.attributes_repeated, buffers.attributes_indexed);
-                if buffers.sampling_inconsistent > 0 {
-                    counters
-                        .sampling_inconsistent
-                        .fetch_add(buffers.sampling_inconsistent, Ordering::Relaxed);
-                }
-            }
-            Err(Refused::QueueFull) => _ = counters.refused_full.fetch_add(spans, Ordering::Relaxed),
-            Err(Refused::ShuttingDown) => _ = counters.refused_shutdown.fetch_add(spans, Ordering::Relaxed),
+        counters.spans.fetch_add(spans, Ordering::Relaxed);
+        shards.ledger().receive(Signal::Traces, spans);
+        shards.ledger().receive(Signal::Metrics, points);
+        shards.ledger().receive(Signal::Logs, records);
+        shards.ledger().discard(&buffers.discarded);
+        buffers.heard.iter().for_each(Heard::settle);
+        counters.note_attributes(buffers.attributes_repeated, buffers.attributes_indexed);
+        if buffers.sampling_inconsistent > 0 {
+            counters.sampling_inconsistent.fetch_add(buffers.sampling_inconsistent, Ordering::Relaxed);
         }
         self.buffers = Some(buffers);
-        outcome
     }
 
     /// Whose the records of `resource` are; makes the version and the instance when they are new.

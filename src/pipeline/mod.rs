@@ -16,6 +16,7 @@ pub mod config;
 mod diagnosis;
 mod engine;
 mod evaluator;
+mod exporters;
 mod findings;
 pub mod human;
 mod intake;
@@ -49,15 +50,19 @@ pub use command::{Command, CommandError};
 pub use diagnosis::{PLACED_BY, ServiceTelemetry, SignalTelemetry, VersionTelemetry};
 pub use engine::{Engine, EngineCounters, EngineParts, Policies};
 pub use evaluator::{Evaluator, EvaluatorParts};
+pub use exporters::{ExporterReport, Exporters, NoExporters, QueueReport, RejectedRequest};
 pub use intake::Intake;
 pub use joins::JoinCounters;
 pub use journal::{Commit, Journal, JournalError, NoJournal, Restored, ServiceSnapshot};
 pub use ledger::{Disposition, Ledger};
 pub use logs::LogTotals;
-pub use passage::{Admission, AdmissionBatch, Downstream, Full, NoDownstream, Permit, Signal};
+pub use passage::{
+    Admission, AdmissionBatch, Appended, DataType, Downstream, Full, Metadata, NoDownstream, Passage, Permit,
+    Signal,
+};
 pub use registry::{
     InstanceMeta, OVERFLOW_OPERATION, Registry, RegistryCounters, RegistryLimits, SeriesMeta,
     UNKNOWN_SERVICE, VersionMeta,
 };
 pub use senders::Sdk;
-pub use shards::{DEFAULT_SHARD_CAPACITY, Drained, IntakeCounters, Refused, Shards};
+pub use shards::{DEFAULT_SHARD_CAPACITY, Drained, IntakeCounters, Refused, Room, Shards};

@@ -102,7 +102,36 @@ struct Log {
     points: PointLog,
     exemplars: Vec<Exemplar>,
     findings: Vec<Finding>,
+    /// What has a [`Room`] and is not appended yet.
+    promised: Load,
     closed: bool,
+}
+
+/// What a batch puts into a log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Load {
+    /// Spans and points.
+    pub(super) records: usize,
+    /// Bucket counts of the points.
+    pub(super) counts: usize,
+    pub(super) findings: usize,
+}
+
+/// Room in the log of one shard, held until the batch is appended or given up.
+#[derive(Debug)]
+pub struct Room {
+    shards: Arc<Shards>,
+    shard: usize,
+    load: Load,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let mut log = lock(&self.shards.shards[self.shard].log);
+        log.promised.records -= self.load.records;
+        log.promised.counts -= self.load.counts;
+        log.promised.findings -= self.load.findings;
+    }
 }
 
 /// What the evaluator took. Keep it between ticks: its buffers are swapped with those of the shards.
@@ -181,7 +210,8 @@ impl Shards {
         }
     }
 
-    /// Refuses every batch from now on. When this returns, a drain takes the last that was committed.
+    /// Refuses every batch from now on. When this returns, a drain takes the last that was committed, but for
+    /// those that had room and are not committed yet.
     pub fn close(&self) {
         for shard in &self.shards {
             lock(&shard.log).closed = true;
@@ -201,39 +231,51 @@ impl Shards {
         }
     }
 
-    /// Appends a batch whole, or nothing of it. An empty log takes a batch of any size: a batch is bounded
-    /// by the largest message, and one that never fitted would be sent again for ever.
+    /// Room for a batch in the log of this thread's shard. An empty log takes a batch of any size: a batch is
+    /// bounded by the largest message, and one that never fitted would be sent again for ever.
+    pub(super) fn reserve(self: &Arc<Self>, load: Load) -> Result<Room, Refused> {
+        let shard = thread_ordinal() % self.shards.len();
+        let mut log = lock(&self.shards[shard].log);
+        if log.closed {
+            return Err(Refused::ShuttingDown);
+        }
+        let waiting = log.observations.len() + log.points.len() + log.promised.records;
+        let counts = log.points.counts_len() + log.promised.counts + load.counts;
+        let findings = log.findings.len() + log.promised.findings;
+        let too_many = waiting + load.records > self.capacity || counts > self.capacity * COUNTS_PER_POINT;
+        if waiting > 0 && load.records > 0 && too_many {
+            return Err(Refused::QueueFull);
+        }
+        if findings > 0 && findings + load.findings > FINDINGS_PER_SHARD {
+            return Err(Refused::QueueFull);
+        }
+        log.promised.records += load.records;
+        log.promised.counts += load.counts;
+        log.promised.findings += load.findings;
+        Ok(Room { shards: Arc::clone(self), shard, load })
+    }
+
+    /// Appends a batch where it has room. After [`Shards::close`] it is still taken, for its sender may have
+    /// been told so; it counts if the last drain is yet to come.
     pub(super) fn append(
         &self,
+        room: Room,
         observations: &[Observation],
         points: &PointLog,
         exemplars: &[Exemplar],
         findings: &mut Vec<Finding>,
-    ) -> Result<(), Refused> {
-        let mut log = lock(&self.mine().log);
-        if log.closed {
-            return Err(Refused::ShuttingDown);
-        }
-        let (waiting, counts) = (log.observations.len() + log.points.len(), log.points.counts_len());
-        let more = observations.len() + points.len();
-        let too_many =
-            waiting + more > self.capacity || counts + points.counts_len() > self.capacity * COUNTS_PER_POINT;
-        if waiting > 0 && more > 0 && too_many {
-            return Err(Refused::QueueFull);
-        }
-        if !log.findings.is_empty() && log.findings.len() + findings.len() > FINDINGS_PER_SHARD {
-            return Err(Refused::QueueFull);
-        }
+    ) {
+        let mut log = lock(&self.shards[room.shard].log);
         log.findings.append(findings);
         log.observations.extend_from_slice(observations);
         log.points.extend(points);
-        let room = EXEMPLARS_PER_SHARD.saturating_sub(log.exemplars.len()).min(exemplars.len());
-        log.exemplars.extend_from_slice(&exemplars[..room]);
+        let spare = EXEMPLARS_PER_SHARD.saturating_sub(log.exemplars.len()).min(exemplars.len());
+        log.exemplars.extend_from_slice(&exemplars[..spare]);
         drop(log);
-        if room < exemplars.len() {
-            self.counters.exemplars_dropped.fetch_add((exemplars.len() - room) as u64, Ordering::Relaxed);
+        drop(room);
+        if spare < exemplars.len() {
+            self.counters.exemplars_dropped.fetch_add((exemplars.len() - spare) as u64, Ordering::Relaxed);
         }
-        Ok(())
     }
 
     fn mine(&self) -> &Shard {

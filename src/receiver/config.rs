@@ -36,6 +36,9 @@ pub struct ReceiverConfig {
     /// How long requests in progress may take to end at shutdown.
     #[serde(with = "human")]
     pub drain_timeout: Duration,
+    /// Whether headers and gRPC metadata are kept, so that exporters can pass on those that their
+    /// `metadata_keys` name.
+    pub include_metadata: bool,
     /// How long messages are remembered so that the same bytes, sent again, count once and are passed on once;
     /// 0 switches it off.
     #[serde(with = "human")]
@@ -148,6 +151,7 @@ impl Default for ReceiverConfig {
             request_timeout: Duration::from_secs(30),
             header_timeout: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(10),
+            include_metadata: false,
             deduplicate: Duration::from_secs(60),
             version_attributes: names(&walk.version_attributes),
             identity_attributes: walk.identity_attributes,

@@ -1,22 +1,26 @@
-//! One request, whatever the protocol: decode it into a batch, reserve room downstream, commit, pass the
-//! bytes on. In this order a request is either counted and passed on, or neither, and what a client is told
-//! is true of both.
+//! One request, whatever the protocol: decode it into a batch, reserve room everywhere, write it to the queues
+//! on disk, then count it, pass it on and remember it in one step that cannot fail, and answer. In this order a
+//! request is either counted and passed on, or neither, and what a client is told is true of both.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use http::HeaderMap;
+use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore};
 use tower_http::cors::CorsLayer;
 
 use super::ids::{BadIds, bad_ids, without_bad_ids};
 use super::metrics::{ReceiverMetrics, RequestOutcome, Transport};
-use super::resend::{Claim, Digest, First, Resends};
+use super::resend::{Asked, Claim, First, Resends};
 use super::status::Refusal;
 use super::{WalkSettings, walk_logs, walk_metrics, walk_traces};
 use crate::model::UnixNanos;
 use crate::pipeline::clock::Clock;
-use crate::pipeline::{Admission, AdmissionBatch, Downstream, Refused, Signal};
+use crate::pipeline::{
+    Admission, AdmissionBatch, DataType, Downstream, Full, Metadata, Passage, Permit, Refused, Signal,
+};
 use crate::telemetry::Limiter;
 
 /// How long a request waits for room before it is pushed back. Some clients never send again, so a short wait
@@ -46,12 +50,43 @@ pub(super) struct Exchange<A> {
     slots: Arc<Semaphore>,
     pub(super) max_request_bytes: usize,
     pub(super) request_timeout: Duration,
+    include_metadata: bool,
     pub(super) metrics: ReceiverMetrics,
     complaints: Mutex<Limiter>,
     /// What answers browsers, where their pages may send.
     pub(super) cors: Option<CorsLayer>,
     /// `None` where every message counts.
-    resends: Option<Resends>,
+    resends: Option<Arc<Resends>>,
+    /// Shared by requests whose client may go away while they are written to disk.
+    writing: Arc<RwLock<()>>,
+}
+
+/// A request as it came.
+#[derive(Debug, Clone)]
+pub(super) struct Received {
+    pub(super) data: DataType,
+    /// In protobuf, inflated.
+    pub(super) message: Bytes,
+    /// Headers that somebody passes on.
+    pub(super) metadata: Metadata,
+}
+
+/// A request that was read, with room for it everywhere. All that is left is to take it in.
+struct Admitted<B: AdmissionBatch> {
+    batch: Option<(B, B::Room)>,
+    permit: Option<Box<dyn Permit>>,
+    claim: Option<Claim>,
+    passage: Passage,
+    data: DataType,
+    read: Read,
+    arrival: UnixNanos,
+    transport: Transport,
+}
+
+/// No room somewhere.
+struct NoRoom {
+    why: Cow<'static, str>,
+    is_final: bool,
 }
 
 impl<A: Admission> Exchange<A> {
@@ -62,11 +97,33 @@ impl<A: Admission> Exchange<A> {
             slots: Arc::new(Semaphore::new(config.max_concurrent_requests)),
             max_request_bytes: config.max_request_bytes,
             request_timeout: config.request_timeout,
+            include_metadata: config.include_metadata,
             metrics: ReceiverMetrics::new(),
             complaints: Mutex::new(Limiter::new(COMPLAIN_EVERY_S)),
             cors: config.http.cors.as_ref().map(super::CorsConfig::layer),
             resends: Resends::new(config.deduplicate),
+            writing: Arc::default(),
         }
+    }
+
+    /// Whether requests of this kind are taken: profiles only where somebody takes them.
+    pub(super) fn takes(&self, data: DataType) -> bool {
+        data.signal().is_some() || self.deps.downstream.takes(data)
+    }
+
+    /// Those headers that somebody passes on.
+    pub(super) fn metadata(&self, headers: &HeaderMap) -> Metadata {
+        if !self.include_metadata {
+            return Metadata::default();
+        }
+        let keys = self.deps.downstream.metadata_keys().iter();
+        let named = keys.flat_map(|key| headers.get_all(&**key).iter().map(move |value| (key, value)));
+        Metadata::new(named.map(|(key, value)| (key.clone(), value.as_bytes().into())))
+    }
+
+    /// Waits until what is being written to disk is taken in.
+    pub(super) async fn settled(&self) {
+        drop(self.writing.write().await);
     }
 
     /// A place among the requests in progress, taken before the body is read: bodies are what needs memory.
@@ -74,96 +131,145 @@ impl<A: Admission> Exchange<A> {
         let place = tokio::time::timeout(ADMISSION_WAIT, Arc::clone(&self.slots).acquire_owned());
         match place.await {
             Ok(Ok(place)) => Ok(place),
-            _ => Err(Refusal::Busy("too many requests in progress")),
+            _ => Err(Refusal::Busy("too many requests in progress".into())),
         }
     }
 
     /// Accepts a message; returns how many of its records were rejected.
     pub(super) async fn accept(
-        &self,
+        self: &Arc<Self>,
         transport: Transport,
-        signal: Signal,
-        message: Bytes,
+        received: Received,
     ) -> Result<u64, Refusal> {
-        let mut waits = ADMISSION_WAITS_MS.into_iter();
+        let Received { data, message, metadata } = received;
         let arrival = self.deps.clock.now();
-        // Nothing tells tenants apart yet: no metadata is passed on.
-        let digest = self.resends.as_ref().map(|resends| resends.digest(signal, b"", &message));
-        loop {
-            let (records, why) = match self.attempt(transport, signal, arrival, digest, &message)? {
-                Attempt::Accepted { rejected } => return Ok(rejected),
-                Attempt::Full { records, why, is_final: false } => match waits.next() {
-                    Some(wait) => {
-                        tokio::time::sleep(Duration::from_millis(wait)).await;
-                        continue;
-                    }
-                    None => (records, why),
-                },
-                Attempt::Full { records, why, .. } => (records, why),
+        let mut waits = ADMISSION_WAITS_MS.into_iter().map(Duration::from_millis);
+        let claim = match self.claim(data, &metadata, &message, arrival, &mut waits).await? {
+            Ok(claim) => claim,
+            Err(first) => {
+                if let Some(signal) = data.signal() {
+                    self.deps.admission.duplicate(signal, first.records);
+                }
+                return Ok(first.rejected);
+            }
+        };
+        let mut batch = self.deps.admission.begin(arrival);
+        let read = match data.signal() {
+            Some(signal) => self.read(signal, &message, &mut batch).map_err(malformed)?,
+            None => Read { records: 1, ..Read::default() },
+        };
+        let batch = data.signal().map(|_| batch);
+        let (permit, room) = loop {
+            let NoRoom { why, is_final } = match self.reserve(data, &message, batch.as_ref()) {
+                Ok(places) => break places,
+                Err(none) => none,
             };
-            self.metrics.refused(transport, signal, records);
-            return Err(Refusal::Busy(why));
-        }
+            match waits.next().filter(|_| !is_final) {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => {
+                    self.metrics.refused(transport, data, read.records);
+                    return Err(Refusal::Busy(why));
+                }
+            }
+        };
+        let message = match data.signal() {
+            Some(signal) if permit.is_some() && !read.bad_ids.is_empty() => {
+                without_bad_ids(signal, &message).into()
+            }
+            _ => message,
+        };
+        let passage = Passage { message, records: read.records - read.bad_ids.records, metadata };
+        let batch = batch.zip(room);
+        self.take_in(Admitted { batch, permit, claim, passage, data, read, arrival, transport }).await
     }
 
-    /// Reads the message into a batch, reserves room downstream, commits, and passes the bytes on.
-    fn attempt(
+    /// The claim to a new message, or what the same bytes were answered before.
+    async fn claim(
         &self,
-        transport: Transport,
-        signal: Signal,
-        arrival: UnixNanos,
-        digest: Option<Digest>,
-        message: &Bytes,
-    ) -> Result<Attempt, Refusal> {
-        // Asked twice: here to save the work, and when it is committed because another may have come first.
-        if let Some(Ok(first)) = self.first_or_claim(digest, arrival) {
-            return Ok(self.duplicate(signal, first));
-        }
-        let mut batch = self.deps.admission.begin(arrival);
-        let read = self.read(signal, message, &mut batch).map_err(malformed)?;
-        let Ok(permit) = self.deps.downstream.reserve(signal, message.len()) else {
-            return Ok(Attempt::full(read.records, "forwarding queue full"));
-        };
-        let claim = match self.first_or_claim(digest, arrival) {
-            Some(Ok(first)) => return Ok(self.duplicate(signal, first)),
-            Some(Err(claim)) => Some(claim),
-            None => None,
-        };
-        match batch.commit() {
-            Ok(()) => self.remember(claim, &read),
-            Err(Refused::QueueFull) => return Ok(Attempt::full(read.records, "ingest queue full")),
-            Err(Refused::ShuttingDown) => {
-                return Ok(Attempt::Full { records: read.records, why: "shutting down", is_final: true });
+        data: DataType,
+        metadata: &Metadata,
+        message: &[u8],
+        now: UnixNanos,
+        waits: &mut impl Iterator<Item = Duration>,
+    ) -> Result<Result<Option<Claim>, First>, Refusal> {
+        let Some(resends) = &self.resends else { return Ok(Ok(None)) };
+        let digest = resends.digest(data, &metadata.to_bytes(), message);
+        loop {
+            match resends.ask(digest, now) {
+                Asked::Known(first) => return Ok(Err(first)),
+                Asked::New(claim) => return Ok(Ok(Some(claim))),
+                Asked::InProgress => match waits.next() {
+                    Some(wait) => tokio::time::sleep(wait).await,
+                    None => return Err(Refusal::Busy("the same message is being taken in".into())),
+                },
             }
         }
-        if let Some(permit) = permit {
-            let passed_on = match read.bad_ids.is_empty() {
-                true => message.clone(),
-                false => without_bad_ids(signal, message).into(),
-            };
-            permit.send(passed_on, read.records - read.bad_ids.records);
+    }
+
+    /// Room everywhere, or nowhere.
+    fn reserve(
+        &self,
+        data: DataType,
+        message: &Bytes,
+        batch: Option<&A::Batch>,
+    ) -> Result<Places<A>, NoRoom> {
+        let permit = match self.deps.downstream.reserve(data, message) {
+            Ok(permit) => permit,
+            Err(Full { exporter }) => {
+                return Err(NoRoom {
+                    why: format!("queue of exporter {exporter} full").into(),
+                    is_final: false,
+                });
+            }
+        };
+        match batch.map(AdmissionBatch::reserve).transpose() {
+            Ok(room) => Ok((permit, room)),
+            Err(Refused::QueueFull) => Err(NoRoom { why: "ingest queue full".into(), is_final: false }),
+            Err(Refused::ShuttingDown) => Err(NoRoom { why: "shutting down".into(), is_final: true }),
         }
-        self.metrics.accepted(transport, signal, read.records - read.bad_ids.records);
-        self.complain(signal, read.bad_ids.records, arrival);
-        self.metrics.parts_cut[signal as usize].increment(read.bad_ids.parts);
-        self.metrics.attributes_dropped.increment(read.attributes_dropped);
-        Ok(Attempt::Accepted { rejected: read.bad_ids.records })
     }
 
-    fn first_or_claim(&self, digest: Option<Digest>, now: UnixNanos) -> Option<Result<First, Claim<'_>>> {
-        Some(self.resends.as_ref()?.first_or_claim(digest?, now))
+    /// Writes to disk what is queued there, then takes the request in. A client that goes away meanwhile does
+    /// not stop that half-way: its message would be passed on and not counted.
+    async fn take_in(self: &Arc<Self>, mut admitted: Admitted<A::Batch>) -> Result<u64, Refusal> {
+        if !admitted.permit.as_ref().is_some_and(|permit| permit.appends()) {
+            return Ok(self.commit(admitted));
+        }
+        let (exchange, writing) = (Arc::clone(self), Arc::clone(&self.writing).read_owned().await);
+        let written = tokio::spawn(async move {
+            let Admitted { permit, passage, data, read, transport, .. } = &mut admitted;
+            if let Some(permit) = permit
+                && let Err(Full { exporter }) = permit.append(passage).await
+            {
+                exchange.metrics.refused(*transport, *data, read.records);
+                return Err(Refusal::Busy(format!("queue of exporter {exporter} cannot be written").into()));
+            }
+            let rejected = exchange.commit(admitted);
+            drop(writing);
+            Ok(rejected)
+        });
+        written.await.unwrap_or_else(|_| Err(Refusal::Busy("the message could not be written".into())))
     }
 
-    fn remember(&self, claim: Option<Claim<'_>>, read: &Read) {
+    /// Counts, passes on and remembers. It cannot fail.
+    fn commit(&self, admitted: Admitted<A::Batch>) -> u64 {
+        let Admitted { batch, permit, claim, passage, data, read, arrival, transport } = admitted;
+        if let Some((batch, room)) = batch {
+            batch.commit(room);
+        }
+        self.metrics.accepted(transport, data, passage.records);
+        if let Some(permit) = permit {
+            permit.send(passage);
+        }
         let first = First { records: read.records, rejected: read.bad_ids.records };
         let forgotten = claim.map_or(0, |claim| claim.committed(first));
         self.metrics.resends_forgotten.increment(forgotten as u64);
-    }
-
-    /// The message came before: it is answered as it was then, and nothing else happens.
-    fn duplicate(&self, signal: Signal, first: First) -> Attempt {
-        self.deps.admission.duplicate(signal, first.records);
-        Attempt::Accepted { rejected: first.rejected }
+        if let Some(signal) = data.signal() {
+            self.complain(signal, read.bad_ids.records, arrival);
+            self.metrics.parts_cut[signal as usize].increment(read.bad_ids.parts);
+        }
+        self.metrics.attributes_dropped.increment(read.attributes_dropped);
+        read.bad_ids.records
     }
 
     /// One line now and then, for few senders show what they are told in a partial success.
@@ -242,16 +348,8 @@ struct Read {
     attributes_dropped: u64,
 }
 
-enum Attempt {
-    Accepted { rejected: u64 },
-    Full { records: u64, why: &'static str, is_final: bool },
-}
-
-impl Attempt {
-    const fn full(records: u64, why: &'static str) -> Self {
-        Self::Full { records, why, is_final: false }
-    }
-}
+/// Reserved room: downstream, and for the batch.
+type Places<A> = (Option<Box<dyn Permit>>, Option<<<A as Admission>::Batch as AdmissionBatch>::Room>);
 
 fn malformed(error: super::WalkError) -> Refusal {
     Refusal::Malformed(format!("cannot decode the request: {error}"))

@@ -1,4 +1,4 @@
-//! OTLP/gRPC: the `Export` methods of the three signals over tonic's framing and the raw codec.
+//! OTLP/gRPC: the `Export` methods of the signals, and of profiles where somebody takes them, over tonic's framing and the raw codec.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,19 +13,22 @@ use tonic::server::{Grpc, UnaryService};
 use tonic::{Code, Request, Response, Status};
 
 use super::codec::RawCodec;
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Received};
 use super::metrics::{RequestOutcome, Transport};
 use super::status::{Refusal, success_protobuf};
-use crate::pipeline::{Admission, Signal};
+use crate::pipeline::{Admission, DataType, Metadata};
 
 const GRPC_STATUS: &str = "grpc-status";
 
-/// The signal of a method path.
-fn signal_of(path: &str) -> Option<Signal> {
+/// The kind of data of a method path.
+fn data_of(path: &str) -> Option<DataType> {
     match path {
-        "/opentelemetry.proto.collector.trace.v1.TraceService/Export" => Some(Signal::Traces),
-        "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export" => Some(Signal::Metrics),
-        "/opentelemetry.proto.collector.logs.v1.LogsService/Export" => Some(Signal::Logs),
+        "/opentelemetry.proto.collector.trace.v1.TraceService/Export" => Some(DataType::Traces),
+        "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export" => Some(DataType::Metrics),
+        "/opentelemetry.proto.collector.logs.v1.LogsService/Export" => Some(DataType::Logs),
+        "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export" => {
+            Some(DataType::Profiles)
+        }
         _ => None,
     }
 }
@@ -35,7 +38,7 @@ pub(super) async fn handle<A: Admission>(
     exchange: &Arc<Exchange<A>>,
     request: http::Request<Incoming>,
 ) -> http::Response<Body> {
-    let Some(signal) = signal_of(request.uri().path()) else {
+    let Some(data) = data_of(request.uri().path()).filter(|data| exchange.takes(*data)) else {
         return Status::unimplemented(format!("no method {}", request.uri().path())).into_http();
     };
     let _slot = match exchange.enter().await {
@@ -49,11 +52,12 @@ pub(super) async fn handle<A: Admission>(
         .accept_compressed(CompressionEncoding::Gzip)
         .accept_compressed(CompressionEncoding::Zstd)
         .max_decoding_message_size(exchange.max_request_bytes);
-    let call = grpc.unary(Export { exchange: Arc::clone(exchange), signal }, request);
+    let metadata = exchange.metadata(request.headers());
+    let call = grpc.unary(Export { exchange: Arc::clone(exchange), data, metadata }, request);
     match tokio::time::timeout(exchange.request_timeout, call).await {
         Ok(response) => with_final_codes(exchange, response),
         Err(_) => {
-            let refusal = Refusal::Busy("the request took too long to arrive");
+            let refusal = Refusal::Busy("the request took too long to arrive".into());
             exchange.metrics.request(Transport::Grpc, refusal.outcome());
             refusal.to_grpc().into_http()
         }
@@ -84,7 +88,8 @@ fn with_final_codes<A: Admission>(
 
 struct Export<A> {
     exchange: Arc<Exchange<A>>,
-    signal: Signal,
+    data: DataType,
+    metadata: Metadata,
 }
 
 impl<A: Admission> UnaryService<Bytes> for Export<A> {
@@ -93,12 +98,13 @@ impl<A: Admission> UnaryService<Bytes> for Export<A> {
 
     fn call(&mut self, request: Request<Bytes>) -> Self::Future {
         let exchange = Arc::clone(&self.exchange);
-        let signal = self.signal;
+        let (data, metadata) = (self.data, self.metadata.clone());
         Box::pin(async move {
-            let answer = exchange.accept(Transport::Grpc, signal, request.into_inner()).await;
+            let received = Received { data, message: request.into_inner(), metadata };
+            let answer = exchange.accept(Transport::Grpc, received).await;
             exchange.count_request(Transport::Grpc, &answer);
             match answer {
-                Ok(rejected) => Ok(Response::new(success_protobuf(signal, rejected).into())),
+                Ok(rejected) => Ok(Response::new(success_protobuf(data, rejected).into())),
                 Err(refusal) => Err(refusal.to_grpc()),
             }
         })

@@ -1,4 +1,5 @@
-//! OTLP/HTTP: `POST /v1/{traces,metrics,logs}` with protobuf or JSON. The answer has the content type of the
+//! OTLP/HTTP: `POST /v1/{traces,metrics,logs}` with protobuf or JSON, and `/v1development/profiles` with
+//! protobuf where somebody takes profiles. The answer has the content type of the
 //! request, also when it is an error.
 
 use std::convert::Infallible;
@@ -13,26 +14,26 @@ use tonic::body::Body;
 use tower::{Layer, ServiceExt, service_fn};
 
 use super::encoding::Encoding;
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Received};
 use super::json::{self, JsonError};
 use super::metrics::Transport;
 use super::status::{RETRY_AFTER_SECONDS, Refusal, success_json, success_protobuf};
-use crate::pipeline::{Admission, Signal};
+use crate::pipeline::{Admission, DataType, Signal};
 
-/// How messages are written.
+/// How messages are written. What is passed through unread is not written anew, so it comes as protobuf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Media {
     Protobuf,
-    Json,
+    Json(Signal),
 }
 
 impl Media {
     /// From a `Content-Type`, parameters aside.
-    fn named(header: Option<&HeaderValue>) -> Option<Self> {
+    fn named(header: Option<&HeaderValue>, data: DataType) -> Option<Self> {
         let header = header?.to_str().ok()?;
         match header.split(';').next()?.trim().to_ascii_lowercase().as_str() {
             "application/x-protobuf" => Some(Self::Protobuf),
-            "application/json" => Some(Self::Json),
+            "application/json" => data.signal().map(Self::Json),
             _ => None,
         }
     }
@@ -40,16 +41,17 @@ impl Media {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Protobuf => "application/x-protobuf",
-            Self::Json => "application/json",
+            Self::Json(_) => "application/json",
         }
     }
 }
 
-fn signal_of(path: &str) -> Option<Signal> {
+fn data_of(path: &str) -> Option<DataType> {
     match path {
-        "/v1/traces" => Some(Signal::Traces),
-        "/v1/metrics" => Some(Signal::Metrics),
-        "/v1/logs" => Some(Signal::Logs),
+        "/v1/traces" => Some(DataType::Traces),
+        "/v1/metrics" => Some(DataType::Metrics),
+        "/v1/logs" => Some(DataType::Logs),
+        "/v1development/profiles" => Some(DataType::Profiles),
         _ => None,
     }
 }
@@ -59,7 +61,7 @@ pub(super) async fn handle<A: Admission>(
     exchange: &Arc<Exchange<A>>,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    let Some(cors) = exchange.cors.as_ref().filter(|_| signal_of(request.uri().path()).is_some()) else {
+    let Some(cors) = exchange.cors.as_ref().filter(|_| data_of(request.uri().path()).is_some()) else {
         return answer(exchange, request).await;
     };
     let service = service_fn(|request| async { Ok::<_, Infallible>(answer(exchange, request).await) });
@@ -68,8 +70,8 @@ pub(super) async fn handle<A: Admission>(
     }
 }
 
-async fn answer<A: Admission>(exchange: &Exchange<A>, request: Request<Incoming>) -> Response<Body> {
-    let Some(signal) = signal_of(request.uri().path()) else {
+async fn answer<A: Admission>(exchange: &Arc<Exchange<A>>, request: Request<Incoming>) -> Response<Body> {
+    let Some(data) = data_of(request.uri().path()).filter(|data| exchange.takes(*data)) else {
         return plain(
             StatusCode::NOT_FOUND,
             "no such path; OTLP/HTTP is at /v1/traces, /v1/metrics, /v1/logs\n",
@@ -80,36 +82,37 @@ async fn answer<A: Admission>(exchange: &Exchange<A>, request: Request<Incoming>
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
         return response;
     }
-    let Some(media) = Media::named(request.headers().get(CONTENT_TYPE)) else {
+    let Some(media) = Media::named(request.headers().get(CONTENT_TYPE), data) else {
         return plain(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "Content-Type must be application/x-protobuf or application/json\n",
+            "Content-Type must be application/x-protobuf or application/json; for profiles, which are passed \
+             through unread, application/x-protobuf\n",
         );
     };
-    let answer = exchange_message(exchange, media, signal, request).await;
+    let answer = exchange_message(exchange, media, data, request).await;
     exchange.count_request(Transport::Http, &answer);
-    respond(media, signal, answer)
+    respond(media, data, answer)
 }
 
 async fn exchange_message<A: Admission>(
-    exchange: &Exchange<A>,
+    exchange: &Arc<Exchange<A>>,
     media: Media,
-    signal: Signal,
+    data: DataType,
     request: Request<Incoming>,
 ) -> Result<u64, Refusal> {
     let _slot = exchange.enter().await?;
-    let receive = receive(exchange, media, signal, request);
+    let metadata = exchange.metadata(request.headers());
+    let receive = receive(exchange, media, request);
     let message = tokio::time::timeout(exchange.request_timeout, receive)
         .await
-        .unwrap_or(Err(Refusal::Busy("the request took too long to arrive")))?;
-    exchange.accept(Transport::Http, signal, message).await
+        .unwrap_or_else(|_| Err(Refusal::Busy("the request took too long to arrive".into())))?;
+    exchange.accept(Transport::Http, Received { data, message, metadata }).await
 }
 
 /// The message of a request as protobuf.
 async fn receive<A: Admission>(
     exchange: &Exchange<A>,
     media: Media,
-    signal: Signal,
     request: Request<Incoming>,
 ) -> Result<Bytes, Refusal> {
     let limit = exchange.max_request_bytes;
@@ -126,7 +129,7 @@ async fn receive<A: Admission>(
     let body = encoding.inflate(body, limit)?;
     match media {
         Media::Protobuf => Ok(body),
-        Media::Json => match json::request_from_json(signal, &body, limit) {
+        Media::Json(signal) => match json::request_from_json(signal, &body, limit) {
             Ok(message) => Ok(message.into()),
             Err(JsonError::TooLarge(limit)) => Err(Refusal::TooLarge(limit)),
             Err(error) => Err(Refusal::Malformed(error.to_string())),
@@ -134,12 +137,12 @@ async fn receive<A: Admission>(
     }
 }
 
-fn respond(media: Media, signal: Signal, answer: Result<u64, Refusal>) -> Response<Body> {
+fn respond(media: Media, data: DataType, answer: Result<u64, Refusal>) -> Response<Body> {
     let (status, body) = match (&answer, media) {
-        (Ok(rejected), Media::Protobuf) => (StatusCode::OK, success_protobuf(signal, *rejected)),
-        (Ok(rejected), Media::Json) => (StatusCode::OK, success_json(signal, *rejected)),
+        (Ok(rejected), Media::Protobuf) => (StatusCode::OK, success_protobuf(data, *rejected)),
+        (Ok(rejected), Media::Json(_)) => (StatusCode::OK, success_json(data, *rejected)),
         (Err(refusal), Media::Protobuf) => (refusal.http_status(), refusal.to_protobuf()),
-        (Err(refusal), Media::Json) => (refusal.http_status(), refusal.to_json()),
+        (Err(refusal), Media::Json(_)) => (refusal.http_status(), refusal.to_json()),
     };
     let mut response = with_body(status, media.as_str(), body.into());
     if status == StatusCode::SERVICE_UNAVAILABLE {

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 
 use super::settings::{VersionSource, WalkSettings};
 use super::value::{Value, is_indexed, key_value};
-use crate::wire::{BYTES, Fields, WalkError, key, numbers};
 use crate::model::{ResourceAttribute, ResourceTexts, ResourceView};
+use crate::wire::{BYTES, Fields, WalkError, key, numbers};
 
 const ATTRIBUTE: u32 = key(1, BYTES);
 const READ: u32 = numbers([1]);

@@ -11,8 +11,8 @@
 
 use prost::encoding::encode_varint;
 
-use crate::wire::{BYTES, Fields, WalkError, key};
 use crate::pipeline::Signal;
+use crate::wire::{BYTES, Fields, WalkError, key};
 
 /// A message on the way to ids.
 struct Shape {

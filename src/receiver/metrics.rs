@@ -3,22 +3,25 @@
 
 use metrics::{Counter, counter, describe_counter};
 
-use crate::pipeline::Signal;
+use crate::pipeline::{DataType, Signal};
 
-const ACCEPTED: [&str; 3] = [
+const ACCEPTED: [&str; 4] = [
     "otelcol_receiver_accepted_spans",
     "otelcol_receiver_accepted_metric_points",
     "otelcol_receiver_accepted_log_records",
+    "otelcol_receiver_accepted_profiles",
 ];
-const REFUSED: [&str; 3] = [
+const REFUSED: [&str; 4] = [
     "otelcol_receiver_refused_spans",
     "otelcol_receiver_refused_metric_points",
     "otelcol_receiver_refused_log_records",
+    "otelcol_receiver_refused_profiles",
 ];
-const FAILED: [&str; 3] = [
+const FAILED: [&str; 4] = [
     "otelcol_receiver_failed_spans",
     "otelcol_receiver_failed_metric_points",
     "otelcol_receiver_failed_log_records",
+    "otelcol_receiver_failed_profiles",
 ];
 const REQUESTS: &str = "otelcol_receiver_requests";
 const RESENDS_FORGOTTEN: &str = "rollguard_receiver_resends_forgotten_total";
@@ -57,8 +60,8 @@ pub(super) enum RequestOutcome {
 /// Counters of both transports.
 #[derive(Debug, Clone)]
 pub(super) struct ReceiverMetrics {
-    accepted: [[Counter; 3]; 2],
-    refused: [[Counter; 3]; 2],
+    accepted: [[Counter; 4]; 2],
+    refused: [[Counter; 4]; 2],
     requests: [[Counter; 3]; 2],
     /// By signal.
     pub(super) parts_cut: [Counter; 3],
@@ -70,7 +73,7 @@ pub(super) struct ReceiverMetrics {
 impl ReceiverMetrics {
     pub(super) fn new() -> Self {
         describe();
-        let each = |names: [&'static str; 3]| {
+        let each = |names: [&'static str; 4]| {
             Transport::ALL.map(|transport| {
                 names.map(|name| counter!(name, "receiver" => "otlp", "transport" => transport.as_str()))
             })
@@ -94,12 +97,12 @@ impl ReceiverMetrics {
         }
     }
 
-    pub(super) fn accepted(&self, transport: Transport, signal: Signal, records: u64) {
-        self.accepted[transport as usize][signal as usize].increment(records);
+    pub(super) fn accepted(&self, transport: Transport, data: DataType, records: u64) {
+        self.accepted[transport as usize][data as usize].increment(records);
     }
 
-    pub(super) fn refused(&self, transport: Transport, signal: Signal, records: u64) {
-        self.refused[transport as usize][signal as usize].increment(records);
+    pub(super) fn refused(&self, transport: Transport, data: DataType, records: u64) {
+        self.refused[transport as usize][data as usize].increment(records);
     }
 
     pub(super) fn request(&self, transport: Transport, outcome: RequestOutcome) {

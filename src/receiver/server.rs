@@ -100,6 +100,9 @@ impl<A: Admission> Receivers<A> {
             server.run(listener, shutdown.clone(), self.config.drain_timeout)
         };
         tokio::join!(on(self.grpc), on(self.http));
+        if tokio::time::timeout(self.config.drain_timeout, self.exchange.settled()).await.is_err() {
+            tracing::warn!("messages are still being written to disk; they count if that ends in time");
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which signal a recorded message holds. On the wire the path says it; a file does not.
 
-use crate::wire::{BYTES, FIXED64, Fields, key};
 use crate::pipeline::Signal;
+use crate::wire::{BYTES, FIXED64, Fields, key};
 
 /// The signal of a request in JSON, by its first key; traces where that says nothing.
 pub fn signal_of_json(json: &[u8]) -> Signal {

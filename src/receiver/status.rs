@@ -1,6 +1,8 @@
 //! Refusals, and what they look like on the wire: gRPC status, HTTP status, and the `google.rpc.Status` body
 //! that OTLP wants on both. The codes decide what clients do next: only `UNAVAILABLE` / 503 is sent again.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::StatusCode;
 use prost::encoding::{encode_varint, int32, string};
@@ -8,7 +10,7 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 
 use super::metrics::RequestOutcome;
-use crate::pipeline::Signal;
+use crate::pipeline::DataType;
 
 /// When a refused client should come back. Far below the 10 s after which clients give up.
 pub(super) const RETRY_AFTER_SECONDS: u64 = 1;
@@ -26,7 +28,7 @@ pub(super) enum Refusal {
     /// Larger than the limit, on the wire or inflated; final.
     TooLarge(usize),
     /// No room now, or shutting down: the client should send it again.
-    Busy(&'static str),
+    Busy(Cow<'static, str>),
 }
 
 impl Refusal {
@@ -36,7 +38,7 @@ impl Refusal {
         match self {
             Self::Malformed(why) => why[..why.floor_char_boundary(MESSAGE_BYTES_MAX)].to_owned(),
             Self::TooLarge(limit) => format!("message larger than {limit} bytes"),
-            Self::Busy(why) => (*why).to_owned(),
+            Self::Busy(why) => why[..why.floor_char_boundary(MESSAGE_BYTES_MAX)].to_owned(),
         }
     }
 
@@ -108,37 +110,39 @@ fn retry_info() -> Vec<u8> {
 }
 
 /// The body of a success: empty, or `partial_success` when records were rejected.
-pub(super) fn success_protobuf(signal: Signal, rejected: u64) -> Vec<u8> {
+pub(super) fn success_protobuf(data: DataType, rejected: u64) -> Vec<u8> {
     let mut out = Vec::new();
     if rejected > 0 {
         let mut partial = vec![0x08];
         encode_varint(rejected, &mut partial);
-        string::encode(2, &reason(signal), &mut partial);
+        string::encode(2, &reason(data), &mut partial);
         put_message(1, &partial, &mut out);
     }
     out
 }
 
 /// See [`success_protobuf`].
-pub(super) fn success_json(signal: Signal, rejected: u64) -> Vec<u8> {
+pub(super) fn success_json(data: DataType, rejected: u64) -> Vec<u8> {
     if rejected == 0 {
         return b"{}".to_vec();
     }
-    let field = match signal {
-        Signal::Traces => "rejectedSpans",
-        Signal::Metrics => "rejectedDataPoints",
-        Signal::Logs => "rejectedLogRecords",
+    let field = match data {
+        DataType::Traces => "rejectedSpans",
+        DataType::Metrics => "rejectedDataPoints",
+        DataType::Logs => "rejectedLogRecords",
+        DataType::Profiles => "rejectedProfiles",
     };
-    let partial = serde_json::json!({ field: rejected.to_string(), "errorMessage": reason(signal) });
+    let partial = serde_json::json!({ field: rejected.to_string(), "errorMessage": reason(data) });
     serde_json::json!({ "partialSuccess": partial }).to_string().into_bytes()
 }
 
 /// Why records were rejected. No point is: an exemplar with a bad id is cut out alone.
-fn reason(signal: Signal) -> String {
-    let records = match signal {
-        Signal::Traces => "spans",
-        Signal::Metrics => "data points",
-        Signal::Logs => "log records",
+fn reason(data: DataType) -> String {
+    let records = match data {
+        DataType::Traces => "spans",
+        DataType::Metrics => "data points",
+        DataType::Logs => "log records",
+        DataType::Profiles => "profiles",
     };
     format!("{records} with a trace id that is not 16 bytes or a span id that is not 8 bytes")
 }
@@ -158,7 +162,7 @@ mod tests {
         for (refusal, code, status, is_retried) in [
             (Refusal::Malformed("x".into()), 3, 400, false),
             (Refusal::TooLarge(9), 8, 413, false),
-            (Refusal::Busy("x"), 14, 503, true),
+            (Refusal::Busy("x".into()), 14, 503, true),
         ] {
             assert_eq!((refusal.code() as i32, refusal.http_status().as_u16()), (code, status));
             assert_eq!(refusal.to_grpc().code() as i32, code);
@@ -170,7 +174,7 @@ mod tests {
     fn g5_answers_are_short_whatever_was_sent() {
         let refusal = Refusal::Malformed("\u{fffd}".repeat(100_000));
         assert!(refusal.message().len() <= MESSAGE_BYTES_MAX);
-        for answer in [refusal.to_protobuf(), refusal.to_json(), success_json(Signal::Logs, u64::MAX)] {
+        for answer in [refusal.to_protobuf(), refusal.to_json(), success_json(DataType::Logs, u64::MAX)] {
             assert!(answer.len() < 1_024, "{}", answer.len());
         }
     }

@@ -21,9 +21,9 @@ use super::semantics::{Attribute, SpanAttributes};
 use super::settings::WalkSettings;
 use super::tracestate::sampling_weight;
 use super::value::key_value;
+use crate::model::{Discard, ResourceView, SpanException, SpanKind, SpanSink, SpanView, UnixNanos};
 pub use crate::wire::WalkError;
 use crate::wire::{BYTES, FIXED32, FIXED64, Fields, VARINT, key, numbers};
-use crate::model::{Discard, ResourceView, SpanException, SpanKind, SpanSink, SpanView, UnixNanos};
 
 /// `ExportTraceServiceRequest.resource_spans`.
 const RESOURCE_SPANS: u32 = key(1, BYTES);

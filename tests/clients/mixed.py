@@ -22,8 +22,8 @@ RESENT = (("metrics", "duplicate"),)
 
 def run(chosen, seconds, tests):
     def more(conf):
-        for downstream in conf["forward"].values():
-            downstream["queue_bytes"] = QUEUE_BYTES
+        for exporter in conf["exporters"].values():
+            exporter["sending_queue"]["queue_bytes"] = QUEUE_BYTES
         if any(client.name == "browser" for client in chosen):
             conf["receiver"]["http"]["cors"] = page.CORS
         return conf

@@ -35,12 +35,14 @@ def world(more=lambda conf: conf):
         conf = config(ports, folder)
         # Long enough for a busy machine: a span that comes later is counted as late, not as a request.
         conf["pipeline"]["lateness"] = {"min": "5s", "initial": "5s"}
-        downstream = {
-            "endpoint": f"http://127.0.0.1:{sink.port}",
-            "queue_bytes": QUEUE_BYTES,
-            "retry": {"initial": "200ms", "max_interval": "300ms"},
+        conf["exporters"] = {
+            "otlp_grpc": {
+                "endpoint": f"http://127.0.0.1:{sink.port}",
+                "signals": list(PATHS),
+                "sending_queue": {"queue_bytes": QUEUE_BYTES},
+                "retry_on_failure": {"initial_interval": "200ms", "max_interval": "300ms"},
+            }
         }
-        conf["forward"] = {signal: downstream for signal in PATHS}
         running = Rollguard(more(conf), ports, folder)
         try:
             running.start()

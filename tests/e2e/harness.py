@@ -93,7 +93,9 @@ def config(ports, folder, **policy):
 
 
 def with_downstream(conf, endpoint, signals=("traces",)):
-    conf["forward"] = {name: {"endpoint": endpoint, "retry": {"initial": "200ms"}} for name in signals}
+    conf["exporters"] = {
+        "otlp_grpc": {"endpoint": endpoint, "signals": list(signals), "retry_on_failure": {"initial_interval": "200ms"}}
+    }
     return conf
 
 

@@ -17,8 +17,8 @@ use self::names::Recognised;
 use self::point::{Buckets, RawPoint};
 use super::super::identity::Identity;
 use super::super::settings::WalkSettings;
-use crate::wire::{BYTES, Fields, VARINT, WalkError, key, numbers};
 use crate::model::{Discard, Outcome, PointSink, PointView, ResourceView, Temporality, UnixNanos};
+use crate::wire::{BYTES, Fields, VARINT, WalkError, key, numbers};
 
 /// `ExportMetricsServiceRequest.resource_metrics`.
 const RESOURCE_METRICS: u32 = key(1, BYTES);

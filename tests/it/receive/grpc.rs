@@ -1,12 +1,13 @@
 //! OTLP/gRPC.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use prost::Message;
-use rollguard::pipeline::{Refused, Signal};
+use rollguard::pipeline::{DataType, NoDownstream, Refused};
 use tonic::Code;
 use tonic::codec::CompressionEncoding;
 
@@ -25,15 +26,19 @@ async fn g1_g16_every_signal_is_accepted_with_an_empty_answer() {
     let empty = bytes::Bytes::new();
     assert!(export(gateway.grpc, "metrics.v1.MetricsService", empty, None).await.unwrap().is_empty());
     assert_eq!(gateway.spans.operations(), [b"a", b"b"]);
-    let signals: Vec<Signal> = gateway.passed.messages().into_iter().map(|m| m.0).collect();
-    assert_eq!(signals, [Signal::Traces, Signal::Logs, Signal::Metrics]);
+    let signals: Vec<DataType> = gateway.passed.messages().into_iter().map(|m| m.0).collect();
+    assert_eq!(signals, [DataType::Traces, DataType::Logs, DataType::Metrics]);
 }
 
 #[tokio::test]
 async fn g1_unknown_methods_are_unimplemented() {
-    let gateway = Gateway::start().await;
-    let status = export(gateway.grpc, "profiles.v1development.ProfilesService", vec![].into(), None).await;
-    assert_eq!(status.unwrap_err().code(), Code::Unimplemented);
+    let gateway = Gateway::start_with(config(), Capture::default(), Arc::new(NoDownstream)).await;
+    for service in ["profiles.v1development.ProfilesService", "trace.v2.TraceService"] {
+        let status = export(gateway.grpc, service, vec![].into(), None).await;
+        assert_eq!(status.unwrap_err().code(), Code::Unimplemented, "{service}");
+    }
+    let http = client().post(gateway.url("/v1development/profiles")).send().await.unwrap();
+    assert_eq!(http.status(), 404);
 }
 
 /// Scenario: many calls on one connection wait for room. Guarantees: another one is answered meanwhile.

@@ -2,6 +2,7 @@
 //! is passed on. Names begin with the rule of the OTLP contract that a test holds.
 
 mod account;
+mod backend;
 mod cors;
 mod forward;
 mod grpc;

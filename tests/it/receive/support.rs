@@ -14,7 +14,9 @@ use rollguard::model::{
     Discard, LogSink, LogView, PointSink, PointView, ResourceView, SpanSink, SpanView, UnixNanos,
 };
 use rollguard::pipeline::clock::SystemClock;
-use rollguard::pipeline::{Admission, AdmissionBatch, Downstream, Full, Permit, Refused, Signal};
+use rollguard::pipeline::{
+    Admission, AdmissionBatch, DataType, Downstream, Full, Passage, Permit, Refused, Signal,
+};
 use rollguard::receiver::{EndpointConfig, HttpConfig, ReceiverConfig, ReceiverDeps, Receivers};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -90,16 +92,16 @@ impl LogSink for RecordedBatch {
 }
 
 impl AdmissionBatch for RecordedBatch {
-    fn commit(self) -> Result<(), Refused> {
+    type Room = ();
+
+    fn reserve(&self) -> Result<(), Refused> {
         let mut recorded = self.0.0.lock().unwrap();
         recorded.attempts += 1;
-        match recorded.refuse {
-            Some(why) => Err(why),
-            None => {
-                recorded.operations.extend(self.1);
-                Ok(())
-            }
-        }
+        recorded.refuse.map_or(Ok(()), Err)
+    }
+
+    fn commit(self, (): ()) {
+        self.0.0.lock().unwrap().operations.extend(self.1);
     }
 }
 
@@ -109,12 +111,12 @@ pub(super) struct Capture(Arc<Mutex<Captured>>);
 
 #[derive(Default)]
 struct Captured {
-    messages: Vec<(Signal, Bytes)>,
+    messages: Vec<(DataType, Bytes)>,
     is_full: bool,
 }
 
 impl Capture {
-    pub(super) fn messages(&self) -> Vec<(Signal, Bytes)> {
+    pub(super) fn messages(&self) -> Vec<(DataType, Bytes)> {
         self.0.lock().unwrap().messages.clone()
     }
 
@@ -124,19 +126,27 @@ impl Capture {
 }
 
 impl Downstream for Capture {
-    fn reserve(&self, signal: Signal, _: usize) -> Result<Option<Box<dyn Permit>>, Full> {
+    fn takes(&self, _: DataType) -> bool {
+        true
+    }
+
+    fn metadata_keys(&self) -> &[Box<str>] {
+        &[]
+    }
+
+    fn reserve(&self, data: DataType, _: &Bytes) -> Result<Option<Box<dyn Permit>>, Full> {
         if self.0.lock().unwrap().is_full {
-            return Err(Full);
+            return Err(Full { exporter: "otlp_grpc/full".into() });
         }
-        Ok(Some(Box::new(CapturePermit(self.clone(), signal))))
+        Ok(Some(Box::new(CapturePermit(self.clone(), data))))
     }
 }
 
-struct CapturePermit(Capture, Signal);
+struct CapturePermit(Capture, DataType);
 
 impl Permit for CapturePermit {
-    fn send(self: Box<Self>, message: Bytes, _: u64) {
-        self.0.0.lock().unwrap().messages.push((self.1, message));
+    fn send(self: Box<Self>, passage: Passage) {
+        self.0.0.lock().unwrap().messages.push((self.1, passage.message));
     }
 }
 

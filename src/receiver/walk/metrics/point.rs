@@ -1,8 +1,8 @@
 //! One data point of any type: its numbers and its buckets.
 
-use crate::wire::{BYTES, FIXED64, Fields, VARINT, WalkError, key, numbers};
 use super::Kind;
 use crate::model::{Discard, Durations};
+use crate::wire::{BYTES, FIXED64, Fields, VARINT, WalkError, key, numbers};
 
 /// Buckets of one point beyond which it is unusable: an SDK writes 160 at most, a person a few dozen.
 const BUCKETS_MAX: usize = 2_048;

@@ -1,0 +1,139 @@
+//! Connections to OTLP receivers, made at the first request and again after they broke, and the turn of several
+//! addresses. One pool serves both protocols: gRPC shares a connection per address, HTTP/1.1 takes as many as
+//! there are consumers.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use hyper_util::client::legacy::Client as Pool;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+use super::super::compress::{Chunks, Payload};
+use super::super::{Compression, ForwardError, OtlpConfig};
+use super::{Failure, Taken, grpc, http, service, unusable, user_agent, with_metadata};
+use crate::model::UnixNanos;
+use crate::pipeline::{DataType, Metadata};
+
+/// How long a dead peer may go unnoticed. Servers must not punish pings of 10 s and more.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// Idle connections are closed before most servers and balancers close them.
+const IDLE: Duration = Duration::from_secs(50);
+
+/// What sends requests.
+pub(super) type Connections = Pool<HttpConnector, Chunks>;
+
+/// An OTLP receiver, or several that take turns.
+#[derive(Debug)]
+pub(in crate::forward) struct Otlp {
+    pool: Connections,
+    urls: Vec<Uri>,
+    turn: AtomicUsize,
+    headers: HeaderMap,
+    is_http: bool,
+    timeout: Duration,
+    pub(in crate::forward) compression: Compression,
+}
+
+impl Otlp {
+    /// Sets up what sends one kind of data. Nothing is connected yet. Needs a Tokio runtime around it.
+    pub(in crate::forward) fn new(
+        data: DataType,
+        config: &OtlpConfig,
+        is_http: bool,
+    ) -> Result<Self, ForwardError> {
+        let addresses = match is_http {
+            true => config.http_urls(data),
+            false => config
+                .bases()
+                .map(|base| format!("{}{}", base.trim_end_matches('/'), service(data)))
+                .collect(),
+        };
+        let urls = addresses
+            .iter()
+            .map(|address| address.parse::<Uri>().map_err(|cause| unusable(address, cause)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let timeout = config.timeout(is_http);
+        Ok(Self {
+            pool: pool(connector(timeout), is_http),
+            urls,
+            turn: AtomicUsize::new(0),
+            headers: headers(config)?,
+            is_http,
+            timeout,
+            compression: config.compression,
+        })
+    }
+
+    /// One attempt, at the address whose turn it is: after a failure the next attempt goes to another.
+    pub(super) async fn send(
+        &self,
+        payload: &Payload,
+        metadata: &Metadata,
+        now: UnixNanos,
+    ) -> Result<Taken, Failure> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let Some(url) = self.urls.get(turn % self.urls.len().max(1)) else {
+            return Err(Failure::passing("unavailable", "there is no address"));
+        };
+        let headers = with_metadata(&self.headers, metadata);
+        let attempt = async {
+            match self.is_http {
+                true => http::send(&self.pool, url, headers, payload, now).await,
+                false => grpc::send(&self.pool, url, headers, payload, self.timeout).await,
+            }
+        };
+        tokio::time::timeout(self.timeout, attempt).await.unwrap_or_else(|_| Err(Failure::timeout()))
+    }
+}
+
+fn connector(timeout: Duration) -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(timeout));
+    connector.set_keepalive(Some(PING_INTERVAL));
+    connector
+}
+
+fn pool(connector: HttpConnector, is_http: bool) -> Connections {
+    let mut builder = Pool::builder(TokioExecutor::new());
+    builder.timer(TokioTimer::new()).pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE);
+    if !is_http {
+        builder
+            .http2_only(true)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .http2_keep_alive_timeout(PING_TIMEOUT);
+    }
+    builder.build(connector)
+}
+
+/// The headers of every request.
+fn headers(config: &OtlpConfig) -> Result<HeaderMap, ForwardError> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &config.headers {
+        let parsed =
+            HeaderName::from_bytes(name.as_bytes()).ok().zip(HeaderValue::from_str(value.as_str()).ok());
+        let Some((name, mut value)) = parsed else {
+            return Err(ForwardError::Header { name: name.clone() });
+        };
+        value.set_sensitive(true);
+        headers.append(name, value);
+    }
+    let agent = HeaderValue::from_str(&user_agent());
+    headers.insert(header::USER_AGENT, agent.unwrap_or_else(|_| HeaderValue::from_static("Rollguard")));
+    Ok(headers)
+}
+
+/// What went wrong on the way, with its causes: the first one alone says little.
+pub(super) fn broken(error: &(dyn std::error::Error + 'static)) -> Failure {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    Failure::passing("unavailable", super::shortened(&text))
+}

@@ -1,0 +1,140 @@
+//! What goes into the body of an export request: the pieces behind one another as they are, or compressed at
+//! the cheapest level. Made once for all attempts. Plain pieces are not copied.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::io::{self, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use super::Compression;
+
+/// The cheapest levels: the highest ones cost many times as much and save a tenth.
+const GZIP_LEVEL: u32 = 1;
+const ZSTD_LEVEL: i32 = 1;
+/// From here on compressing is long enough to be done off the threads that answer.
+pub(super) const LONG_BYTES: usize = 128 << 10;
+
+/// A body, ready to be sent as often as it takes.
+#[derive(Debug, Clone)]
+pub(super) struct Payload {
+    pub(super) compression: Compression,
+    chunks: Vec<Bytes>,
+}
+
+impl Payload {
+    /// Compresses messages, one behind the other.
+    pub(super) fn new(messages: Vec<Bytes>, compression: Compression) -> Self {
+        let compressed = match compression {
+            Compression::None => return Self { compression, chunks: messages },
+            Compression::Gzip => gzip(&messages),
+            Compression::Zstd => zstd(&messages),
+        };
+        match compressed {
+            Ok(body) => Self { compression, chunks: vec![body.into()] },
+            // Writing into memory does not fail; if it ever did, the plain message is as good.
+            Err(_) => Self { compression: Compression::None, chunks: messages },
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.chunks.iter().map(Bytes::len).sum()
+    }
+
+    /// The messages behind one another; only where they were not compressed.
+    pub(super) fn plain(&self) -> Bytes {
+        match &self.chunks[..] {
+            [one] => one.clone(),
+            several => several.concat().into(),
+        }
+    }
+
+    /// The body, behind a prefix where there is one.
+    pub(super) fn body(&self, prefix: Option<Bytes>) -> Chunks {
+        Chunks(
+            prefix.into_iter().chain(self.chunks.iter().cloned()).filter(|chunk| !chunk.is_empty()).collect(),
+        )
+    }
+
+    /// The word for it in headers.
+    pub(super) const fn coding(&self) -> Option<&'static str> {
+        match self.compression {
+            Compression::None => None,
+            Compression::Gzip => Some("gzip"),
+            Compression::Zstd => Some("zstd"),
+        }
+    }
+}
+
+fn gzip(messages: &[Bytes]) -> io::Result<Vec<u8>> {
+    let mut encoder = flate2::write::GzEncoder::new(room(messages), flate2::Compression::new(GZIP_LEVEL));
+    messages.iter().try_for_each(|message| encoder.write_all(message))?;
+    encoder.finish()
+}
+
+fn zstd(messages: &[Bytes]) -> io::Result<Vec<u8>> {
+    let mut encoder = zstd::stream::write::Encoder::new(room(messages), ZSTD_LEVEL)?;
+    encoder.set_pledged_src_size(Some(messages.iter().map(|message| message.len() as u64).sum()))?;
+    messages.iter().try_for_each(|message| encoder.write_all(message))?;
+    encoder.finish()
+}
+
+/// Telemetry shrinks to an eighth or so.
+fn room(messages: &[Bytes]) -> Vec<u8> {
+    Vec::with_capacity(messages.iter().map(Bytes::len).sum::<usize>() / 4)
+}
+
+/// A body in chunks.
+#[derive(Debug, Default)]
+pub(super) struct Chunks(VecDeque<Bytes>);
+
+impl Body for Chunks {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.pop_front().map(|chunk| Ok(Frame::data(chunk))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.iter().map(|chunk| chunk.len() as u64).sum())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    #[test]
+    fn every_compression_holds_the_messages_behind_one_another() {
+        let messages = [vec![7_u8; 5_000], Vec::new(), b"tail".to_vec()];
+        let whole = messages.concat();
+        for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+            let payload = Payload::new(messages.iter().cloned().map(Bytes::from).collect(), compression);
+            let sent: Vec<u8> = payload.body(None).0.iter().flat_map(|chunk| chunk.to_vec()).collect();
+            assert_eq!(sent.len(), payload.len());
+            let mut plain = Vec::new();
+            match payload.coding() {
+                None => plain = sent,
+                Some("gzip") => _ = flate2::read::GzDecoder::new(&sent[..]).read_to_end(&mut plain).unwrap(),
+                Some(_) => plain = zstd::decode_all(&sent[..]).unwrap(),
+            }
+            assert_eq!(plain, whole, "{compression:?}");
+            assert_eq!(
+                payload.body(Some(Bytes::from_static(b"12345"))).size_hint().exact(),
+                Some(payload.len() as u64 + 5)
+            );
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The exporters built from a configuration, and their running.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::client::{Client, Debug, File, Otlp};
+use super::fan::{Fan, Lane};
+use super::metrics::LaneMetrics;
+use super::queue::Queue;
+use super::rejected::Rejections;
+use super::worker::{Sending, Worker};
+use super::{ExporterConfig, ExportersConfig, RetryConfig};
+use crate::pipeline::clock::Clock;
+use crate::pipeline::{DataType, Downstream, ExporterReport, Exporters};
+
+/// Failed to set up an exporter.
+#[derive(Debug, thiserror::Error)]
+pub enum ForwardError {
+    /// The address cannot be used.
+    #[error("use the address `{endpoint}`")]
+    Endpoint {
+        /// As configured.
+        endpoint: String,
+        /// What is wrong with it.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A header cannot be sent.
+    #[error("set the header `{name}`")]
+    Header {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Exporters and their queues. Give [`Forwarder::downstream`] to the receivers and run [`Forwarder::run`].
+pub struct Forwarder {
+    fan: Arc<Fan>,
+    reports: Arc<Reports>,
+    workers: Vec<Worker>,
+}
+
+/// What can be said of the exporters while they run.
+struct Reports(Vec<Exporter>);
+
+struct Exporter {
+    name: Arc<str>,
+    lanes: Vec<Arc<Lane>>,
+    rejections: Arc<Rejections>,
+}
+
+impl Exporters for Reports {
+    fn exporters(&self) -> Vec<ExporterReport> {
+        let report = |exporter: &Exporter| ExporterReport {
+            name: Arc::clone(&exporter.name),
+            queues: exporter.lanes.iter().map(|lane| lane.queue.report()).collect(),
+            last_rejected: exporter.rejections.list(),
+        };
+        self.0.iter().map(report).collect()
+    }
+}
+
+impl Forwarder {
+    /// Sets up what is configured. Connections are made when there is something to send. Needs a Tokio
+    /// runtime around it.
+    ///
+    /// # Errors
+    /// When an address or a header cannot be used.
+    pub fn new(config: &ExportersConfig, clock: &Arc<dyn Clock>) -> Result<Self, ForwardError> {
+        let (mut exporters, mut workers) = (Vec::new(), Vec::new());
+        for (name, exporter) in &config.0 {
+            let name: Arc<str> = name.as_str().into();
+            let rejections = Arc::new(Rejections::default());
+            let mut lanes = Vec::new();
+            let mut signals = exporter.signals().to_vec();
+            signals.sort_by_key(|data| *data as usize);
+            signals.dedup();
+            for (data, client) in signals.iter().zip(clients(exporter, &signals)?) {
+                let lane = Arc::new(lane(&name, *data, exporter));
+                lanes.push(Arc::clone(&lane));
+                workers.push(Worker::new(Sending {
+                    lane,
+                    client,
+                    consumers: exporter.queue().num_consumers,
+                    retry: retry(exporter),
+                    max_request_bytes: max_request_bytes(exporter),
+                    rejections: Arc::clone(&rejections),
+                    clock: Arc::clone(clock),
+                }));
+            }
+            exporters.push(Exporter { name, lanes, rejections });
+        }
+        let lanes: Vec<_> = exporters.iter().flat_map(|exporter| exporter.lanes.iter().cloned()).collect();
+        Ok(Self { fan: Arc::new(Fan::new(&lanes)), reports: Arc::new(Reports(exporters)), workers })
+    }
+
+    /// Where the receivers put messages.
+    pub fn downstream(&self) -> Arc<dyn Downstream> {
+        Arc::clone(&self.fan) as Arc<dyn Downstream>
+    }
+
+    /// What can be said of the exporters, also while they run.
+    pub fn reports(&self) -> Arc<dyn Exporters> {
+        Arc::clone(&self.reports) as Arc<dyn Exporters>
+    }
+
+    /// Sends until `shutdown` is cancelled, then for `drain_timeout` at most what is still queued.
+    pub async fn run(self, shutdown: CancellationToken, drain_timeout: Duration) {
+        let mut tasks = JoinSet::new();
+        for worker in self.workers {
+            worker.spawn(&shutdown, &mut tasks);
+        }
+        shutdown.cancelled().await;
+        let drained = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(drain_timeout, drained).await.is_err() {
+            tracing::warn!(?drain_timeout, "requests still queued at the drain deadline are dropped");
+        }
+        tasks.shutdown().await;
+        self.reports.0.iter().flat_map(|exporter| &exporter.lanes).for_each(|lane| lane.queue.abandon());
+    }
+}
+
+fn lane(exporter: &Arc<str>, data: DataType, config: &ExporterConfig) -> Lane {
+    let queue = config.queue();
+    let metrics = Arc::new(LaneMetrics::new(exporter, data, queue));
+    Lane {
+        exporter: Arc::clone(exporter),
+        data,
+        queue: Queue::in_memory(data, queue, &metrics),
+        on_full: queue.on_full,
+        metadata_keys: config.metadata_keys(),
+        metrics,
+    }
+}
+
+/// One for each kind of data.
+fn clients(config: &ExporterConfig, signals: &[DataType]) -> Result<Vec<Client>, ForwardError> {
+    let otlp = |config, is_http| {
+        signals.iter().map(|data| Ok(Client::Otlp(Box::new(Otlp::new(*data, config, is_http)?)))).collect()
+    };
+    match config {
+        ExporterConfig::OtlpGrpc(config) => otlp(config, false),
+        ExporterConfig::OtlpHttp(config) => otlp(config, true),
+        ExporterConfig::Debug(config) => {
+            Ok(signals.iter().map(|data| Client::Debug(Debug::new(*data, config))).collect())
+        }
+        ExporterConfig::File(config) => {
+            let file = File::new(DataType::Traces, config);
+            Ok(signals.iter().map(|data| Client::File(file.also_for(*data))).collect())
+        }
+    }
+}
+
+fn retry(config: &ExporterConfig) -> RetryConfig {
+    match config {
+        ExporterConfig::OtlpGrpc(otlp) | ExporterConfig::OtlpHttp(otlp) => otlp.retry_on_failure.clone(),
+        ExporterConfig::Debug(_) | ExporterConfig::File(_) => RetryConfig::default(),
+    }
+}
+
+/// Up to how many bytes requests are joined and split; `None` where they stay as they came.
+fn max_request_bytes(config: &ExporterConfig) -> Option<usize> {
+    match config {
+        ExporterConfig::OtlpGrpc(otlp) | ExporterConfig::OtlpHttp(otlp) => Some(otlp.max_request_bytes),
+        ExporterConfig::Debug(_) | ExporterConfig::File(_) => None,
+    }
+}
