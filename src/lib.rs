@@ -23,7 +23,7 @@
 //! | judgement | [`verdict`], [`deployment`] | evidence and verdicts; the life of a deployment |
 //! | ourselves | [`telemetry`] | our own log and metrics |
 //! | engine | [`pipeline`] | threads, shards, ticks, the [`pipeline::Board`]; the only place with a clock |
-//! | memory | [`store`], [`spool`] | SQLite: decisions, outbox, snapshots; queues of messages on disk |
+//! | memory | [`store`], [`spool`], [`credentials`] | SQLite: decisions, outbox, snapshots; queues of messages on disk; certificates, tokens and users |
 //! | edges | [`receiver`], [`forward`], [`exporter`], [`remedy`], [`api`] | one protocol each |
 //! | wiring | [`config`], [`app`], [`cli`] | composing, running, asking |
 //!
@@ -39,6 +39,7 @@ pub mod api;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod credentials;
 pub mod deployment;
 pub mod exception;
 pub mod exporter;

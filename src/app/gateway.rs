@@ -18,6 +18,7 @@ use super::journal::DurableJournal;
 use super::totals;
 use crate::api::{self, ApiState, Readiness, TokenError, WriteAccess};
 use crate::config::Config;
+use crate::credentials::Credentials;
 use crate::exporter::Exporter;
 use crate::forward::{ForwardError, Forwarder};
 use crate::model::{DeploymentId, NANOS_PER_SECOND, ServiceKey};
@@ -26,7 +27,7 @@ use crate::pipeline::{
     Board, Command, DEFAULT_SHARD_CAPACITY, Engine, EngineParts, Evaluator, EvaluatorParts, Intake, Registry,
     Shards,
 };
-use crate::receiver::{ReceiverDeps, Receivers};
+use crate::receiver::{DoorError, Doors, ReceiverDeps, Receivers};
 use crate::remedy::{Endpoints, Webhook, WebhookError, Worker};
 use crate::store::{Store, StoreError};
 
@@ -43,6 +44,9 @@ pub enum StartError {
     /// The database.
     #[error("open the store")]
     Store(#[from] StoreError),
+    /// What guards an OTLP port.
+    #[error(transparent)]
+    Door(#[from] DoorError),
     /// An OTLP port.
     #[error("listen for OTLP on {grpc} and {http}")]
     Receivers {
@@ -86,6 +90,7 @@ pub enum StartError {
 /// A running gateway.
 pub struct Gateway {
     config: Arc<ArcSwap<Config>>,
+    credentials: Arc<Credentials>,
     endpoints: Arc<ArcSwap<Endpoints>>,
     board: Arc<ArcSwap<Board>>,
     grpc: SocketAddr,
@@ -138,8 +143,13 @@ impl Gateway {
         let workers = std::thread::available_parallelism().map_or(2, usize::from);
         let shards = Arc::new(Shards::new(workers, DEFAULT_SHARD_CAPACITY));
         let intake = Intake::new(Arc::clone(&registry), Arc::clone(&shards));
-        let deps =
-            ReceiverDeps { admission: intake, downstream: forwarder.downstream(), clock: Arc::clone(&clock) };
+        let credentials = Arc::new(Credentials::new(config.extensions.clone()));
+        let deps = ReceiverDeps {
+            admission: intake,
+            downstream: forwarder.downstream(),
+            clock: Arc::clone(&clock),
+            doors: Doors::new(&config.receiver, &credentials)?,
+        };
         let (grpc, http) = (config.receiver.grpc.endpoint.clone(), config.receiver.http.endpoint.clone());
         let failed = |cause| StartError::Receivers { grpc: grpc.clone(), http: http.clone(), cause };
         let receivers = Receivers::bind(config.receiver.clone(), deps).await.map_err(failed)?;
@@ -193,6 +203,7 @@ impl Gateway {
 
         let mut receiving = Stage::new();
         receiving.spawn(receivers.serve(receiving.stop.clone()));
+        receiving.spawn(Arc::clone(&credentials).run(receiving.stop.clone()));
         let mut serving = Stage::new();
         serving.spawn(api::serve(listener, router, config.api.max_connections, serving.stop.clone()));
         let mut sending = Stage::new();
@@ -202,6 +213,7 @@ impl Gateway {
         ready.receivers_bound();
         Ok(Self {
             config: shared,
+            credentials,
             endpoints,
             board,
             grpc,
@@ -239,6 +251,11 @@ impl Gateway {
     /// The configuration in force.
     pub(super) fn config(&self) -> Arc<Config> {
         self.config.load_full()
+    }
+
+    /// Looks at the files of all certificates, tokens and users now. Blocks on them.
+    pub(super) fn refresh_credentials(&self) {
+        self.credentials.refresh();
     }
 
     /// Takes over the reloadable sections of a sound configuration.

@@ -9,8 +9,10 @@ use crate::config::{self, Files, diff};
 
 const RELOADS: &str = "rollguard_config_reloads_total";
 
-/// Reads the file again and applies what a reload may change.
+/// Reads the file again and applies what a reload may change; credentials follow their files whatever is
+/// wrong with it.
 pub(super) fn reload(gateway: &Gateway, file: &Path) {
+    gateway.refresh_credentials();
     let outcome = match apply(gateway, file) {
         Ok(()) => "applied",
         Err(why) => {

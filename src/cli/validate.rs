@@ -13,7 +13,8 @@ pub(super) fn run(args: &ValidateArgs) -> ExitCode {
     };
     let files = if args.without_files { Files::Elsewhere } else { Files::Tried };
     match config::load(file, files) {
-        Ok(_) => {
+        Ok(config) => {
+            config.receiver.notes().iter().for_each(|note| output::error(&format!("note: {note}")));
             output::line(&format!("{}: ok", file.display()));
             ExitCode::SUCCESS
         }

@@ -6,6 +6,7 @@ use std::error::Error;
 use super::Config;
 use super::validate::Problem;
 use crate::api::access::read_token;
+use crate::credentials::{AuthConfig, CredentialError, Credentials, ServerTls, ServerTlsConfig};
 use crate::remedy::{Webhook, WebhookConfig, WebhookError};
 
 /// Whether the files that a configuration names are looked at. A pipeline that checks configurations may run
@@ -29,7 +30,35 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
             problems.push(problem(format!("webhooks.{name}.{}", key(webhook, &error)), &error));
         }
     }
+    credentials(config, &mut problems);
     problems
+}
+
+/// What guards the ports. An entry of `extensions` that nobody names is not looked at.
+fn credentials(config: &Config, problems: &mut Vec<Problem>) {
+    let credentials = Credentials::new(config.extensions.clone());
+    let ports = [
+        ("grpc", config.receiver.grpc.tls.as_ref(), config.receiver.grpc.auth.as_ref()),
+        ("http", config.receiver.http.tls.as_ref(), config.receiver.http.auth.as_ref()),
+    ];
+    for (port, tls, auth) in ports {
+        if let Some((tls, error)) = tls.and_then(|tls| Some((tls, ServerTls::load(tls).err()?))) {
+            problems.push(problem(format!("receiver.{port}.tls.{}", tls_key(tls, &error)), &error));
+        }
+        let known = |auth: &&AuthConfig| config.extensions.get(&auth.authenticator).is_some();
+        if let Some(Err(error)) = auth.filter(known).map(|auth| credentials.authenticator(auth)) {
+            problems.push(problem(format!("receiver.{port}.auth.authenticator"), &error));
+        }
+    }
+}
+
+/// The key whose file is at fault.
+fn tls_key(tls: &ServerTlsConfig, error: &CredentialError) -> &'static str {
+    match error.path() {
+        Some(path) if tls.client_ca_file.as_deref() == Some(path) => "client_ca_file",
+        Some(path) if tls.key_file == path => "key_file",
+        _ => "cert_file",
+    }
 }
 
 /// The key whose value is at fault.

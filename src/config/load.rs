@@ -247,6 +247,65 @@ mod tests {
     }
 
     #[test]
+    fn credentials_are_tried_at_the_keys_that_name_them() {
+        let here = tempfile::tempdir().unwrap();
+        let path = |name: &str| here.path().join(name);
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        std::fs::write(path("crt"), made.cert.pem()).unwrap();
+        std::fs::write(path("key"), made.signing_key.serialize_pem()).unwrap();
+        std::fs::write(path("other"), other.signing_key.serialize_pem()).unwrap();
+        std::fs::write(path("tokens"), "").unwrap();
+        let tls = |cert: &str, key: &str, ca: &str| {
+            let ca =
+                if ca.is_empty() { String::new() } else { format!("client_ca_file: {}", path(ca).display()) };
+            let (cert, key) = (path(cert), path(key));
+            format!(
+                "receiver:\n  grpc:\n    tls:\n      cert_file: {}\n      key_file: {}\n      min_version: 1.3\n      {ca}\n",
+                cert.display(),
+                key.display()
+            )
+        };
+        let auth = format!(
+            "extensions:\n  bearertokenauth: {{filename: {}}}\nreceiver:\n  http:\n    auth:\n      \
+             authenticator: bearertokenauth\n",
+            path("tokens").display()
+        );
+        let rows = [
+            (tls("crt", "key", ""), ""),
+            (tls("crt", "key", "crt"), ""),
+            (tls("none", "key", ""), "line 4, column 18: receiver.grpc.tls.cert_file: failed to read"),
+            (
+                tls("crt", "crt", ""),
+                "line 5, column 17: receiver.grpc.tls.key_file: failed to find a private key",
+            ),
+            (
+                tls("crt", "other", ""),
+                "line 4, column 18: receiver.grpc.tls.cert_file: failed to use the certificate",
+            ),
+            (
+                tls("crt", "key", "key"),
+                "line 7, column 23: receiver.grpc.tls.client_ca_file: failed to find a certificate",
+            ),
+            (auth, "line 6, column 22: receiver.http.auth.authenticator: failed to find a token: write one"),
+            (
+                "receiver: {grpc: {auth: {authenticator: oidc}}}".to_owned(),
+                "line 1, column 41: receiver.grpc.auth.authenticator: names no entry of `extensions`",
+            ),
+            ("extensions:\n  bearertoken: {}\n".to_owned(), "did you mean `bearertokenauth`?"),
+        ];
+        for (text, expected) in rows {
+            std::fs::write(path("config.yaml"), &text).unwrap();
+            let message =
+                load(&path("config.yaml"), Files::Tried).err().map(|e| e.to_string()).unwrap_or_default();
+            assert!(
+                message.contains(expected) && message.is_empty() == expected.is_empty(),
+                "{text}\n{message}"
+            );
+        }
+    }
+
+    #[test]
     fn files_that_are_missing_or_unusable_are_named_at_their_key() {
         let here = tempfile::tempdir().unwrap();
         let path = |name: &str| here.path().join(name);

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::api::ApiConfig;
+use crate::credentials::ExtensionsConfig;
 use crate::forward::ExportersConfig;
 use crate::pipeline::config::{PipelineConfig, PoliciesConfig};
 use crate::receiver::ReceiverConfig;
@@ -39,6 +40,8 @@ pub const DEFAULT_FILE: &str = include_str!("../../config/rollguard.yaml");
 pub struct Config {
     /// Where telemetry is received.
     pub receiver: ReceiverConfig,
+    /// Who may send and what we send with it, by name.
+    pub extensions: ExtensionsConfig,
     /// Where telemetry goes on to, by name.
     pub exporters: ExportersConfig,
     /// The HTTP port for people, pipelines and Prometheus.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Config;
 use super::locate::Place;
 use crate::api::ApiConfig;
+use crate::credentials::ExtensionConfig;
 use crate::pipeline::config::{ModeConfig, PipelineConfig, PoliciesConfig, PolicyConfig, PolicyOverride};
 
 /// One value that cannot be right.
@@ -80,6 +81,7 @@ pub fn problems(config: &Config) -> Vec<Problem> {
     pipeline(&config.pipeline, &mut checks);
     policies(&config.policies, &mut checks);
     webhooks(config, &mut checks);
+    authenticators(config, &mut checks);
     ports(config, &mut checks);
     let exporters = config.exporters.problems(config.receiver.include_metadata);
     let sections = [("receiver", config.receiver.problems()), ("exporters", exporters)];
@@ -132,6 +134,23 @@ impl<'a> Address<'a> {
     fn meets(self, other: Self) -> bool {
         let all = |host: &str| host == "0.0.0.0" || host == "[::]";
         self.port == other.port && (self.host == other.host || all(self.host) || all(other.host))
+    }
+}
+
+/// Who may send to a port must be somebody.
+fn authenticators(config: &Config, checks: &mut Checks) {
+    let receiver = &config.receiver;
+    for (port, auth) in [("grpc", &receiver.grpc.auth), ("http", &receiver.http.auth)] {
+        let Some(auth) = auth else { continue };
+        let path = format!("receiver.{port}.auth.authenticator");
+        match config.extensions.get(&auth.authenticator) {
+            None => checks.require(false, &path, "names no entry of `extensions`"),
+            Some(ExtensionConfig::Basic(basic)) => {
+                let message = "names an entry without `htpasswd`, which says who may send";
+                checks.require(basic.htpasswd.is_some(), &path, message);
+            }
+            Some(ExtensionConfig::Bearer(_)) => {}
+        }
     }
 }
 
@@ -297,6 +316,7 @@ fn wider_pass(path: &str, name: &str, tolerated: Option<f64>, ruled_out: Option<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::credentials::AuthConfig;
     use crate::pipeline::config::ServicePolicyConfig;
 
     fn paths(change: impl FnOnce(&mut Config)) -> Vec<String> {
@@ -334,6 +354,25 @@ mod tests {
         ];
         for (expected, change) in rows {
             assert_eq!(paths(change), [expected]);
+        }
+    }
+
+    #[test]
+    fn authenticators_are_entries_that_can_tell_who_may_send() {
+        let rows: [(&str, &[&str]); 4] = [
+            ("bearertokenauth", &[]),
+            ("basicauth/server", &[]),
+            ("basicauth/client", &["receiver.http.auth.authenticator"]),
+            ("oidc", &["receiver.http.auth.authenticator"]),
+        ];
+        let extensions = r#"{"bearertokenauth": {"token": "t"}, "basicauth/server": {"htpasswd": {"inline": "a:b"}},
+            "basicauth/client": {"client_auth": {"username": "u", "password": "p"}}}"#;
+        for (name, expected) in rows {
+            let found = paths(|c| {
+                c.extensions = serde_json::from_str(extensions).unwrap();
+                c.receiver.http.auth = Some(AuthConfig { authenticator: name.into() });
+            });
+            assert_eq!(found, expected, "{name}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! What a user sets of the receivers.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -7,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::cors::CorsConfig;
 use super::walk::POINT_NAMES_MAX;
 use super::{PointAttributes, VersionSource, WalkSettings};
+use crate::credentials::{AuthConfig, ServerTlsConfig};
 use crate::pipeline::human;
 
 /// Where telemetry is received, and within which limits.
@@ -14,7 +16,7 @@ use crate::pipeline::human;
 #[serde(deny_unknown_fields, default)]
 pub struct ReceiverConfig {
     /// Address of OTLP/gRPC.
-    pub grpc: EndpointConfig,
+    pub grpc: GrpcConfig,
     /// Address of OTLP/HTTP.
     pub http: HttpConfig,
     /// Largest message in bytes, on the wire and inflated.
@@ -108,33 +110,41 @@ fn sources(names: &[String]) -> Vec<VersionSource> {
     names.iter().map(|name| VersionSource::new(name)).collect()
 }
 
-/// An address to listen on.
+/// The address of OTLP/gRPC, and who may send to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EndpointConfig {
+#[serde(deny_unknown_fields, default)]
+pub struct GrpcConfig {
     /// `host:port`; port 0 takes a free one.
     pub endpoint: String,
+    /// The port's certificate; `null` for a port without TLS.
+    pub tls: Option<ServerTlsConfig>,
+    /// The entry of `extensions` that says who may send; `null` for everybody.
+    pub auth: Option<AuthConfig>,
 }
 
-/// The address of OTLP/HTTP, and which pages in browsers may send to it.
+/// The address of OTLP/HTTP, who may send to it, and which pages in browsers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpConfig {
     /// `host:port`; port 0 takes a free one.
     pub endpoint: String,
+    /// The port's certificate; `null` for a port without TLS.
+    pub tls: Option<ServerTlsConfig>,
+    /// The entry of `extensions` that says who may send; `null` for everybody.
+    pub auth: Option<AuthConfig>,
     /// Pages that may send; `null` for none.
     pub cors: Option<CorsConfig>,
 }
 
-impl Default for HttpConfig {
+impl Default for GrpcConfig {
     fn default() -> Self {
-        Self { endpoint: EndpointConfig::loopback(4318).endpoint, cors: None }
+        Self { endpoint: "127.0.0.1:4317".into(), tls: None, auth: None }
     }
 }
 
-impl EndpointConfig {
-    fn loopback(port: u16) -> Self {
-        Self { endpoint: format!("127.0.0.1:{port}") }
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self { endpoint: "127.0.0.1:4318".into(), tls: None, auth: None, cors: None }
     }
 }
 
@@ -142,7 +152,7 @@ impl Default for ReceiverConfig {
     fn default() -> Self {
         let walk = WalkSettings::default();
         Self {
-            grpc: EndpointConfig::loopback(4317),
+            grpc: GrpcConfig::default(),
             http: HttpConfig::default(),
             max_request_bytes: 64 << 20,
             max_connections: 4096,
@@ -222,8 +232,50 @@ impl ReceiverConfig {
                 ));
             }
         }
+        for (port, tls) in [("grpc", &self.grpc.tls), ("http", &self.http.tls)] {
+            if tls.as_ref().is_some_and(|tls| tls.min_version > tls.max_version) {
+                problems.push(format!(
+                    "receiver.{port}.tls.min_version is newer than max_version, so nothing could be spoken"
+                ));
+            }
+        }
         problems
     }
+
+    /// What works and may not be meant, each with a way out: ports that other machines reach and that take
+    /// telemetry from anybody, or credentials that anybody on the way can read.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        let ports = [
+            ("grpc", &self.grpc.endpoint, self.grpc.tls.as_ref(), self.grpc.auth.is_some()),
+            ("http", &self.http.endpoint, self.http.tls.as_ref(), self.http.auth.is_some()),
+        ];
+        for (port, endpoint, tls, has_auth) in ports.into_iter().filter(|port| !is_loopback(port.1)) {
+            let asks_certificates = tls.is_some_and(|tls| tls.client_ca_file.is_some());
+            let key = format!("receiver.{port}");
+            if tls.is_none() && has_auth {
+                notes.push(format!(
+                    "{key}.endpoint {endpoint} is reached from other machines without TLS: credentials can be \
+                     read on the way; set {key}.tls"
+                ));
+            } else if !has_auth && !asks_certificates {
+                let how = if tls.is_none() { "without TLS or credentials" } else { "without credentials" };
+                notes.push(format!(
+                    "{key}.endpoint {endpoint} is reached from other machines {how}: whoever reaches it can \
+                     send telemetry that verdicts are made of; set {key}.tls with client_ca_file, or {key}.auth, \
+                     or let a network policy say who may connect"
+                ));
+            }
+        }
+        notes
+    }
+}
+
+/// Whether an endpoint is reached from this machine only.
+fn is_loopback(endpoint: &str) -> bool {
+    let host = endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host);
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]
@@ -241,5 +293,43 @@ mod tests {
         let config: ReceiverConfig = serde_json::from_str(config).unwrap();
         assert_eq!(config.problems().len(), 3, "{:?}", config.problems());
         assert_eq!(ReceiverConfig::default().problems(), Vec::<String>::new());
+        let tls =
+            r#"{"http":{"tls":{"cert_file":"c","key_file":"k","min_version":"1.3","max_version":"1.2"}}}"#;
+        let config: ReceiverConfig = serde_json::from_str(tls).unwrap();
+        assert_eq!(config.problems().len(), 1, "{:?}", config.problems());
+    }
+
+    #[test]
+    fn open_ports_are_noted() {
+        let (tls, mtls) = (
+            r#""tls":{"cert_file":"c","key_file":"k"}"#,
+            r#""tls":{"cert_file":"c","key_file":"k","client_ca_file":"a"}"#,
+        );
+        let auth = r#""auth":{"authenticator":"basicauth"}"#;
+        let rows = [
+            ("127.0.0.1:1", vec![], None),
+            ("[::1]:1", vec![], None),
+            ("LocalHost:1", vec![], None),
+            ("0.0.0.0:1", vec![], Some("without TLS or credentials")),
+            ("[::]:1", vec![], Some("without TLS or credentials")),
+            ("gateway:1", vec![tls], Some("without credentials")),
+            ("0.0.0.0:1", vec![auth], Some("can be read on the way")),
+            ("0.0.0.0:1", vec![tls, auth], None),
+            ("0.0.0.0:1", vec![mtls], None),
+        ];
+        for (endpoint, keys, expected) in rows {
+            let endpoint = format!(r#""endpoint":"{endpoint}""#);
+            let keys = [&[endpoint.as_str()], &keys[..]].concat().join(",");
+            for port in ["grpc", "http"] {
+                let config: ReceiverConfig =
+                    serde_json::from_str(&format!(r#"{{"{port}":{{{keys}}}}}"#)).unwrap();
+                let notes = config.notes();
+                assert_eq!(notes.len(), usize::from(expected.is_some()), "{keys}: {notes:?}");
+                for note in notes {
+                    assert!(note.starts_with(&format!("receiver.{port}.endpoint")), "{note}");
+                    assert!(note.contains(expected.unwrap_or_default()), "{note}");
+                }
+            }
+        }
     }
 }

@@ -11,6 +11,7 @@ use http::HeaderMap;
 use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore};
 use tower_http::cors::CorsLayer;
 
+use super::door::Doors;
 use super::ids::{BadIds, bad_ids, without_bad_ids};
 use super::metrics::{ReceiverMetrics, RequestOutcome, Transport};
 use super::resend::{Asked, Claim, First, Resends};
@@ -41,6 +42,8 @@ pub struct ReceiverDeps<A> {
     pub downstream: Arc<dyn Downstream>,
     /// Tells when a request arrived.
     pub clock: Arc<dyn Clock>,
+    /// Who gets in.
+    pub doors: Doors,
 }
 
 /// Handles requests of both protocols.
@@ -124,6 +127,11 @@ impl<A: Admission> Exchange<A> {
     /// Waits until what is being written to disk is taken in.
     pub(super) async fn settled(&self) {
         drop(self.writing.write().await);
+    }
+
+    /// The time of now.
+    pub(super) fn now(&self) -> UnixNanos {
+        self.deps.clock.now()
     }
 
     /// A place among the requests in progress, taken before the body is read: bodies are what needs memory.

@@ -13,6 +13,7 @@ use tonic::server::{Grpc, UnaryService};
 use tonic::{Code, Request, Response, Status};
 
 use super::codec::RawCodec;
+use super::door::Door;
 use super::exchange::{Exchange, Received};
 use super::metrics::{RequestOutcome, Transport};
 use super::status::{Refusal, success_protobuf};
@@ -36,8 +37,13 @@ fn data_of(path: &str) -> Option<DataType> {
 /// Answers one call.
 pub(super) async fn handle<A: Admission>(
     exchange: &Arc<Exchange<A>>,
+    door: &Door,
     request: http::Request<Incoming>,
 ) -> http::Response<Body> {
+    if let Err(refusal) = door.admit(request.headers()).await {
+        exchange.metrics.request(Transport::Grpc, refusal.outcome());
+        return refusal.to_grpc().into_http();
+    }
     let Some(data) = data_of(request.uri().path()).filter(|data| exchange.takes(*data)) else {
         return Status::unimplemented(format!("no method {}", request.uri().path())).into_http();
     };

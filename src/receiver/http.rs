@@ -6,13 +6,16 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{
+    ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tonic::body::Body;
 use tower::{Layer, ServiceExt, service_fn};
 
+use super::door::Door;
 use super::encoding::Encoding;
 use super::exchange::{Exchange, Received};
 use super::json::{self, JsonError};
@@ -59,18 +62,24 @@ fn data_of(path: &str) -> Option<DataType> {
 /// Answers one request; that of a browser with the headers which its page needs.
 pub(super) async fn handle<A: Admission>(
     exchange: &Arc<Exchange<A>>,
+    door: &Door,
     request: Request<Incoming>,
 ) -> Response<Body> {
     let Some(cors) = exchange.cors.as_ref().filter(|_| data_of(request.uri().path()).is_some()) else {
-        return answer(exchange, request).await;
+        return answer(exchange, door, request).await;
     };
-    let service = service_fn(|request| async { Ok::<_, Infallible>(answer(exchange, request).await) });
+    // Browsers ask without credentials whether they may send; the layer answers that.
+    let service = service_fn(|request| async { Ok::<_, Infallible>(answer(exchange, door, request).await) });
     match cors.layer(service).oneshot(request).await {
         Ok(response) => response,
     }
 }
 
-async fn answer<A: Admission>(exchange: &Arc<Exchange<A>>, request: Request<Incoming>) -> Response<Body> {
+async fn answer<A: Admission>(
+    exchange: &Arc<Exchange<A>>,
+    door: &Door,
+    request: Request<Incoming>,
+) -> Response<Body> {
     let Some(data) = data_of(request.uri().path()).filter(|data| exchange.takes(*data)) else {
         return plain(
             StatusCode::NOT_FOUND,
@@ -89,7 +98,10 @@ async fn answer<A: Admission>(exchange: &Arc<Exchange<A>>, request: Request<Inco
              through unread, application/x-protobuf\n",
         );
     };
-    let answer = exchange_message(exchange, media, data, request).await;
+    let answer = match door.admit(request.headers()).await {
+        Ok(()) => exchange_message(exchange, media, data, request).await,
+        Err(refusal) => Err(refusal),
+    };
     exchange.count_request(Transport::Http, &answer);
     respond(media, data, answer)
 }
@@ -145,8 +157,14 @@ fn respond(media: Media, data: DataType, answer: Result<u64, Refusal>) -> Respon
         (Err(refusal), Media::Json(_)) => (refusal.http_status(), refusal.to_json()),
     };
     let mut response = with_body(status, media.as_str(), body.into());
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+    match answer {
+        Err(Refusal::Busy(_)) => {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+        }
+        Err(Refusal::Unauthenticated { challenge, .. }) => {
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        }
+        _ => {}
     }
     response
 }

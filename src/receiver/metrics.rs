@@ -3,6 +3,7 @@
 
 use metrics::{Counter, counter, describe_counter};
 
+use crate::credentials::Denied;
 use crate::pipeline::{DataType, Signal};
 
 const ACCEPTED: [&str; 4] = [
@@ -28,6 +29,8 @@ const RESENDS_FORGOTTEN: &str = "rollguard_receiver_resends_forgotten_total";
 const PARTS_CUT: &str = "rollguard_receiver_parts_cut_total";
 const ATTRIBUTES_DROPPED: &str = "rollguard_receiver_attributes_dropped_total";
 const CONNECTIONS: &str = "rollguard_receiver_connections_total";
+const HANDSHAKES_FAILED: &str = "rollguard_receiver_handshakes_failed_total";
+const UNAUTHENTICATED: &str = "rollguard_receiver_unauthenticated_total";
 
 /// By which protocol a request came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +110,75 @@ impl ReceiverMetrics {
 
     pub(super) fn request(&self, transport: Transport, outcome: RequestOutcome) {
         self.requests[transport as usize][outcome as usize].increment(1);
+    }
+}
+
+/// Why a connection was not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Handshake {
+    TlsOnPlainPort,
+    PlainOnTlsPort,
+    NoClientCertificate,
+    BadClientCertificate,
+    Incompatible,
+    RefusedByClient,
+    Malformed,
+    Closed,
+    Timeout,
+}
+
+impl Handshake {
+    const ALL: [Self; 9] = [
+        Self::TlsOnPlainPort,
+        Self::PlainOnTlsPort,
+        Self::NoClientCertificate,
+        Self::BadClientCertificate,
+        Self::Incompatible,
+        Self::RefusedByClient,
+        Self::Malformed,
+        Self::Closed,
+        Self::Timeout,
+    ];
+
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::TlsOnPlainPort => "tls_on_plain_port",
+            Self::PlainOnTlsPort => "plain_on_tls_port",
+            Self::NoClientCertificate => "no_client_certificate",
+            Self::BadClientCertificate => "bad_client_certificate",
+            Self::Incompatible => "incompatible",
+            Self::RefusedByClient => "refused_by_client",
+            Self::Malformed => "malformed",
+            Self::Closed => "closed",
+            Self::Timeout => "timeout",
+        }
+    }
+}
+
+/// Counters of one port's door.
+#[derive(Debug, Clone)]
+pub(super) struct DoorMetrics {
+    handshakes: [Counter; Handshake::ALL.len()],
+    denied: [Counter; 4],
+}
+
+impl DoorMetrics {
+    pub(super) fn new(transport: Transport) -> Self {
+        describe_counter!(HANDSHAKES_FAILED, "Connections that were not accepted, by reason");
+        describe_counter!(UNAUTHENTICATED, "Requests without valid credentials, by reason");
+        let of = |name: &'static str, reason: &'static str| counter!(name, "transport" => transport.as_str(), "reason" => reason);
+        Self {
+            handshakes: Handshake::ALL.map(|why| of(HANDSHAKES_FAILED, why.as_str())),
+            denied: ["missing", "malformed", "wrong", "busy"].map(|reason| of(UNAUTHENTICATED, reason)),
+        }
+    }
+
+    pub(super) fn handshake(&self, why: Handshake) {
+        self.handshakes[why as usize].increment(1);
+    }
+
+    pub(super) fn denied(&self, why: Denied) {
+        self.denied[why as usize].increment(1);
     }
 }
 

@@ -8,6 +8,7 @@
 mod codec;
 mod config;
 mod cors;
+mod door;
 mod encoding;
 mod exchange;
 mod grpc;
@@ -26,8 +27,9 @@ mod tracestate;
 mod value;
 mod walk;
 
-pub use config::{EndpointConfig, HttpConfig, PointAttributesConfig, ReceiverConfig};
+pub use config::{GrpcConfig, HttpConfig, PointAttributesConfig, ReceiverConfig};
 pub use cors::CorsConfig;
+pub use door::{DoorError, Doors};
 pub use exchange::ReceiverDeps;
 pub use json::{JsonError, request_from_json, traces_from_json};
 pub use server::Receivers;

@@ -12,13 +12,16 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 
+use super::door::{Door, Doors, Entered};
 use super::exchange::{Exchange, ReceiverDeps};
+use super::metrics::Transport;
 use super::{ReceiverConfig, grpc, http};
 use crate::pipeline::Admission;
 
@@ -39,6 +42,7 @@ pub struct Receivers<A> {
     grpc: TcpListener,
     http: TcpListener,
     exchange: Arc<Exchange<A>>,
+    doors: Doors,
     config: ReceiverConfig,
 }
 
@@ -50,8 +54,9 @@ impl<A: Admission> Receivers<A> {
     pub async fn bind(config: ReceiverConfig, deps: ReceiverDeps<A>) -> io::Result<Self> {
         let grpc = listen(&config.grpc.endpoint).await?;
         let http = listen(&config.http.endpoint).await?;
+        let doors = deps.doors.clone();
         let exchange = Arc::new(Exchange::new(deps, &config));
-        let receivers = Self { grpc, http, exchange, config };
+        let receivers = Self { grpc, http, exchange, doors, config };
         receivers.announce()?;
         Ok(receivers)
     }
@@ -84,14 +89,16 @@ impl<A: Admission> Receivers<A> {
         } else {
             tracing::info!(%grpc, %http, "receiving OTLP");
         }
+        self.config.notes().iter().for_each(|note| tracing::warn!("{note}"));
         Ok(())
     }
 
     /// Serves until `shutdown` is cancelled, then lets requests in progress end, up to the drain timeout.
     pub async fn serve(self, shutdown: CancellationToken) {
         let connections = Arc::new(Semaphore::new(self.config.max_connections));
-        let on = |listener| {
+        let on = |listener, guard, transport| {
             let server = Server {
+                door: Arc::new(Door::new(guard, transport)),
                 exchange: Arc::clone(&self.exchange),
                 connections: Arc::clone(&connections),
                 header_timeout: self.config.header_timeout,
@@ -99,7 +106,8 @@ impl<A: Admission> Receivers<A> {
             };
             server.run(listener, shutdown.clone(), self.config.drain_timeout)
         };
-        tokio::join!(on(self.grpc), on(self.http));
+        let (grpc, http) = (self.doors.grpc, self.doors.http);
+        tokio::join!(on(self.grpc, grpc, Transport::Grpc), on(self.http, http, Transport::Http));
         if tokio::time::timeout(self.config.drain_timeout, self.exchange.settled()).await.is_err() {
             tracing::warn!("messages are still being written to disk; they count if that ends in time");
         }
@@ -113,6 +121,7 @@ async fn listen(endpoint: &str) -> io::Result<TcpListener> {
 }
 
 struct Server<A> {
+    door: Arc<Door>,
     exchange: Arc<Exchange<A>>,
     connections: Arc<Semaphore>,
     header_timeout: Duration,
@@ -160,7 +169,7 @@ impl<A: Admission> Server<A> {
         stream: TcpStream,
         shutdown: CancellationToken,
     ) -> impl Future<Output = ()> + Send + use<A> {
-        let exchange = Arc::clone(&self.exchange);
+        let (exchange, door) = (Arc::clone(&self.exchange), Arc::clone(&self.door));
         let header_timeout = self.header_timeout;
         let age = age_of(&stream, self.max_age);
         async move {
@@ -170,25 +179,42 @@ impl<A: Admission> Server<A> {
             if !matches!(shutdown.run_until_cancelled(first_byte).await, Some(Ok(Ok(())))) {
                 return;
             }
-            let service = service_fn(move |request| answer(Arc::clone(&exchange), request));
-            let builder = builder(header_timeout);
-            let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
-            // What is in progress ends; the client is told to come back on another connection.
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = shutdown.cancelled_owned() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-                () = age => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            };
-            if let Err(error) = ended {
-                tracing::debug!(%error, "connection ended");
+            let entering = door.enter(stream, header_timeout, exchange.now());
+            let Some(Some(entered)) = shutdown.run_until_cancelled(entering).await else { return };
+            match entered {
+                Entered::Plain(stream) => serve(stream, exchange, door, header_timeout, shutdown, age).await,
+                Entered::Tls(stream) => serve(*stream, exchange, door, header_timeout, shutdown, age).await,
             }
         }
+    }
+}
+
+/// Serves a connection until its peer, its age or a shutdown ends it.
+async fn serve<A: Admission>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    exchange: Arc<Exchange<A>>,
+    door: Arc<Door>,
+    header_timeout: Duration,
+    shutdown: CancellationToken,
+    age: impl Future<Output = ()>,
+) {
+    let service = service_fn(move |request| answer(Arc::clone(&exchange), Arc::clone(&door), request));
+    let builder = builder(header_timeout);
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    // What is in progress ends; the client is told to come back on another connection.
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shutdown.cancelled_owned() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+        () = age => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection ended");
     }
 }
 
@@ -220,9 +246,13 @@ fn builder(header_timeout: Duration) -> Builder<TokioExecutor> {
 
 async fn answer<A: Admission>(
     exchange: Arc<Exchange<A>>,
+    door: Arc<Door>,
     request: ::http::Request<Incoming>,
 ) -> Result<::http::Response<Body>, Infallible> {
     let is_grpc =
         request.headers().get(CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"));
-    Ok(if is_grpc { grpc::handle(&exchange, request).await } else { http::handle(&exchange, request).await })
+    Ok(match is_grpc {
+        true => grpc::handle(&exchange, &door, request).await,
+        false => http::handle(&exchange, &door, request).await,
+    })
 }

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use prost::encoding::{encode_varint, int32, string};
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
@@ -29,6 +29,13 @@ pub(super) enum Refusal {
     TooLarge(usize),
     /// No room now, or shutting down: the client should send it again.
     Busy(Cow<'static, str>),
+    /// Without valid credentials; final. Over HTTP the challenge says what to send.
+    Unauthenticated {
+        /// What is wrong with them.
+        why: &'static str,
+        /// `WWW-Authenticate`.
+        challenge: HeaderValue,
+    },
 }
 
 impl Refusal {
@@ -39,12 +46,15 @@ impl Refusal {
             Self::Malformed(why) => why[..why.floor_char_boundary(MESSAGE_BYTES_MAX)].to_owned(),
             Self::TooLarge(limit) => format!("message larger than {limit} bytes"),
             Self::Busy(why) => why[..why.floor_char_boundary(MESSAGE_BYTES_MAX)].to_owned(),
+            Self::Unauthenticated { why, .. } => (*why).to_owned(),
         }
     }
 
     pub(super) const fn outcome(&self) -> RequestOutcome {
         match self {
-            Self::Malformed(_) | Self::TooLarge(_) => RequestOutcome::Malformed,
+            Self::Malformed(_) | Self::TooLarge(_) | Self::Unauthenticated { .. } => {
+                RequestOutcome::Malformed
+            }
             Self::Busy(_) => RequestOutcome::Refused,
         }
     }
@@ -54,6 +64,7 @@ impl Refusal {
             Self::Malformed(_) => Code::InvalidArgument,
             Self::TooLarge(_) => Code::ResourceExhausted,
             Self::Busy(_) => Code::Unavailable,
+            Self::Unauthenticated { .. } => Code::Unauthenticated,
         }
     }
 
@@ -62,6 +73,7 @@ impl Refusal {
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unauthenticated { .. } => StatusCode::UNAUTHORIZED,
         }
     }
 
@@ -163,6 +175,12 @@ mod tests {
             (Refusal::Malformed("x".into()), 3, 400, false),
             (Refusal::TooLarge(9), 8, 413, false),
             (Refusal::Busy("x".into()), 14, 503, true),
+            (
+                Refusal::Unauthenticated { why: "x", challenge: HeaderValue::from_static("Bearer") },
+                16,
+                401,
+                false,
+            ),
         ] {
             assert_eq!((refusal.code() as i32, refusal.http_status().as_u16()), (code, status));
             assert_eq!(refusal.to_grpc().code() as i32, code);

@@ -12,7 +12,7 @@ const LAYERS: [&[&str]; 12] = [
     &["deployment"],
     &["telemetry"],
     &["pipeline"],
-    &["store", "spool"],
+    &["store", "spool", "credentials"],
     &["receiver", "forward", "exporter", "remedy", "api"],
     &["config"],
     &["app"],

@@ -15,7 +15,7 @@ use rollguard::deployment::Mode;
 use rollguard::model::UnixNanos;
 use rollguard::pipeline::clock::Clock;
 use rollguard::pipeline::{Disposition, NoDownstream, Signal};
-use rollguard::receiver::{EndpointConfig, HttpConfig, ReceiverConfig, ReceiverDeps, Receivers};
+use rollguard::receiver::{Doors, GrpcConfig, HttpConfig, ReceiverConfig, ReceiverDeps, Receivers};
 use rollguard::verdict::Verdict;
 use tokio_util::sync::CancellationToken;
 
@@ -107,11 +107,15 @@ async fn served(kind: Kind, errors: f64) -> (World, Option<Verdict>) {
     let mut world = World::new(policy(), Mode::Observe);
     let clock = Arc::new(Stage::default());
     let any = || "127.0.0.1:0".to_owned();
-    let (grpc, http) = (EndpointConfig { endpoint: any() }, HttpConfig { endpoint: any(), cors: None });
+    let (grpc, http) = (
+        GrpcConfig { endpoint: any(), ..Default::default() },
+        HttpConfig { endpoint: any(), ..Default::default() },
+    );
     let deps = ReceiverDeps {
         admission: world.intake.clone(),
         downstream: Arc::new(NoDownstream),
         clock: Arc::clone(&clock) as Arc<dyn Clock>,
+        doors: Doors::default(),
     };
     let receivers =
         Receivers::bind(ReceiverConfig { grpc, http, ..Default::default() }, deps).await.expect("free ports");

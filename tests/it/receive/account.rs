@@ -10,7 +10,7 @@ use rollguard::pipeline::clock::SystemClock;
 use rollguard::pipeline::{
     DEFAULT_SHARD_CAPACITY, Disposition, Intake, NoDownstream, Registry, RegistryLimits, Shards, Signal,
 };
-use rollguard::receiver::{ReceiverConfig, ReceiverDeps, Receivers};
+use rollguard::receiver::{Doors, ReceiverConfig, ReceiverDeps, Receivers};
 use tokio_util::sync::CancellationToken;
 
 use super::support::*;
@@ -40,7 +40,12 @@ fn spans() -> Vec<Span> {
 async fn g18_every_record_is_in_the_account_rejected_ones_too() {
     let shards = Arc::new(Shards::new(1, DEFAULT_SHARD_CAPACITY));
     let admission = Intake::new(Arc::new(Registry::new(RegistryLimits::default())), Arc::clone(&shards));
-    let deps = ReceiverDeps { admission, downstream: Arc::new(NoDownstream), clock: Arc::new(SystemClock) };
+    let deps = ReceiverDeps {
+        admission,
+        downstream: Arc::new(NoDownstream),
+        clock: Arc::new(SystemClock),
+        doors: Doors::default(),
+    };
     let config = ReceiverConfig { deduplicate: ReceiverConfig::default().deduplicate, ..config() };
     let receivers = Receivers::bind(config, deps).await.unwrap();
     let grpc = receivers.grpc_addr().unwrap();

@@ -9,3 +9,4 @@ mod grpc;
 mod http;
 mod resend;
 mod support;
+mod tls;

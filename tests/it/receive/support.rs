@@ -17,7 +17,7 @@ use rollguard::pipeline::clock::SystemClock;
 use rollguard::pipeline::{
     Admission, AdmissionBatch, DataType, Downstream, Full, Passage, Permit, Refused, Signal,
 };
-use rollguard::receiver::{EndpointConfig, HttpConfig, ReceiverConfig, ReceiverDeps, Receivers};
+use rollguard::receiver::{Doors, GrpcConfig, HttpConfig, ReceiverConfig, ReceiverDeps, Receivers};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -165,7 +165,10 @@ pub(super) const LIMIT: usize = 64 * 1024;
 /// Everything counts, also what is sent twice.
 pub(super) fn config() -> ReceiverConfig {
     let any = || "127.0.0.1:0".to_owned();
-    let (grpc, http) = (EndpointConfig { endpoint: any() }, HttpConfig { endpoint: any(), cors: None });
+    let (grpc, http) = (
+        GrpcConfig { endpoint: any(), ..Default::default() },
+        HttpConfig { endpoint: any(), ..Default::default() },
+    );
     ReceiverConfig { grpc, http, max_request_bytes: LIMIT, deduplicate: Duration::ZERO, ..Default::default() }
 }
 
@@ -180,8 +183,23 @@ impl Gateway {
         passed: Capture,
         downstream: Arc<dyn Downstream>,
     ) -> Self {
+        Self::start_guarded(config, passed, downstream, Doors::default()).await
+    }
+
+    /// With ports that not everybody may send to.
+    pub(super) async fn start_behind(config: ReceiverConfig, doors: Doors) -> Self {
+        let passed = Capture::default();
+        Self::start_guarded(config, passed.clone(), Arc::new(passed), doors).await
+    }
+
+    async fn start_guarded(
+        config: ReceiverConfig,
+        passed: Capture,
+        downstream: Arc<dyn Downstream>,
+        doors: Doors,
+    ) -> Self {
         let spans = Recorder::default();
-        let deps = ReceiverDeps { admission: spans.clone(), downstream, clock: Arc::new(SystemClock) };
+        let deps = ReceiverDeps { admission: spans.clone(), downstream, clock: Arc::new(SystemClock), doors };
         let receivers = Receivers::bind(config, deps).await.unwrap();
         let (grpc, http) = (receivers.grpc_addr().unwrap(), receivers.http_addr().unwrap());
         let shutdown = CancellationToken::new();
@@ -215,14 +233,29 @@ pub(super) async fn export_on(
     message: Bytes,
     compression: Option<CompressionEncoding>,
 ) -> Result<Bytes, Status> {
-    let path = format!("/opentelemetry.proto.collector.{service}/Export");
     let mut grpc = Grpc::new(channel);
     if let Some(compression) = compression {
         grpc = grpc.send_compressed(compression);
     }
+    call(grpc, service, tonic::Request::new(message)).await
+}
+
+/// Exports traces in a request with metadata.
+pub(super) async fn export_request(
+    channel: Channel,
+    request: tonic::Request<Bytes>,
+) -> Result<Bytes, Status> {
+    call(Grpc::new(channel), "trace.v1.TraceService", request).await
+}
+
+async fn call(
+    mut grpc: Grpc<Channel>,
+    service: &str,
+    request: tonic::Request<Bytes>,
+) -> Result<Bytes, Status> {
+    let path = format!("/opentelemetry.proto.collector.{service}/Export");
     grpc.ready().await.map_err(|e| Status::unknown(e.to_string()))?;
-    let answer = grpc.unary(tonic::Request::new(message), path.parse().unwrap(), Raw).await?;
-    Ok(answer.into_inner())
+    Ok(grpc.unary(request, path.parse().unwrap(), Raw).await?.into_inner())
 }
 
 pub(super) async fn channel(to: SocketAddr) -> Channel {
