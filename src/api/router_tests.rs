@@ -16,8 +16,8 @@ use crate::deployment::{Deployment, Origin, Phase, Request as Start, Transition}
 use crate::model::{DeploymentId, ResourceAttribute, ServiceKey, UnixNanos};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::{
-    Board, Command, CommandError, Missing, ServiceBoard, ServiceTelemetry, SignalTelemetry, VersionBoard,
-    VersionTelemetry,
+    Board, Command, CommandError, DataType, ExporterReport, Exporters, Missing, QueueReport, RejectedRequest,
+    ServiceBoard, ServiceTelemetry, SignalTelemetry, VersionBoard, VersionTelemetry,
 };
 use crate::verdict::{Evidence, Sli, SliEvidence, Verdict};
 
@@ -357,6 +357,48 @@ async fn a_policy_names_the_block_behind_each_value() {
     );
     assert_eq!(slo(&body), Some(json!("policies.environments.prod")));
     assert_eq!(port.get("/api/v1/services/checkout/policy?colour=red").await.0, 400);
+}
+
+/// One exporter with a request that was refused for good.
+struct OneExporter;
+
+impl Exporters for OneExporter {
+    fn exporters(&self) -> Vec<ExporterReport> {
+        let queue = QueueReport { data: DataType::Logs, requests: [3, 1_000], bytes: [24_576, 1 << 26] };
+        let rejected = RejectedRequest {
+            at: NOW,
+            data: DataType::Logs,
+            records: 7,
+            bytes: 900,
+            services: vec!["checkout".into()],
+            sha256: [0xab; 32],
+            code: "InvalidArgument".into(),
+            message: "no such tenant".into(),
+        };
+        vec![ExporterReport {
+            name: "otlp_grpc/b".into(),
+            queues: vec![queue],
+            last_rejected: vec![rejected],
+        }]
+    }
+}
+
+#[tokio::test]
+async fn exporters_say_how_full_they_are_and_what_was_refused() {
+    let port = port(WriteAccess::Open);
+    assert_eq!(port.get("/api/v1/exporters").await, (200, json!({"exporters": []})));
+    let (commands, _received) = mpsc::channel(1);
+    let state =
+        ApiState::new(port.board.clone(), commands, Arc::default(), port.clock.clone(), WriteAccess::Open)
+            .with_exporters(Arc::new(OneExporter));
+    let router = router(Arc::new(state), Duration::from_secs(5), Router::new());
+    let (_, body) = Port { router, ..port }.get("/api/v1/exporters").await;
+    let queue = json!({"data_type": "logs", "requests": 3, "requests_capacity": 1000, "bytes": 24576,
+        "bytes_capacity": 67_108_864});
+    let rejected = json!({"at": "2025-11-25T00:43:21Z", "data_type": "logs", "records": 7, "bytes": 900,
+        "services": ["checkout"], "sha256": "ab".repeat(32), "code": "InvalidArgument", "message": "no such tenant"});
+    let expected = json!({"name": "otlp_grpc/b", "queues": [queue], "last_rejected": [rejected]});
+    assert_eq!(body, json!({"exporters": [expected]}));
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use super::idempotency::Idempotency;
 use crate::deployment::Deployment;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::config::PoliciesConfig;
-use crate::pipeline::{Board, Command, CommandError};
+use crate::pipeline::{Board, Command, CommandError, Exporters, NoExporters};
 
 /// The picture must be at most this old for us to be ready.
 const FRESH_NANOS: u64 = 10_000_000_000;
@@ -33,6 +33,7 @@ pub struct ApiState {
     /// Who may write.
     pub access: WriteAccess,
     pub(super) policies: CurrentPolicies,
+    pub(super) exporters: Arc<dyn Exporters>,
     pub(super) idempotency: Idempotency,
 }
 
@@ -40,7 +41,8 @@ pub struct ApiState {
 pub type CurrentPolicies = Arc<dyn Fn() -> PoliciesConfig + Send + Sync>;
 
 impl ApiState {
-    /// State without remembered requests; policies are the defaults until some are given.
+    /// State without remembered requests; policies are the defaults, and there are no exporters, until some are
+    /// given.
     pub fn new(
         board: Arc<ArcSwap<Board>>,
         commands: mpsc::Sender<Command>,
@@ -49,7 +51,21 @@ impl ApiState {
         access: WriteAccess,
     ) -> Self {
         let policies: CurrentPolicies = Arc::new(PoliciesConfig::default);
-        Self { board, commands, ready, clock, access, policies, idempotency: Idempotency::default() }
+        Self {
+            board,
+            commands,
+            ready,
+            clock,
+            access,
+            policies,
+            exporters: Arc::new(NoExporters),
+            idempotency: Idempotency::default(),
+        }
+    }
+
+    /// The same with what the exporters say of themselves.
+    pub fn with_exporters(self, exporters: Arc<dyn Exporters>) -> Self {
+        Self { exporters, ..self }
     }
 
     /// The same with the policies in force.

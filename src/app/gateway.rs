@@ -197,7 +197,8 @@ impl Gateway {
             access,
         );
         let current = Arc::clone(&shared);
-        let state = Arc::new(state.with_policies(Arc::new(move || current.load().policies.clone())));
+        let state = state.with_policies(Arc::new(move || current.load().policies.clone()));
+        let state = Arc::new(state.with_exporters(forwarder.reports()));
         let exporter = Exporter::new(Arc::clone(&board), &config.receiver.identity_attributes);
         let router = api::router(state, config.api.request_timeout, exporter.router());
 

@@ -220,7 +220,7 @@ impl Worker {
         let Some(held_back) = complaints.allow(what, self.sending.clock.now()) else { return };
         let (exporter, data_type) = (&*self.sending.lane.exporter, self.sending.lane.data.as_str());
         let Failure { code, message, .. } = failure;
-        tracing::warn!(exporter, data_type, records, code, message, held_back, "{what}");
+        tracing::warn!(exporter, data_type, records, code, said = message, held_back, "{what}");
     }
 }
 
