@@ -9,7 +9,7 @@
 use bytes::Bytes;
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
-use rollguard::spool::{Log, LogConfig, Spool, SpoolConfig};
+use rollguard::spool::{Delivery, Log, LogConfig, Spool, SpoolConfig};
 
 const BODIES: [usize; 3] = [350, 35_000, 180_000];
 /// Messages per round.
@@ -76,7 +76,7 @@ fn through_the_thread(bencher: Bencher<'_, '_>, bytes: usize) {
                 let room = spool.reserve(6, body.len()).unwrap();
                 let metadata = Bytes::from_static(b"traces");
                 spool.append(room, metadata, body.clone(), 512).await.unwrap().commit();
-                spool.take().await.unwrap().done().await;
+                Delivery::all_done(spool.take(0).await.unwrap()).await;
             }
         });
     });

@@ -170,10 +170,12 @@ impl Spool {
         answer.await.unwrap_or(Err(AppendError::Closed))
     }
 
-    /// The oldest message that is not handed out, as soon as there is one; `None` once the queue is closed.
-    pub async fn take(&self) -> Option<Delivery> {
+    /// The oldest message that is not handed out, as soon as there is one, and with it those behind it that have the
+    /// same metadata, up to `most_bytes` of bodies in all; a larger one comes alone. `None` once the queue is
+    /// closed.
+    pub async fn take(&self, most_bytes: usize) -> Option<Vec<Delivery>> {
         let (reply, answer) = oneshot::channel();
-        let take = Command::Take(Taker { reply, commands: self.commands.clone() });
+        let take = Command::Take(Taker { most_bytes, reply, commands: self.commands.clone() });
         self.commands.send(take).ok()?;
         answer.await.ok()
     }
@@ -299,11 +301,20 @@ impl Delivery {
 
     /// Delivered, or given up. Wait for it before the next message is sent: only then is it sure that no more
     /// are sent twice after a kill than were being sent.
-    pub async fn done(mut self) {
-        self.is_done = true;
+    pub async fn done(self) {
+        Self::all_done(vec![self]).await;
+    }
+
+    /// All of one queue at once.
+    pub async fn all_done(mut deliveries: Vec<Self>) {
+        let Some(commands) = deliveries.first().map(|first| first.commands.clone()) else { return };
+        let positions = deliveries.iter_mut().map(|delivery| {
+            delivery.is_done = true;
+            delivery.entry.position
+        });
         let (reply, answer) = oneshot::channel();
-        if self.commands.send(Command::Done(self.entry.position, reply)).is_ok() {
-            // No answer: the queue ended before it could write the mark.
+        if commands.send(Command::Done(positions.collect(), reply)).is_ok() {
+            // No answer: the queue ended before it could write the marks.
             let _ = answer.await;
         }
     }

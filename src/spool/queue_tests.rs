@@ -30,21 +30,27 @@ async fn put(spool: &Spool, body: &[u8]) {
     append(spool, body).await.commit();
 }
 
+async fn take(spool: &Spool) -> Delivery {
+    let mut one = spool.take(0).await.unwrap();
+    assert_eq!(one.len(), 1);
+    one.remove(0)
+}
+
 #[tokio::test]
 async fn a_message_goes_through() {
     let folder = tempfile::tempdir().unwrap();
     let spool = open(folder.path());
     put(&spool, b"one").await;
     put(&spool, b"two").await;
-    let one = spool.take().await.unwrap();
+    let one = take(&spool).await;
     assert_eq!((&one.metadata()[..], &one.body()[..], one.records()), (&b"meta"[..], &b"one"[..], 2));
     one.done().await;
-    let two = spool.take().await.unwrap();
+    let two = take(&spool).await;
     assert_eq!(&two.body()[..], b"two");
     two.done().await;
     assert_eq!(spool.usage().entries, 0);
     spool.close();
-    assert!(spool.take().await.is_none());
+    assert!(spool.take(0).await.is_none());
     assert_eq!(spool.reserve(0, 1).unwrap_err(), NoRoom::Closed);
 }
 
@@ -54,15 +60,42 @@ async fn what_is_let_go_of_is_taken_back_or_handed_out_again() {
     let spool = open(folder.path());
     drop(append(&spool, b"refused elsewhere").await);
     put(&spool, b"kept").await;
-    let delivery = spool.take().await.unwrap();
+    let delivery = take(&spool).await;
     assert_eq!(&delivery.body()[..], b"kept");
     drop(delivery);
-    let again = spool.take().await.unwrap();
+    let again = take(&spool).await;
     assert_eq!(&again.body()[..], b"kept");
     again.done().await;
     spool.close();
     let (_, recovered) = Spool::open(config(folder.path())).unwrap();
     assert_eq!(recovered, Recovered::default());
+}
+
+#[tokio::test]
+async fn messages_of_the_same_metadata_go_together_up_to_a_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    for (metadata, bytes) in [("a", 40), ("a", 40), ("a", 30), ("b", 10), ("b", 200), ("b", 0), ("a", 1)] {
+        let room = spool.reserve(1, bytes).unwrap();
+        let body = Bytes::from(vec![0; bytes]);
+        spool.append(room, Bytes::from(metadata), body, 1).await.unwrap().commit();
+    }
+    let lengths = |deliveries: &[Delivery]| deliveries.iter().map(|one| one.body().len()).collect::<Vec<_>>();
+    let first = spool.take(100).await.unwrap();
+    assert_eq!(lengths(&first), [40, 40]);
+    let second = spool.take(100).await.unwrap();
+    assert_eq!(lengths(&second), [30], "the next has other metadata");
+    drop(second);
+    // What was read ahead stays behind what was given back.
+    let mut rest = Vec::new();
+    while spool.usage().entries > 2 {
+        let next = spool.take(100).await.unwrap();
+        rest.push(lengths(&next));
+        Delivery::all_done(next).await;
+    }
+    assert_eq!(rest, [vec![30], vec![10], vec![200], vec![0], vec![1]]);
+    Delivery::all_done(first).await;
+    assert_eq!(spool.usage().entries, 0);
 }
 
 #[tokio::test]
@@ -77,7 +110,7 @@ async fn a_request_that_is_aborted_while_it_is_written_leaves_nothing() {
         drop(append);
     }
     put(&spool, b"kept").await;
-    let delivery = spool.take().await.unwrap();
+    let delivery = take(&spool).await;
     assert_eq!(&delivery.body()[..], b"kept");
     delivery.done().await;
     spool.close();
@@ -89,15 +122,15 @@ async fn a_request_that_is_aborted_while_it_is_written_leaves_nothing() {
 async fn whoever_waits_is_woken_and_a_place_in_the_line_can_be_given_up() {
     let folder = tempfile::tempdir().unwrap();
     let spool = open(folder.path());
-    let mut gone = Box::pin(spool.take());
+    let mut gone = Box::pin(spool.take(0));
     assert!(futures_util::poll!(&mut gone).is_pending());
     drop(gone);
-    let mut waits = Box::pin(spool.take());
+    let mut waits = Box::pin(spool.take(0));
     assert!(futures_util::poll!(&mut waits).is_pending());
     let appended = append(&spool, b"message").await;
     assert!(futures_util::poll!(&mut waits).is_pending(), "it is not committed");
     appended.commit();
-    let delivery = waits.await.unwrap();
+    let delivery = waits.await.unwrap().remove(0);
     assert_eq!(&delivery.body()[..], b"message");
     delivery.done().await;
 }
@@ -116,7 +149,7 @@ async fn room_is_bounded_in_bytes_and_in_messages_and_comes_back() {
     put(&spool, b"third").await;
     assert_eq!(spool.reserve(0, 1).unwrap_err(), NoRoom::Full, "three messages");
     drop((half, small));
-    let delivery = spool.take().await.unwrap();
+    let delivery = take(&spool).await;
     delivery.done().await;
     let rooms: Vec<Reservation> = (0..3).map(|_| spool.reserve(0, 1).unwrap()).collect();
     assert_eq!(rooms.len(), 3);
@@ -142,7 +175,7 @@ async fn a_restart_goes_on_with_what_was_not_done() {
     for n in 0..10_u8 {
         put(&spool, &[n; 1_000]).await;
     }
-    let out: Vec<Delivery> = vec![spool.take().await.unwrap(), spool.take().await.unwrap()];
+    let out: Vec<Delivery> = vec![take(&spool).await, take(&spool).await];
     let mut out = out.into_iter();
     out.next().unwrap().done().await;
     spool.close();
@@ -151,7 +184,7 @@ async fn a_restart_goes_on_with_what_was_not_done() {
     assert_eq!((recovered.entries, recovered.records), (9, 18));
     assert_eq!(spool.usage().entries, 9);
     for n in 1..10_u8 {
-        let delivery = spool.take().await.unwrap();
+        let delivery = take(&spool).await;
         assert_eq!(&delivery.body()[..], &[n; 1_000]);
         delivery.done().await;
     }
@@ -183,15 +216,15 @@ async fn many_at_once_each_once() {
         let spool = Arc::clone(&spool);
         tasks.spawn(async move {
             let mut seen = Vec::new();
-            while let Some(delivery) = spool.take().await {
+            while let Some(deliveries) = spool.take(20).await {
                 // Now and then a delivery fails.
                 if (seen.len() + consumer) % 7 == 3 {
                     seen.push(Bytes::new());
                     continue;
                 }
-                let body = delivery.body().clone();
-                delivery.done().await;
-                seen.push(body);
+                let bodies: Vec<Bytes> = deliveries.iter().map(|one| one.body().clone()).collect();
+                Delivery::all_done(deliveries).await;
+                seen.extend(bodies);
             }
             seen
         });

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::queue::{Appended, Delivery, Reservation, Shared};
-use super::{AppendError, Log, Position};
+use super::{AppendError, Entry, Log, Position};
 
 /// Commands done before what was appended is synced and answered.
 const BATCH: usize = 256;
@@ -27,7 +27,7 @@ pub(super) enum Command {
     Commit(Position),
     Discard(Position),
     Take(Taker),
-    Done(Position, oneshot::Sender<()>),
+    Done(Vec<Position>, oneshot::Sender<()>),
     GiveBack(Position),
     Close,
 }
@@ -47,7 +47,9 @@ pub(super) struct Append {
 /// Somebody who waits for a message.
 #[derive(Debug)]
 pub(super) struct Taker {
-    pub(super) reply: oneshot::Sender<Delivery>,
+    /// Messages that go together have at most so many bytes.
+    pub(super) most_bytes: usize,
+    pub(super) reply: oneshot::Sender<Vec<Delivery>>,
     /// For the message to be given back by.
     pub(super) commands: Sender<Command>,
 }
@@ -64,6 +66,8 @@ pub(super) struct Worker {
     commands: Receiver<Command>,
     shared: Arc<Shared>,
     takers: VecDeque<Taker>,
+    /// Read to see whether it goes with the ones before, and it does not.
+    ahead: Option<Entry>,
     is_short_of_space: bool,
     complaints: u64,
     is_closed: bool,
@@ -76,6 +80,7 @@ impl Worker {
             commands,
             shared,
             takers: VecDeque::new(),
+            ahead: None,
             is_short_of_space: false,
             complaints: 0,
             is_closed: false,
@@ -125,14 +130,20 @@ impl Worker {
             Command::Commit(position) => self.log.commit(position),
             Command::Discard(position) => self.log.discard(position),
             Command::Take(taker) => self.takers.push_back(taker),
-            Command::Done(position, reply) => {
-                self.log.acknowledge(position);
+            Command::Done(positions, reply) => {
+                for position in positions {
+                    self.log.acknowledge(position);
+                }
                 self.shared.show(&self.log);
                 // Whoever does not wait for it does not need it.
                 let _ = reply.send(());
             }
             Command::GiveBack(position) => {
                 self.log.give_back(position);
+                // The order is the queue's to keep.
+                if let Some(ahead) = self.ahead.take() {
+                    self.log.give_back(ahead.position);
+                }
             }
             Command::Close => self.is_closed = true,
         }
@@ -177,11 +188,34 @@ impl Worker {
     fn serve_takers(&mut self) {
         self.takers.retain(|taker| !taker.reply.is_closed());
         while !self.takers.is_empty() {
-            let Some(entry) = self.log.take() else { return };
-            let Some(Taker { reply, commands }) = self.takers.pop_front() else { return };
-            // One that nobody waits for any more is dropped here, and so given back.
-            let _ = reply.send(Delivery::new(entry, commands));
+            let Some(first) = self.next_entry() else { return };
+            let Some(Taker { most_bytes, reply, commands }) = self.takers.pop_front() else { return };
+            let entries = self.with_those_behind(first, most_bytes);
+            // What nobody waits for any more is dropped here, and so given back.
+            let _ =
+                reply.send(entries.into_iter().map(|entry| Delivery::new(entry, commands.clone())).collect());
         }
+    }
+
+    fn next_entry(&mut self) -> Option<Entry> {
+        self.ahead.take().or_else(|| self.log.take())
+    }
+
+    /// A message and those behind it that may go together with it.
+    fn with_those_behind(&mut self, first: Entry, most_bytes: usize) -> Vec<Entry> {
+        let mut bytes = first.body.len();
+        let mut entries = vec![first];
+        while bytes < most_bytes
+            && let Some(next) = self.next_entry()
+        {
+            bytes = bytes.saturating_add(next.body.len());
+            if bytes > most_bytes || next.metadata != entries[0].metadata {
+                self.ahead = Some(next);
+                break;
+            }
+            entries.push(next);
+        }
+        entries
     }
 
     fn complain_of(&mut self, error: &AppendError) {
