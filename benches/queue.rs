@@ -67,6 +67,8 @@ fn through_the_thread(bencher: Bencher<'_, '_>, bytes: usize) {
         fsync: false,
         seed: 3,
         labels: Vec::new(),
+        bytes: metrics::Gauge::noop(),
+        messages: metrics::Gauge::noop(),
     };
     let (spool, _) = Spool::open(config).unwrap();
     let body = Bytes::from(vec![7; bytes]);

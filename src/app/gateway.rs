@@ -138,7 +138,7 @@ impl Gateway {
         let webhooks = endpoints(&config)?;
         let store = Arc::new(Store::open(&config.store.path)?);
         let restored = store.restore()?;
-        let forwarder = Forwarder::new(&config.exporters, &clock)?;
+        let forwarder = Forwarder::new(&config.exporters, &config.file_storage, &clock)?;
         let registry = Arc::new(Registry::new((&config.pipeline.limits).into()));
         let workers = std::thread::available_parallelism().map_or(2, usize::from);
         let shards = Arc::new(Shards::new(workers, DEFAULT_SHARD_CAPACITY));

@@ -22,6 +22,7 @@ use crate::forward::ExportersConfig;
 use crate::pipeline::config::{PipelineConfig, PoliciesConfig};
 use crate::receiver::ReceiverConfig;
 use crate::remedy::WebhookConfig;
+use crate::spool::FileStorageConfig;
 use crate::store::StoreConfig;
 use crate::telemetry::TelemetryConfig;
 
@@ -44,6 +45,8 @@ pub struct Config {
     pub extensions: ExtensionsConfig,
     /// Where telemetry goes on to, by name.
     pub exporters: ExportersConfig,
+    /// Where exporters keep queues on disk.
+    pub file_storage: FileStorageConfig,
     /// The HTTP port for people, pipelines and Prometheus.
     pub api: ApiConfig,
     /// Windows and caps.

@@ -1,5 +1,6 @@
 //! One request to all exporters that take its kind: room with each of them first, then the request itself. An
-//! exporter without room refuses it for all, unless it is one that goes without.
+//! exporter without room refuses it for all, unless it is one that goes without. What is queued on disk is written in
+//! between, before the request counts anywhere.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use bytes::Bytes;
 use super::OnFull;
 use super::metrics::{Dropped, LaneMetrics};
 use super::queue::{Queue, Room};
-use crate::pipeline::{DataType, Downstream, Full, Passage, Permit};
+use crate::pipeline::{Appended, DataType, Downstream, Full, Passage, Permit};
 
 /// The way to one exporter for one kind of data.
 #[derive(Debug)]
@@ -68,7 +69,8 @@ impl Downstream for Fan {
                 lane.metrics.refused.increment(1);
                 return Err(Full { exporter: Arc::clone(&lane.exporter) });
             }
-            places.push(Place { lane: Arc::clone(lane), room });
+            let without = Dropped::QueueFull;
+            places.push(Place { lane: Arc::clone(lane), room, without });
         }
         Ok(Some(Box::new(Places(places))))
     }
@@ -81,17 +83,54 @@ struct Place {
     lane: Arc<Lane>,
     /// `None` where the exporter goes without this request.
     room: Option<Room>,
+    /// Why it does then.
+    without: Dropped,
+}
+
+impl Place {
+    /// Writes the request where it is queued on disk; answers whether it did.
+    async fn append(&mut self, passage: &Passage) -> Result<bool, ()> {
+        let Some(room @ Room::Disk(_)) = self.room.take_if(|room| matches!(room, Room::Disk(_))) else {
+            return Ok(false);
+        };
+        let metadata = passage.metadata.only(&self.lane.metadata_keys);
+        let passage = Passage { metadata, ..passage.clone() };
+        self.room = Some(self.lane.queue.append(room, &passage).await.map_err(|_| ())?);
+        Ok(true)
+    }
 }
 
 impl Permit for Places {
+    fn appends(&self) -> bool {
+        self.0.iter().any(|place| matches!(place.room, Some(Room::Disk(_))))
+    }
+
+    fn append<'a>(&'a mut self, passage: &'a Passage) -> Appended<'a> {
+        Box::pin(async move {
+            let mut is_written = false;
+            for place in &mut self.0 {
+                match place.append(passage).await {
+                    Ok(wrote) => is_written |= wrote,
+                    // Once it is on one disk it leaves, and a sender who is refused would send it again.
+                    Err(()) if place.lane.on_full == OnFull::Refuse && !is_written => {
+                        place.lane.metrics.refused.increment(1);
+                        return Err(Full { exporter: Arc::clone(&place.lane.exporter) });
+                    }
+                    Err(()) => place.without = Dropped::NotWritten,
+                }
+            }
+            Ok(())
+        })
+    }
+
     fn send(self: Box<Self>, passage: Passage) {
-        for Place { lane, room } in self.0 {
+        for Place { lane, room, without } in self.0 {
             match room {
                 Some(room) => {
                     let metadata = passage.metadata.only(&lane.metadata_keys);
                     lane.queue.push(room, Passage { metadata, ..passage.clone() });
                 }
-                None => lane.metrics.dropped(Dropped::QueueFull, passage.records),
+                None => lane.metrics.dropped(without, passage.records),
             }
         }
     }

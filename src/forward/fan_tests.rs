@@ -7,7 +7,7 @@ use super::*;
 use crate::pipeline::Metadata;
 
 fn lane(name: &str, on_full: OnFull, keys: &[&str]) -> Arc<Lane> {
-    let config = QueueConfig { queue_size: 1, on_full, ..QueueConfig::default() };
+    let config = QueueConfig { queue_size: Some(1), on_full, ..QueueConfig::default() };
     let exporter: Arc<str> = name.into();
     let metrics = Arc::new(LaneMetrics::new(&exporter, DataType::Traces, &config));
     Arc::new(Lane {

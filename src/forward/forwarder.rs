@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::client::{Client, Debug, File, Otlp};
+use super::disk::DiskQueue;
 use super::fan::{Fan, Lane};
 use super::metrics::LaneMetrics;
 use super::queue::Queue;
@@ -15,6 +16,7 @@ use super::worker::{Sending, Worker};
 use super::{ExporterConfig, ExportersConfig, RetryConfig};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::{DataType, Downstream, ExporterReport, Exporters};
+use crate::spool::{FileStorageConfig, SpoolDirectory, SpoolError};
 
 /// Failed to set up an exporter.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +36,9 @@ pub enum ForwardError {
         /// Its name.
         name: String,
     },
+    /// A queue on disk.
+    #[error("open the queues on disk")]
+    Storage(#[from] SpoolError),
 }
 
 /// Exporters and their queues. Give [`Forwarder::downstream`] to the receivers and run [`Forwarder::run`].
@@ -41,6 +46,8 @@ pub struct Forwarder {
     fan: Arc<Fan>,
     reports: Arc<Reports>,
     workers: Vec<Worker>,
+    /// Held for as long as the queues in it are open.
+    directory: Option<SpoolDirectory>,
 }
 
 /// What can be said of the exporters while they run.
@@ -65,12 +72,17 @@ impl Exporters for Reports {
 
 impl Forwarder {
     /// Sets up what is configured. Connections are made when there is something to send. Needs a Tokio
-    /// runtime around it.
+    /// runtime around it, and blocks while queues on disk are opened.
     ///
     /// # Errors
-    /// When an address or a header cannot be used.
-    pub fn new(config: &ExportersConfig, clock: &Arc<dyn Clock>) -> Result<Self, ForwardError> {
+    /// When an address or a header or the storage cannot be used.
+    pub fn new(
+        config: &ExportersConfig,
+        storage: &FileStorageConfig,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Self, ForwardError> {
         let (mut exporters, mut workers) = (Vec::new(), Vec::new());
+        let directory = directory(config, storage)?;
         for (name, exporter) in &config.0 {
             let name: Arc<str> = name.as_str().into();
             let rejections = Arc::new(Rejections::default());
@@ -79,13 +91,14 @@ impl Forwarder {
             signals.sort_by_key(|data| *data as usize);
             signals.dedup();
             for (data, client) in signals.iter().zip(clients(exporter, &signals)?) {
-                let lane = Arc::new(lane(&name, *data, exporter));
+                let lane = Arc::new(lane(&name, *data, exporter, directory.as_ref().map(|d| (d, storage)))?);
                 lanes.push(Arc::clone(&lane));
                 workers.push(Worker::new(Sending {
                     lane,
                     client,
                     consumers: exporter.queue().num_consumers,
                     retry: retry(exporter),
+                    most_elapsed: retry(exporter).most_elapsed(exporter.queue().storage),
                     max_request_bytes: max_request_bytes(exporter),
                     rejections: Arc::clone(&rejections),
                     clock: Arc::clone(clock),
@@ -94,7 +107,12 @@ impl Forwarder {
             exporters.push(Exporter { name, lanes, rejections });
         }
         let lanes: Vec<_> = exporters.iter().flat_map(|exporter| exporter.lanes.iter().cloned()).collect();
-        Ok(Self { fan: Arc::new(Fan::new(&lanes)), reports: Arc::new(Reports(exporters)), workers })
+        Ok(Self {
+            fan: Arc::new(Fan::new(&lanes)),
+            reports: Arc::new(Reports(exporters)),
+            workers,
+            directory,
+        })
     }
 
     /// Where the receivers put messages.
@@ -119,21 +137,67 @@ impl Forwarder {
             tracing::warn!(?drain_timeout, "requests still queued at the drain deadline are dropped");
         }
         tasks.shutdown().await;
-        self.reports.0.iter().flat_map(|exporter| &exporter.lanes).for_each(|lane| lane.queue.abandon());
+        let (reports, directory) = (self.reports, self.directory);
+        let closed = tokio::task::spawn_blocking(move || {
+            reports.0.iter().flat_map(|exporter| &exporter.lanes).for_each(|lane| lane.queue.close());
+            drop(directory);
+        });
+        if closed.await.is_err() {
+            tracing::error!("the queues were not closed in order; what is on disk is sent after a restart");
+        }
     }
 }
 
-fn lane(exporter: &Arc<str>, data: DataType, config: &ExporterConfig) -> Lane {
+/// The directory of the queues on disk, where an exporter has one. Queues in it that are no exporter's any more are
+/// named in the log, for nobody sends what is in them.
+fn directory(
+    config: &ExportersConfig,
+    storage: &FileStorageConfig,
+) -> Result<Option<SpoolDirectory>, ForwardError> {
+    let on_disk = || config.0.iter().filter(|(_, exporter)| exporter.queue().storage.is_some());
+    if on_disk().next().is_none() {
+        return Ok(None);
+    }
+    let directory = SpoolDirectory::open(&storage.directory)?;
+    let names: Vec<String> = on_disk()
+        .flat_map(|(name, exporter)| exporter.signals().iter().map(|data| queue_name(name, *data)))
+        .collect();
+    for queue in directory.left_behind(&names)? {
+        tracing::warn!(queue = %queue.display(),
+            "requests wait in a queue whose exporter is not configured any more; they are sent when it is again");
+    }
+    Ok(Some(directory))
+}
+
+fn queue_name(exporter: &str, data: DataType) -> String {
+    format!("{exporter} {}", data.as_str())
+}
+
+fn lane(
+    exporter: &Arc<str>,
+    data: DataType,
+    config: &ExporterConfig,
+    directory: Option<(&SpoolDirectory, &FileStorageConfig)>,
+) -> Result<Lane, ForwardError> {
     let queue = config.queue();
     let metrics = Arc::new(LaneMetrics::new(exporter, data, queue));
-    Lane {
+    let on_disk = directory.filter(|_| queue.storage.is_some());
+    let waits = match on_disk {
+        None => Queue::in_memory(data, queue, &metrics),
+        Some((directory, storage)) => {
+            let folder = directory.folder(&queue_name(exporter, data));
+            let queue = DiskQueue::open(folder, exporter, data, (queue, storage), &metrics)?;
+            Queue::Disk(Arc::new(queue))
+        }
+    };
+    Ok(Lane {
         exporter: Arc::clone(exporter),
         data,
-        queue: Queue::in_memory(data, queue, &metrics),
+        queue: waits,
         on_full: queue.on_full,
         metadata_keys: config.metadata_keys(),
         metrics,
-    }
+    })
 }
 
 /// One for each kind of data.

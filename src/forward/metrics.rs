@@ -46,9 +46,13 @@ pub(super) enum Dropped {
     Shutdown,
     /// The queue was full and the exporter goes without.
     QueueFull,
+    /// The queue on disk could not be written, and the exporter goes without.
+    NotWritten,
+    /// What goes along cannot be read back from the queue on disk; without it the request could reach another tenant.
+    Unreadable,
 }
 
-const REASONS: [&str; 4] = ["permanent", "expired", "shutdown", "queue_full"];
+const REASONS: [&str; 6] = ["permanent", "expired", "shutdown", "queue_full", "not_written", "unreadable"];
 
 /// Counters of one exporter for one kind of data.
 #[derive(Debug)]
@@ -56,7 +60,7 @@ pub(super) struct LaneMetrics {
     sent: Counter,
     send_failed: Counter,
     enqueue_failed: Counter,
-    dropped: [Counter; 4],
+    dropped: [Counter; REASONS.len()],
     rejected: Counter,
     pub(super) retries: Counter,
     pub(super) refused: Counter,
@@ -75,8 +79,8 @@ impl LaneMetrics {
             |name: &'static str| counter!(name, "exporter" => Arc::clone(exporter), "data_type" => data_type);
         let level =
             |name: &'static str| gauge!(name, "exporter" => Arc::clone(exporter), "data_type" => data_type);
-        level(QUEUE_CAPACITY).set(queue.queue_size as f64);
-        level(QUEUE_CAPACITY_BYTES).set(queue.queue_bytes as f64);
+        level(QUEUE_CAPACITY).set(queue.most_requests() as f64);
+        level(QUEUE_CAPACITY_BYTES).set(queue.most_bytes() as f64);
         Self {
             sent: of(SENT),
             send_failed: of(SEND_FAILED),
@@ -102,7 +106,7 @@ impl LaneMetrics {
 
     pub(super) fn dropped(&self, why: Dropped, records: u64) {
         match why {
-            Dropped::QueueFull => self.enqueue_failed.increment(records),
+            Dropped::QueueFull | Dropped::NotWritten => self.enqueue_failed.increment(records),
             _ => self.send_failed.increment(records),
         }
         self.dropped[why as usize].increment(records);
@@ -120,8 +124,8 @@ fn describe() {
     describe_gauge!(QUEUE_SIZE, "Requests waiting or being sent");
     describe_gauge!(QUEUE_CAPACITY, "Requests that may wait or be sent");
     describe_gauge!(IN_FLIGHT, "Requests being sent");
-    describe_gauge!(QUEUE_BYTES, "Memory that waiting requests keep, in bytes");
-    describe_gauge!(QUEUE_CAPACITY_BYTES, "Memory that waiting requests may keep, in bytes");
+    describe_gauge!(QUEUE_BYTES, "Memory, or disk, that waiting requests keep, in bytes");
+    describe_gauge!(QUEUE_CAPACITY_BYTES, "Memory, or disk, that waiting requests may keep, in bytes");
     describe_counter!(DROPPED, "Records given up, by reason");
     describe_counter!(REJECTED, "Records that the downstream rejected in a request it took");
     describe_counter!(RETRIES, "Attempts after the first");

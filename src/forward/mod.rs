@@ -3,7 +3,7 @@
 //! every Resource envelope are unchanged. Profiles are passed through unread.
 //!
 //! A request is taken in only if every exporter has room for it, or is configured to go without
-//! (`fan`). Each exporter has a bounded queue for each kind of data (`queue`) with consumers of its own
+//! (`fan`). Each exporter has a bounded queue for each kind of data (`queue`), in memory or on disk (`disk`), with consumers of its own
 //! (`worker`), so that a slow or dead backend holds up nobody else. What waits is joined, and what is too large is
 //! split, between envelopes (`pieces`). What a backend refuses for good is dropped, counted and remembered
 //! (`rejected`).
@@ -11,6 +11,7 @@
 mod client;
 mod compress;
 mod config;
+mod disk;
 mod fan;
 mod forwarder;
 mod metrics;
@@ -22,6 +23,6 @@ mod worker;
 
 pub use config::{
     Compression, DebugConfig, ExporterConfig, ExportersConfig, FileConfig, FileFormat, OnFull, OtlpConfig,
-    QueueConfig, RetryConfig, RotationConfig, Secret, Verbosity,
+    QueueConfig, RetryConfig, RotationConfig, Secret, Storage, Verbosity,
 };
 pub use forwarder::{ForwardError, Forwarder};

@@ -1,8 +1,8 @@
 //! The queue of one exporter for one kind of data: bounded in requests and in the bytes of memory that they
 //! keep, first in first out. What is being sent still counts, for it still takes memory.
 //!
-//! Room is reserved before a request counts anywhere and filled afterwards, which cannot fail. A consumer takes
-//! the oldest request, and with it those behind that may be sent in the same one.
+//! Room is reserved before a request counts anywhere, on disk it is written then, and filled afterwards, which
+//! cannot fail. A consumer takes the oldest request, and with it those behind that may be sent in the same one.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,9 +11,11 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::QueueConfig;
+use super::disk::DiskQueue;
 use super::metrics::{Dropped, LaneMetrics};
 use super::pieces::divisible;
 use crate::pipeline::{DataType, Passage, QueueReport};
+use crate::spool::{Appended, Delivery, Reservation};
 
 /// A message keeps the read buffer it arrived in, which is never smaller than this.
 const LEAST_BYTES: usize = 8 * 1024;
@@ -23,6 +25,17 @@ const LEAST_BYTES: usize = 8 * 1024;
 pub(super) enum Queue {
     /// In memory: gone with the process.
     Memory(Arc<MemoryQueue>),
+    /// On disk: what is not sent is there after a restart.
+    Disk(Arc<DiskQueue>),
+}
+
+/// Room for one request. Given back when it is dropped.
+#[derive(Debug)]
+pub(super) enum Room {
+    Memory(MemoryRoom),
+    /// On disk, where it must be written before it is pushed.
+    Disk(Reservation),
+    Written(Appended),
 }
 
 /// There is no room.
@@ -49,27 +62,43 @@ struct Held {
     is_over: bool,
 }
 
-/// Room for one request. Given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct MemoryRoom {
     queue: Arc<MemoryQueue>,
     bytes: usize,
 }
 
-/// A request on its way. What was not settled of it when it is dropped counts as lost at shutdown.
+/// A request on its way. What was not settled of it when it is dropped counts as lost at shutdown, or is on disk and
+/// sent again.
 #[derive(Debug)]
 pub(super) struct Queued {
     pub(super) passage: Passage,
     unsettled: u64,
-    room: Room,
+    /// `None` once it is finished.
+    place: Option<Place>,
+}
+
+#[derive(Debug)]
+enum Place {
+    Memory(MemoryRoom),
+    Disk(Delivery, Arc<LaneMetrics>),
+}
+
+impl Place {
+    fn metrics(&self) -> &LaneMetrics {
+        match self {
+            Self::Memory(room) => &room.queue.metrics,
+            Self::Disk(_, metrics) => metrics,
+        }
+    }
 }
 
 impl Queue {
     pub(super) fn in_memory(data: DataType, config: &QueueConfig, metrics: &Arc<LaneMetrics>) -> Self {
         Self::Memory(Arc::new(MemoryQueue {
             data,
-            most_requests: config.queue_size,
-            most_bytes: config.queue_bytes,
+            most_requests: config.most_requests(),
+            most_bytes: config.most_bytes(),
             held: Mutex::default(),
             filled: Notify::new(),
             metrics: Arc::clone(metrics),
@@ -78,57 +107,70 @@ impl Queue {
 
     /// Room for a request of this length. An empty queue has room for any.
     pub(super) fn reserve(&self, message_bytes: usize) -> Result<Room, NoRoom> {
-        let Self::Memory(queue) = self;
-        queue.reserve(message_bytes)
+        match self {
+            Self::Memory(queue) => queue.reserve(message_bytes).map(Room::Memory),
+            Self::Disk(queue) => queue.reserve(message_bytes).map(Room::Disk).map_err(|_| NoRoom),
+        }
+    }
+
+    /// Writes a request where its room is on disk; where it is in memory there is nothing to do.
+    pub(super) async fn append(&self, room: Room, passage: &Passage) -> Result<Room, NoRoom> {
+        match (self, room) {
+            // What went wrong was counted and logged by the queue's thread.
+            (Self::Disk(queue), Room::Disk(room)) => {
+                queue.append(room, passage).await.map(Room::Written).map_err(|_| NoRoom)
+            }
+            (_, room) => Ok(room),
+        }
     }
 
     /// Puts a request where it has room.
     pub(super) fn push(&self, room: Room, passage: Passage) {
-        let Self::Memory(queue) = self;
-        let queued = Queued { unsettled: passage.records, passage, room };
-        let mut held = queue.held();
-        if held.is_over {
-            // Dropped after the lock: giving room back takes it again.
-            drop(held);
-            return drop(queued);
+        match (self, room) {
+            (Self::Memory(queue), Room::Memory(room)) => queue.push(room, passage),
+            (_, Room::Written(appended)) => appended.commit(),
+            // It was not written: its permit was sent without having been appended.
+            (Self::Disk(queue), _) => queue.metrics.dropped(Dropped::NotWritten, passage.records),
+            (Self::Memory(queue), Room::Disk(_)) => {
+                queue.metrics.dropped(Dropped::NotWritten, passage.records);
+            }
         }
-        held.waiting.push_back(queued);
-        queue.filled.notify_one();
     }
 
-    /// Gives up what waits: nobody takes any more.
-    pub(super) fn abandon(&self) {
-        let Self::Memory(queue) = self;
-        let mut held = queue.held();
-        held.is_over = true;
-        let waiting = std::mem::take(&mut held.waiting);
-        drop(held);
-        drop(waiting);
+    /// Whether what is not sent is there after a restart.
+    pub(super) const fn is_durable(&self) -> bool {
+        matches!(self, Self::Disk(_))
     }
 
-    /// The next requests, which are sent as one of at most `most_bytes`; a larger one comes alone. `None` when
-    /// nothing waits after `shutdown`.
+    /// Nobody takes any more: what waits is given up, or stays on disk. Blocks while that is closed.
+    pub(super) fn close(&self) {
+        match self {
+            Self::Memory(queue) => queue.abandon(),
+            Self::Disk(queue) => queue.close(),
+        }
+    }
+
+    /// The next requests, which are sent as one of at most `most_bytes`; a larger one comes alone. `None` after
+    /// `shutdown`, when nothing waits any more or what waits stays on disk.
     pub(super) async fn take(&self, most_bytes: usize, shutdown: &CancellationToken) -> Option<Vec<Queued>> {
-        let Self::Memory(queue) = self;
-        loop {
-            let taken = queue.take_now(most_bytes);
-            if !taken.is_empty() {
-                return Some(taken);
+        match self {
+            Self::Memory(queue) => queue.take(most_bytes, shutdown).await,
+            Self::Disk(queue) => {
+                let taken = queue.take(most_bytes, shutdown).await?;
+                let queued = |(passage, delivery): (Passage, Delivery)| Queued {
+                    unsettled: passage.records,
+                    passage,
+                    place: Some(Place::Disk(delivery, Arc::clone(&queue.metrics))),
+                };
+                Some(taken.into_iter().map(queued).collect())
             }
-            if shutdown.is_cancelled() {
-                return None;
-            }
-            shutdown.run_until_cancelled(queue.filled.notified()).await;
         }
     }
 
     pub(super) fn report(&self) -> QueueReport {
-        let Self::Memory(queue) = self;
-        let held = queue.held();
-        QueueReport {
-            data: queue.data,
-            requests: [held.requests, queue.most_requests],
-            bytes: [held.bytes, queue.most_bytes],
+        match self {
+            Self::Memory(queue) => queue.report(),
+            Self::Disk(queue) => queue.report(),
         }
     }
 }
@@ -139,7 +181,7 @@ impl MemoryQueue {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn reserve(self: &Arc<Self>, message_bytes: usize) -> Result<Room, NoRoom> {
+    fn reserve(self: &Arc<Self>, message_bytes: usize) -> Result<MemoryRoom, NoRoom> {
         let bytes = kept_bytes(message_bytes);
         let mut held = self.held();
         let is_full =
@@ -150,7 +192,49 @@ impl MemoryQueue {
         held.requests += 1;
         held.bytes += bytes;
         self.show(&held);
-        Ok(Room { queue: Arc::clone(self), bytes })
+        Ok(MemoryRoom { queue: Arc::clone(self), bytes })
+    }
+
+    fn push(&self, room: MemoryRoom, passage: Passage) {
+        let queued = Queued { unsettled: passage.records, passage, place: Some(Place::Memory(room)) };
+        let mut held = self.held();
+        if held.is_over {
+            // Dropped after the lock: giving room back takes it again.
+            drop(held);
+            return drop(queued);
+        }
+        held.waiting.push_back(queued);
+        self.filled.notify_one();
+    }
+
+    fn abandon(&self) {
+        let mut held = self.held();
+        held.is_over = true;
+        let waiting = std::mem::take(&mut held.waiting);
+        drop(held);
+        drop(waiting);
+    }
+
+    async fn take(&self, most_bytes: usize, shutdown: &CancellationToken) -> Option<Vec<Queued>> {
+        loop {
+            let taken = self.take_now(most_bytes);
+            if !taken.is_empty() {
+                return Some(taken);
+            }
+            if shutdown.is_cancelled() {
+                return None;
+            }
+            shutdown.run_until_cancelled(self.filled.notified()).await;
+        }
+    }
+
+    fn report(&self) -> QueueReport {
+        let held = self.held();
+        QueueReport {
+            data: self.data,
+            requests: [held.requests, self.most_requests],
+            bytes: [held.bytes, self.most_bytes],
+        }
     }
 
     fn take_now(&self, most_bytes: usize) -> Vec<Queued> {
@@ -184,7 +268,7 @@ fn kept_bytes(message_bytes: usize) -> usize {
     message_bytes.max(LEAST_BYTES).checked_next_power_of_two().unwrap_or(usize::MAX)
 }
 
-impl Drop for Room {
+impl Drop for MemoryRoom {
     fn drop(&mut self) {
         let mut held = self.queue.held();
         held.requests -= 1;
@@ -197,13 +281,27 @@ impl Queued {
     /// So many of its records were delivered, but for those that were rejected.
     pub(super) fn sent(&mut self, records: u64, rejected: u64) {
         let records = self.settle(records);
-        self.room.queue.metrics.sent(records, rejected);
+        if let Some(place) = &self.place {
+            place.metrics().sent(records, rejected);
+        }
     }
 
     /// So many of its records were given up.
     pub(super) fn dropped(&mut self, records: u64, why: Dropped) {
         let records = self.settle(records);
-        self.room.queue.metrics.dropped(why, records);
+        if let Some(place) = &self.place {
+            place.metrics().dropped(why, records);
+        }
+    }
+
+    /// All of these were delivered or given up. On disk that is written down, and awaited: so no more are sent twice after
+    /// a kill than were being sent.
+    pub(super) async fn finish(requests: Vec<Self>) {
+        let delivery = |mut request: Self| match request.place.take() {
+            Some(Place::Disk(delivery, _)) => Some(delivery),
+            _ => None,
+        };
+        Delivery::all_done(requests.into_iter().filter_map(delivery).collect()).await;
     }
 
     fn settle(&mut self, records: u64) -> u64 {
@@ -215,8 +313,10 @@ impl Queued {
 
 impl Drop for Queued {
     fn drop(&mut self) {
-        if self.unsettled > 0 {
-            self.room.queue.metrics.dropped(Dropped::Shutdown, self.unsettled);
+        if let Some(Place::Memory(room)) = &self.place
+            && self.unsettled > 0
+        {
+            room.queue.metrics.dropped(Dropped::Shutdown, self.unsettled);
         }
     }
 }

@@ -9,7 +9,8 @@ use super::*;
 use crate::pipeline::Metadata;
 
 fn queue(data: DataType, requests: usize, bytes: usize) -> Queue {
-    let config = QueueConfig { queue_size: requests, queue_bytes: bytes, ..QueueConfig::default() };
+    let config =
+        QueueConfig { queue_size: Some(requests), queue_bytes: Some(bytes), ..QueueConfig::default() };
     let metrics = Arc::new(LaneMetrics::new(&"otlp_grpc/test".into(), data, &config));
     Queue::in_memory(data, &config, &metrics)
 }
@@ -70,7 +71,7 @@ async fn profiles_are_never_joined_and_nothing_waits_for_ever() {
     push(&profiles, passage("x", None));
     assert!(profiles.take(1 << 20, &stop).await.is_some(), "what waits is sent first");
     push(&profiles, passage("x", None));
-    profiles.abandon();
+    profiles.close();
     assert_eq!(profiles.report().requests[0], 0);
     push(&profiles, passage("late", None));
     assert_eq!(profiles.report().requests[0], 0);

@@ -39,6 +39,8 @@ pub(super) struct Sending {
     pub(super) client: Client,
     pub(super) consumers: usize,
     pub(super) retry: RetryConfig,
+    /// How long a request is tried; `None` is for ever.
+    pub(super) most_elapsed: Option<Duration>,
     /// Up to how many bytes requests are joined and split; `None` where they stay as they came.
     pub(super) max_request_bytes: Option<usize>,
     pub(super) rejections: Arc<Rejections>,
@@ -65,6 +67,8 @@ enum Outcome {
     Taken(Taken),
     Refused(Failure),
     Expired,
+    /// The program ends, and the request is on disk.
+    Kept,
 }
 
 impl Worker {
@@ -85,13 +89,16 @@ impl Worker {
         let most = self.sending.max_request_bytes.unwrap_or(0);
         while let Some(requests) = lane.queue.take(most, &shutdown).await {
             let in_flight = InFlight::new(lane, requests.len());
-            self.deliver(requests, &shutdown).await;
+            if let Some(delivered) = self.deliver(requests, &shutdown).await {
+                Queued::finish(delivered).await;
+            }
             drop(in_flight);
         }
     }
 
-    /// Sends requests that may be joined, until each is taken or given up.
-    async fn deliver(&self, mut requests: Vec<Queued>, shutdown: &CancellationToken) {
+    /// Sends requests that may be joined, until each is taken or given up. `None` when they stay on disk for the next
+    /// process.
+    async fn deliver(&self, mut requests: Vec<Queued>, shutdown: &CancellationToken) -> Option<Vec<Queued>> {
         let pieces = self.pieces(&requests);
         // A single request is cut into pieces that go one by one; several go together.
         let whole = 0..pieces.len();
@@ -116,8 +123,10 @@ impl Worker {
                 Outcome::Expired => {
                     unit.iter().for_each(|piece| requests[piece.of].dropped(piece.records, Dropped::Expired));
                 }
+                Outcome::Kept => return None,
             }
         }
+        Some(requests)
     }
 
     fn pieces(&self, requests: &[Queued]) -> Vec<Piece> {
@@ -162,8 +171,7 @@ impl Worker {
             };
             let pause = wait(retry, attempt, seed, asked);
             let age = Duration::from_nanos(clock.now().since(began));
-            let is_limited = !retry.max_elapsed_time.is_zero();
-            if !retry.enabled || is_limited && age + pause > retry.max_elapsed_time {
+            if !retry.enabled || self.sending.most_elapsed.is_some_and(|most| age + pause > most) {
                 self.complain("requests are given up after the longest time to retry", records, &failure);
                 return Outcome::Expired;
             }
@@ -175,6 +183,9 @@ impl Worker {
                 );
             }
             if shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                if lane.queue.is_durable() {
+                    return Outcome::Kept;
+                }
                 tokio::time::sleep(pause.min(LAST_WAIT)).await;
             }
             attempt += 1;

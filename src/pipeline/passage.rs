@@ -169,6 +169,21 @@ impl Metadata {
         Self::new(self.iter().filter(|(name, _)| wanted(name)).map(|(n, v)| (n.into(), v.into())))
     }
 
+    /// What [`Metadata::to_bytes`] made bytes of; `None` for other bytes.
+    pub fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
+        let mut part = || {
+            let (length, rest) = bytes.split_first_chunk()?;
+            let (part, rest) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+            bytes = rest;
+            Some(part)
+        };
+        let mut headers: Vec<Header> = Vec::new();
+        while let Some(name) = part() {
+            headers.push((std::str::from_utf8(name).ok()?.into(), part()?.into()));
+        }
+        bytes.is_empty().then(|| Self::new(headers))
+    }
+
     /// As bytes that differ wherever the metadata does.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::new();
@@ -279,6 +294,11 @@ mod tests {
         assert_eq!(both.only(&["x-region".into(), "x-tenant".into()]), both);
         let all = [metadata(&[]), both, metadata(&[("x-tenant", "ab")]), metadata(&[("x-tenanta", "b")])];
         for (i, one) in all.iter().enumerate() {
+            let bytes = one.to_bytes();
+            assert_eq!(Metadata::from_bytes(&bytes).as_ref(), Some(one));
+            for end in (1..bytes.len()).filter(|end| all.iter().all(|m| m.to_bytes() != bytes[..*end])) {
+                assert_eq!(Metadata::from_bytes(&bytes[..end]), None, "{end} bytes of {one:?}");
+            }
             for (j, other) in all.iter().enumerate() {
                 assert_eq!(one.to_bytes() == other.to_bytes(), i == j, "{one:?} {other:?}");
             }

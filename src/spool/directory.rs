@@ -15,7 +15,7 @@ const LOCK: &str = "lock";
 /// it has them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct StorageConfig {
+pub struct FileStorageConfig {
     /// The directory; it is made when it is not there.
     pub directory: PathBuf,
     /// Whether a message is on the disk, and not only in the page cache, before its sender is answered: safe against a
@@ -25,7 +25,7 @@ pub struct StorageConfig {
     pub reserve_bytes: u64,
 }
 
-impl Default for StorageConfig {
+impl Default for FileStorageConfig {
     fn default() -> Self {
         Self { directory: PathBuf::from("rollguard-queues"), fsync: false, reserve_bytes: 256 << 20 }
     }

@@ -1,12 +1,10 @@
 //! What a queue on disk counts of itself: every name is here.
 
-use metrics::{Counter, Gauge, Label, counter, describe_counter, describe_gauge, gauge};
+use metrics::{Counter, Label, counter, describe_counter};
 
 use super::log::Faults;
-use super::{AppendError, Recovered, Usage};
+use super::{AppendError, Recovered};
 
-const BYTES: &str = "rollguard_disk_queue_bytes";
-const MESSAGES: &str = "rollguard_disk_queue_messages";
 const RECOVERED: &str = "rollguard_disk_queue_recovered_records_total";
 const TORN: &str = "rollguard_disk_queue_torn_messages_total";
 const DAMAGED: &str = "rollguard_disk_queue_damaged_places_total";
@@ -19,8 +17,6 @@ const REASONS: [&str; 4] = ["reserve", "too_large", "io", "closed"];
 
 #[derive(Debug)]
 pub(super) struct SpoolMetrics {
-    bytes: Gauge,
-    messages: Gauge,
     lost: Counter,
     lost_messages: Counter,
     unmarked: Counter,
@@ -41,18 +37,11 @@ impl SpoolMetrics {
             counter!(APPEND_FAILED, labels)
         });
         Self {
-            bytes: gauge!(BYTES, labels.to_vec()),
-            messages: gauge!(MESSAGES, labels.to_vec()),
             lost: count(LOST),
             lost_messages: count(LOST_MESSAGES),
             unmarked: count(UNMARKED),
             append_failed,
         }
-    }
-
-    pub(super) fn usage(&self, usage: Usage) {
-        self.bytes.set(usage.bytes as f64);
-        self.messages.set(usage.entries as f64);
     }
 
     pub(super) fn faults(&self, faults: &Faults) {
@@ -70,8 +59,6 @@ impl SpoolMetrics {
 }
 
 fn describe() {
-    describe_gauge!(BYTES, "Bytes that a queue on disk takes");
-    describe_gauge!(MESSAGES, "Messages in a queue on disk");
     describe_counter!(RECOVERED, "Records that waited in a queue on disk when it was opened");
     describe_counter!(TORN, "Messages in a queue on disk whose end was missing when it was opened");
     describe_counter!(DAMAGED, "Damaged places in a queue on disk when it was opened");

@@ -29,7 +29,7 @@ mod recovery;
 mod segment;
 mod worker;
 
-pub use directory::{SpoolDirectory, StorageConfig};
+pub use directory::{FileStorageConfig, SpoolDirectory};
 pub use error::{AppendError, SpoolError};
 pub use format::{Position, record_bytes};
 pub use log::{Entry, Log, LogConfig};

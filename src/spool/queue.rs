@@ -23,7 +23,7 @@ const SEGMENT_SHARE: u64 = 16;
 const SEGMENT_BYTES: (u64, u64) = (64 << 10, 64 << 20);
 
 /// One queue.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct SpoolConfig {
     /// Its folder.
     pub folder: PathBuf,
@@ -39,6 +39,10 @@ pub struct SpoolConfig {
     pub seed: u64,
     /// Labels of its metrics.
     pub labels: Vec<metrics::Label>,
+    /// Shows the bytes that it takes.
+    pub bytes: metrics::Gauge,
+    /// Shows the messages that are not done.
+    pub messages: metrics::Gauge,
 }
 
 /// What a queue holds.
@@ -68,6 +72,8 @@ pub(super) struct Shared {
     max_entries: u64,
     state: Mutex<State>,
     pub(super) metrics: SpoolMetrics,
+    bytes: metrics::Gauge,
+    messages: metrics::Gauge,
 }
 
 #[derive(Debug, Default)]
@@ -130,6 +136,8 @@ impl Spool {
             max_entries: config.max_entries,
             state: Mutex::default(),
             metrics: SpoolMetrics::new(&config.labels, &recovered),
+            bytes: config.bytes,
+            messages: config.messages,
         });
         shared.show(&log);
         let (commands, waiting) = channel();
@@ -243,7 +251,8 @@ impl Shared {
     pub(super) fn show(&self, log: &Log) {
         let usage = Usage { bytes: log.bytes(), entries: log.entries() };
         self.lock().usage = usage;
-        self.metrics.usage(usage);
+        self.bytes.set(usage.bytes as f64);
+        self.messages.set(usage.entries as f64);
     }
 
     /// Whether the file system has no more room than what is kept free.

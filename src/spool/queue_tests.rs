@@ -14,6 +14,8 @@ fn config(folder: &Path) -> SpoolConfig {
         fsync: false,
         seed: 5,
         labels: vec![metrics::Label::new("exporter", "otlp_grpc")],
+        bytes: metrics::Gauge::noop(),
+        messages: metrics::Gauge::noop(),
     }
 }
 

@@ -11,7 +11,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use self::otlp::{Compression, OtlpConfig, Secret};
-pub use self::queue::{OnFull, QueueConfig, RetryConfig};
+pub use self::queue::{OnFull, QueueConfig, RetryConfig, Storage};
 pub use self::sinks::{DebugConfig, FileConfig, FileFormat, RotationConfig, Verbosity};
 use crate::pipeline::DataType;
 
@@ -185,11 +185,11 @@ mod tests {
         assert_eq!(config.problems(false), Vec::<String>::new());
         let ExporterConfig::OtlpGrpc(otlp) = &config.0["otlp"] else { panic!("otlp is otlp_grpc") };
         assert_eq!((otlp.timeout(false), otlp.compression), (Duration::from_secs(5), Compression::Gzip));
-        assert_eq!((otlp.sending_queue.queue_size, otlp.sending_queue.num_consumers), (1_000, 10));
+        assert_eq!((otlp.sending_queue.most_requests(), otlp.sending_queue.num_consumers), (1_000, 10));
         let retry = &otlp.retry_on_failure;
         assert_eq!(
-            (retry.initial_interval, retry.max_elapsed_time),
-            (Duration::from_secs(5), Duration::from_secs(300))
+            (retry.initial_interval, retry.most_elapsed(None)),
+            (Duration::from_secs(5), Some(Duration::from_secs(300)))
         );
         let ExporterConfig::OtlpHttp(http) = &config.0["otlphttp/c"] else { panic!("otlphttp is otlp_http") };
         assert_eq!((http.timeout(true), http.compression), (Duration::from_secs(30), Compression::None));

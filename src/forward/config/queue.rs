@@ -12,15 +12,26 @@ use crate::pipeline::human;
 pub struct QueueConfig {
     /// Always `true`: requests are answered once they count, so what is downstream never holds up an answer.
     pub enabled: bool,
-    /// Most requests that may wait.
-    pub queue_size: usize,
-    /// Most bytes of memory that they may keep. A request larger than this may have it all.
-    pub queue_bytes: usize,
+    /// Where it waits: in memory, and gone with the process, or on disk.
+    pub storage: Option<Storage>,
+    /// Most requests that may wait; by default 1,000 in memory and 1,000,000 on disk.
+    pub queue_size: Option<usize>,
+    /// Most bytes that they may keep: of memory, 64 MiB by default, or of disk, 1 GiB. A request larger than this may
+    /// have it all.
+    pub queue_bytes: Option<usize>,
     /// Requests that are sent at a time. With 1 they are sent in the order in which they came; with more no
     /// order is promised.
     pub num_consumers: usize,
     /// What happens to a request that finds it full.
     pub on_full: OnFull,
+}
+
+/// Where a queue is that outlives the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Storage {
+    /// In the directory of the section `file_storage`.
+    FileStorage,
 }
 
 /// What a full queue does.
@@ -38,8 +49,9 @@ impl Default for QueueConfig {
     fn default() -> Self {
         Self {
             enabled: true,
-            queue_size: 1_000,
-            queue_bytes: 64 << 20,
+            storage: None,
+            queue_size: None,
+            queue_bytes: None,
             num_consumers: 10,
             on_full: OnFull::Refuse,
         }
@@ -50,6 +62,16 @@ impl QueueConfig {
     /// The queue of an exporter for people who look: it never stands in the way.
     pub(super) fn aside() -> Self {
         Self { num_consumers: 1, on_full: OnFull::Drop, ..Self::default() }
+    }
+
+    /// Most requests.
+    pub(in crate::forward) fn most_requests(&self) -> usize {
+        self.queue_size.unwrap_or(if self.storage.is_some() { 1_000_000 } else { 1_000 })
+    }
+
+    /// Most bytes.
+    pub(in crate::forward) fn most_bytes(&self) -> usize {
+        self.queue_bytes.unwrap_or(if self.storage.is_some() { 1 << 30 } else { 64 << 20 })
     }
 
     pub(super) fn problems(&self) -> Vec<String> {
@@ -65,10 +87,10 @@ impl QueueConfig {
              queue set queue_size: 1",
         );
         require(
-            (1..=1_000_000).contains(&self.queue_size),
-            "queue_size: must be between 1 and 1000000 requests",
+            (1..=1_000_000_000).contains(&self.most_requests()),
+            "queue_size: must be between 1 and 1000000000 requests",
         );
-        require(self.queue_bytes >= 1 << 20, "queue_bytes: must be at least 1048576 (1 MiB)");
+        require(self.most_bytes() >= 1 << 20, "queue_bytes: must be at least 1048576 (1 MiB)");
         require((1..=256).contains(&self.num_consumers), "num_consumers: must be between 1 and 256");
         problems
     }
@@ -90,9 +112,9 @@ pub struct RetryConfig {
     /// Longest wait.
     #[serde(with = "human")]
     pub max_interval: Duration,
-    /// How long it is tried; 0 is for ever.
-    #[serde(with = "human")]
-    pub max_elapsed_time: Duration,
+    /// How long it is tried; 0 is for ever. By default 5 minutes, and for ever where the queue is on disk.
+    #[serde(with = "human::optional")]
+    pub max_elapsed_time: Option<Duration>,
 }
 
 impl Default for RetryConfig {
@@ -103,12 +125,18 @@ impl Default for RetryConfig {
             randomization_factor: 0.5,
             multiplier: 1.5,
             max_interval: Duration::from_secs(30),
-            max_elapsed_time: Duration::from_secs(300),
+            max_elapsed_time: None,
         }
     }
 }
 
 impl RetryConfig {
+    /// How long a request is tried; `None` is for ever.
+    pub fn most_elapsed(&self, storage: Option<Storage>) -> Option<Duration> {
+        let in_memory = storage.is_none().then_some(Duration::from_secs(300));
+        self.max_elapsed_time.or(in_memory).filter(|time| !time.is_zero())
+    }
+
     pub(super) fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let mut require = |ok: bool, problem: &str| {

@@ -15,6 +15,7 @@ use rollguard::forward::{
 use rollguard::pipeline::clock::{Clock, SystemClock};
 use rollguard::pipeline::{DataType, Exporters, RejectedRequest};
 use rollguard::receiver::ReceiverConfig;
+use rollguard::spool::FileStorageConfig;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
@@ -23,7 +24,7 @@ use super::backend::{Answer, Backend};
 use super::support::*;
 
 /// An exporter to a backend that tries again soon.
-fn otlp(to: &Backend) -> OtlpConfig {
+pub(super) fn otlp(to: &Backend) -> OtlpConfig {
     OtlpConfig {
         endpoint: Some(format!("http://{}", to.address)),
         signals: DataType::ALL.to_vec(),
@@ -38,17 +39,17 @@ fn otlp(to: &Backend) -> OtlpConfig {
     }
 }
 
-fn grpc(config: OtlpConfig) -> ExporterConfig {
+pub(super) fn grpc(config: OtlpConfig) -> ExporterConfig {
     ExporterConfig::OtlpGrpc(config.into())
 }
 
 /// One consumer, so that what waits is sent in order and joined.
-fn in_order(config: OtlpConfig) -> OtlpConfig {
+pub(super) fn in_order(config: OtlpConfig) -> OtlpConfig {
     let sending_queue = QueueConfig { num_consumers: 1, ..config.sending_queue };
     OtlpConfig { sending_queue, ..config }
 }
 
-async fn wait_until(what: &str, condition: impl Fn() -> bool) {
+pub(super) async fn wait_until(what: &str, condition: impl Fn() -> bool) {
     for _ in 0..1_000 {
         if condition() {
             return;
@@ -59,8 +60,8 @@ async fn wait_until(what: &str, condition: impl Fn() -> bool) {
 }
 
 /// Receivers in front of exporters.
-struct Chain {
-    first: Gateway,
+pub(super) struct Chain {
+    pub(super) first: Gateway,
     reports: Arc<dyn Exporters>,
     shutdown: CancellationToken,
     forwarding: tokio::task::JoinHandle<()>,
@@ -72,11 +73,19 @@ impl Chain {
     }
 
     async fn with<const N: usize>(receiver: ReceiverConfig, exporters: [(&str, ExporterConfig); N]) -> Self {
+        Self::on_disk(receiver, &FileStorageConfig::default(), exporters).await
+    }
+
+    pub(super) async fn on_disk<const N: usize>(
+        receiver: ReceiverConfig,
+        storage: &FileStorageConfig,
+        exporters: [(&str, ExporterConfig); N],
+    ) -> Self {
         let exporters = exporters.map(|(name, exporter)| (name.to_owned(), exporter));
         let exporters = ExportersConfig(exporters.into_iter().collect());
         assert_eq!(exporters.problems(receiver.include_metadata), Vec::<String>::new());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let forwarder = Forwarder::new(&exporters, &clock).unwrap();
+        let forwarder = Forwarder::new(&exporters, storage, &clock).unwrap();
         let first = Gateway::start_with(receiver, Capture::default(), forwarder.downstream()).await;
         let (reports, shutdown) = (forwarder.reports(), CancellationToken::new());
         let forwarding = tokio::spawn(forwarder.run(shutdown.clone(), Duration::from_secs(20)));
@@ -84,17 +93,17 @@ impl Chain {
     }
 
     /// Sends what is still queued, and ends.
-    async fn drain(self) {
+    pub(super) async fn drain(self) {
         self.shutdown.cancel();
         self.forwarding.await.unwrap();
     }
 
-    fn last_rejected(&self, exporter: &str) -> Vec<RejectedRequest> {
+    pub(super) fn last_rejected(&self, exporter: &str) -> Vec<RejectedRequest> {
         self.reports.exporters().into_iter().find(|e| *e.name == *exporter).unwrap().last_rejected
     }
 
     /// Requests that wait or are being sent.
-    fn queued(&self) -> usize {
+    pub(super) fn queued(&self) -> usize {
         self.reports.exporters().iter().flat_map(|e| &e.queues).map(|queue| queue.requests[0]).sum()
     }
 }
@@ -275,7 +284,7 @@ async fn a_dead_exporter_drops_or_refuses_as_configured() {
     for on_full in [OnFull::Drop, OnFull::Refuse] {
         let (alive, dead) = (Backend::start().await, Backend::start().await);
         dead.answers(|_| Answer::Busy);
-        let sending_queue = QueueConfig { queue_size: 2, on_full, ..QueueConfig::default() };
+        let sending_queue = QueueConfig { queue_size: Some(2), on_full, ..QueueConfig::default() };
         let chain = Chain::start([
             ("otlp_grpc/dead", grpc(OtlpConfig { sending_queue, ..otlp(&dead) })),
             ("otlp_grpc/alive", grpc(otlp(&alive))),
@@ -380,7 +389,8 @@ async fn o9_the_queue_drains_at_shutdown() {
         _ => Answer::Take,
     });
     let slow = RetryConfig { initial_interval: Duration::from_secs(3_600), ..RetryConfig::default() };
-    let slow = RetryConfig { max_interval: slow.initial_interval, max_elapsed_time: Duration::ZERO, ..slow };
+    let slow =
+        RetryConfig { max_interval: slow.initial_interval, max_elapsed_time: Some(Duration::ZERO), ..slow };
     let exporter = OtlpConfig { retry_on_failure: slow, ..in_order(otlp(&backend)) };
     let chain = Chain::start([("otlp_grpc", grpc(exporter))]).await;
     for _ in 0..50 {

@@ -4,6 +4,7 @@
 mod account;
 mod backend;
 mod cors;
+mod disk;
 mod forward;
 mod grpc;
 mod http;
