@@ -20,7 +20,7 @@ pub use instances::Instances;
 pub use intervals::{Addition, ClosedInterval, OpenIntervals, Reduced};
 pub use lateness::{Lateness, LatenessConfig};
 pub use open::{ClosedSlot, Fates, InstanceSlot, OpenSlots, OperationSlot, Placed, Placement};
-pub use ring::History;
+pub use ring::{History, Ring};
 pub use streams::{Delta, Point, Stream, Taken};
 
 #[cfg(test)]
