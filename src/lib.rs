@@ -20,7 +20,7 @@
 //! |---|---|---|
 //! | words | `wire`, [`model`], [`stats`], [`histogram`], [`exception`] | the protobuf wire format; time, identity, spans as borrowed views; e-processes; one fixed latency grid; names of exceptions |
 //! | state | [`window`] | seconds that are still open, how long they stay open, what a display remembers |
-//! | judgement | [`verdict`], [`deployment`] | evidence and verdicts; the life of a deployment |
+//! | judgement | [`verdict`], [`objective`], [`deployment`] | evidence and verdicts; error budgets and their alerts; the life of a deployment |
 //! | ourselves | [`telemetry`] | our own log and metrics |
 //! | engine | [`pipeline`] | threads, shards, ticks, the [`pipeline::Board`]; the only place with a clock |
 //! | memory | [`store`], [`spool`], [`credentials`] | SQLite: decisions, outbox, snapshots; queues of messages on disk; certificates, tokens and users |
@@ -46,6 +46,7 @@ pub mod exporter;
 pub mod forward;
 pub mod histogram;
 pub mod model;
+pub mod objective;
 pub mod pipeline;
 pub mod receiver;
 pub mod remedy;

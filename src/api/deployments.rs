@@ -36,11 +36,7 @@ pub(super) struct Filter {
 
 impl Filter {
     fn matches(&self, d: &Deployment) -> bool {
-        let service = self.service.as_deref().is_none_or(|wanted| {
-            wanted == d.service.name
-                || wanted.split_once('/') == Some((&d.service.namespace, &d.service.name))
-        });
-        service
+        self.service.as_deref().is_none_or(|wanted| d.service.is_called(wanted))
             && self.environment.as_ref().is_none_or(|e| *e == d.service.environment)
             && self.version.as_ref().is_none_or(|v| *v == d.candidate)
     }

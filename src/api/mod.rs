@@ -10,6 +10,7 @@ mod exporters;
 mod health;
 mod idempotency;
 mod logs;
+mod objectives;
 mod policy;
 mod request;
 mod router;

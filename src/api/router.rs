@@ -13,7 +13,7 @@ use axum::routing::{get, post};
 use super::access::guard_writes;
 use super::error::ApiError;
 use super::state::ApiState;
-use super::{deployments, exporters, health, policy, services, slots, telemetry};
+use super::{deployments, exporters, health, objectives, policy, services, slots, telemetry};
 
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
@@ -28,6 +28,7 @@ pub fn router(state: Arc<ApiState>, request_timeout: Duration, extra: Router) ->
         .route("/api/v1/deployments/{id}", get(deployments::one))
         .route("/api/v1/deployments/{id}/slots", get(slots::of_deployment))
         .route("/api/v1/exporters", get(exporters::list))
+        .route("/api/v1/objectives", get(objectives::list))
         .route("/api/v1/services", get(services::list))
         .route("/api/v1/services/{name}/policy", get(policy::of_service))
         .route("/api/v1/services/{name}/telemetry", get(telemetry::of_service))

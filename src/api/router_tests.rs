@@ -74,6 +74,9 @@ fn deployment(id: &str, candidate: &str, origin: Origin) -> Deployment {
             Arc::new(change)
         },
         history: vec![Transition { at: NOW, phase: Phase::Warming, reason: "first span".into() }],
+        spent: Default::default(),
+        spent_before: [0; 2],
+        under_review_since: None,
     }
 }
 
@@ -136,6 +139,7 @@ fn port(access: WriteAccess) -> Port {
         }],
     };
     let board = Board {
+        objectives: Arc::default(),
         telemetry: Arc::new(vec![telemetry]),
         counters: Default::default(),
         at: NOW,

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::logs::LogsView;
 use crate::deployment::Deployment;
 use crate::model::{Labels, ServiceKey, Source, UnixNanos};
+use crate::objective::Spent;
 use crate::verdict::{Evidence, Policy, SliEvidence, Timing};
 
 /// One deployment.
@@ -36,6 +37,10 @@ pub(super) struct DeploymentView<'a> {
     commit: Option<&'a str>,
     /// What the telemetry says of the change: commit, pipeline run and so on, by attribute.
     change: BTreeMap<&'static str, &'a str>,
+    /// What its candidate has spent of the error budget, and what is left of it.
+    budget: SpentView,
+    /// Since when the budget burns too fast while this is the newest deployment; null otherwise.
+    under_review_since: Option<String>,
     evidence: EvidenceView<'a>,
     policy: PolicyView,
     history: Vec<TransitionView<'a>>,
@@ -49,6 +54,16 @@ pub(super) struct ServiceView<'a> {
     environment: &'a str,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     identity: &'a [String],
+}
+
+/// Requests and shares of the budget of all its days.
+#[derive(Debug, Serialize)]
+struct SpentView {
+    requests: u64,
+    spent_requests: u64,
+    spent_ratio: Option<f64>,
+    left_requests: Option<f64>,
+    left_ratio: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -154,6 +169,8 @@ impl<'a> DeploymentView<'a> {
             url: d.url.as_deref(),
             commit: d.commit(),
             change: labels(&d.change),
+            budget: SpentView::new(&d.spent),
+            under_review_since: d.under_review_since.and_then(rfc3339),
             evidence: EvidenceView::new(&d.evidence, detail),
             policy: PolicyView::new(&d.policy),
             history: d.history.iter().map(TransitionView::new).collect(),
@@ -168,6 +185,18 @@ impl<'a> ServiceView<'a> {
             name: &key.name,
             environment: &key.environment,
             identity: &key.extra,
+        }
+    }
+}
+
+impl SpentView {
+    fn new(spent: &Spent) -> Self {
+        Self {
+            requests: spent.requests,
+            spent_requests: spent.failed,
+            spent_ratio: spent.share,
+            left_requests: spent.left.map(|[requests, _]| requests),
+            left_ratio: spent.left.map(|[_, ratio]| ratio),
         }
     }
 }

@@ -19,17 +19,20 @@ use super::totals;
 use crate::api::{self, ApiState, Readiness, TokenError, WriteAccess};
 use crate::config::Config;
 use crate::credentials::Credentials;
+use crate::deployment::Mode;
 use crate::exporter::Exporter;
 use crate::forward::{ForwardError, Forwarder};
 use crate::model::{DeploymentId, NANOS_PER_SECOND, ServiceKey};
 use crate::pipeline::clock::Clock;
+use crate::pipeline::objectives::ObjectiveSettings;
 use crate::pipeline::{
-    Board, Command, DEFAULT_SHARD_CAPACITY, Engine, EngineParts, Evaluator, EvaluatorParts, Intake, Registry,
-    Shards,
+    Board, Command, DEFAULT_SHARD_CAPACITY, Engine, EngineParts, Evaluator, EvaluatorParts, Intake, Policies,
+    Registry, Shards,
 };
 use crate::receiver::{DoorError, Doors, ReceiverDeps, Receivers};
 use crate::remedy::{Endpoints, Webhook, WebhookError, Worker};
 use crate::store::{Store, StoreError};
+use crate::verdict::Policy;
 
 /// Commands that may wait for the evaluator.
 const COMMANDS: usize = 64;
@@ -167,7 +170,7 @@ impl Gateway {
         let parts = EngineParts {
             registry: Arc::clone(&registry),
             ledger: Arc::clone(shards.ledger()),
-            policies: policies(&shared),
+            policies: Arc::new(Configured(Arc::clone(&shared))),
             lateness: (&config.pipeline.lateness).into(),
             series_ttl_s: config.pipeline.series_ttl.as_secs(),
             ids: ids(&clock),
@@ -299,12 +302,18 @@ fn endpoints(config: &Config) -> Result<Endpoints, StartError> {
     config.webhooks.iter().map(one).collect::<Result<HashMap<_, _>, _>>()
 }
 
-fn policies(config: &Arc<ArcSwap<Config>>) -> Arc<dyn crate::pipeline::Policies> {
-    let config = Arc::clone(config);
-    Arc::new(move |service: &ServiceKey, release: &str| {
-        let resolved = config.load().policies.resolve(service, release);
+/// What is configured now.
+struct Configured(Arc<ArcSwap<Config>>);
+
+impl Policies for Configured {
+    fn resolve(&self, service: &ServiceKey, release: &str) -> (Policy, Mode) {
+        let resolved = self.0.load().policies.resolve(service, release);
         (resolved.policy, resolved.mode)
-    })
+    }
+
+    fn objectives(&self, service: &ServiceKey) -> ObjectiveSettings {
+        self.0.load().objectives.resolve(service)
+    }
 }
 
 /// Ids that sort by time (UUID version 7).

@@ -8,8 +8,8 @@ use tokio::sync::Notify;
 
 use crate::config::Config;
 use crate::deployment::{Action, Deployment};
-use crate::pipeline::{Commit, Journal, JournalError};
-use crate::remedy::{KIND_ROLLBACK, Links, rollback_body};
+use crate::pipeline::{Alert, Commit, Journal, JournalError};
+use crate::remedy::{KIND_ROLLBACK, Links, alert_body, alert_kind, rollback_body};
 use crate::store::{NewOutboxRow, Store, outbox_id};
 
 /// Writes to the store; a rollback becomes an outbox row in the same transaction.
@@ -21,7 +21,9 @@ pub(super) struct DurableJournal {
 
 impl Journal for DurableJournal {
     fn commit(&mut self, commit: &Commit) -> Result<(), JournalError> {
-        let rows: Vec<NewOutboxRow> = commit.actions.iter().filter_map(|action| self.row(action)).collect();
+        let rollbacks = commit.actions.iter().filter_map(|action| self.row(action));
+        let alerts = commit.alerts.iter().filter_map(|alert| self.alert(alert));
+        let rows: Vec<NewOutboxRow> = rollbacks.chain(alerts).collect();
         self.store.commit(commit, &rows).map_err(|e| JournalError(chain(&e)))?;
         if !rows.is_empty() {
             self.wake.notify_one();
@@ -41,11 +43,30 @@ impl DurableJournal {
         let links =
             Links { runbook_url: resolved.links.runbook_url, dashboard_url: resolved.links.dashboard_url };
         Some(NewOutboxRow {
-            id: outbox_id(&deployment.id, KIND_ROLLBACK, &endpoint),
-            deployment_id: deployment.id.clone(),
+            id: outbox_id(&deployment.id.0, KIND_ROLLBACK, &endpoint),
+            deployment_id: Some(deployment.id.clone()),
             kind: KIND_ROLLBACK.to_owned(),
             endpoint,
             body: rollback_body(deployment, &links),
+        })
+    }
+
+    /// An alert goes out only where a webhook is named for it; it is in the log, the API and the metrics anyway.
+    fn alert(&self, alert: &Alert) -> Option<NewOutboxRow> {
+        let config = self.config.load();
+        let endpoint = config.objectives.webhook.clone()?;
+        let resolved = config.policies.resolve(&alert.objective.service, Deployment::VERSION);
+        let links =
+            Links { runbook_url: resolved.links.runbook_url, dashboard_url: resolved.links.dashboard_url };
+        let (cause, kind) = (alert.cause(), alert_kind(alert));
+        // Of the beginning and the end, whatever the endpoint.
+        let alert_id = outbox_id(&cause, "alert", "").replacen("msg", "alert", 1);
+        Some(NewOutboxRow {
+            id: outbox_id(&cause, kind, &endpoint),
+            deployment_id: alert.deployment.as_ref().map(|d| d.id.clone()),
+            kind: kind.to_owned(),
+            endpoint,
+            body: alert_body(alert, &alert_id, &links),
         })
     }
 }

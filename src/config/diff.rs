@@ -1,4 +1,4 @@
-//! What a reload may change. Policies and webhooks are taken over at once (running deployments keep theirs); addresses,
+//! What a reload may change. Policies, objectives and webhooks are taken over at once (running deployments keep theirs); addresses,
 //! files and caps were used to build the running parts and need a restart. Such a change is not an error:
 //! it is reported and everything else of the file is used.
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::Config;
 
 /// Sections that a reload takes over.
-const RELOADABLE: [&str; 2] = ["policies", "webhooks"];
+const RELOADABLE: [&str; 3] = ["policies", "objectives", "webhooks"];
 
 /// The outcome of comparing the running configuration with a new one.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,7 +27,12 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
     let (applied, needs_restart) = changed
         .into_iter()
         .partition(|path: &String| RELOADABLE.iter().any(|section| path.split('.').next() == Some(section)));
-    let effective = Config { policies: new.policies.clone(), webhooks: new.webhooks.clone(), ..old.clone() };
+    let effective = Config {
+        policies: new.policies.clone(),
+        objectives: new.objectives.clone(),
+        webhooks: new.webhooks.clone(),
+        ..old.clone()
+    };
     Diff { effective, applied, needs_restart }
 }
 

@@ -20,6 +20,7 @@ use crate::api::ApiConfig;
 use crate::credentials::ExtensionsConfig;
 use crate::forward::ExportersConfig;
 use crate::pipeline::config::{PipelineConfig, PoliciesConfig};
+use crate::pipeline::objectives::ObjectivesConfig;
 use crate::receiver::ReceiverConfig;
 use crate::remedy::WebhookConfig;
 use crate::spool::FileStorageConfig;
@@ -53,7 +54,9 @@ pub struct Config {
     pub pipeline: PipelineConfig,
     /// What versions are held to.
     pub policies: PoliciesConfig,
-    /// Endpoints that carry out rollbacks, by name.
+    /// Error budgets, journeys and who is told of them.
+    pub objectives: ObjectivesConfig,
+    /// Endpoints that carry out rollbacks and take alerts, by name.
     pub webhooks: BTreeMap<String, WebhookConfig>,
     /// Durable state.
     pub store: StoreConfig,

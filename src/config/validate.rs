@@ -80,6 +80,9 @@ pub fn problems(config: &Config) -> Vec<Problem> {
     api(&config.api, &mut checks);
     pipeline(&config.pipeline, &mut checks);
     policies(&config.policies, &mut checks);
+    for (path, message) in config.objectives.problems() {
+        checks.require(false, &path, message);
+    }
     webhooks(config, &mut checks);
     authenticators(config, &mut checks);
     ports(config, &mut checks);
@@ -159,8 +162,13 @@ fn webhooks(config: &Config, checks: &mut Checks) {
         checks.link(&format!("webhooks.{name}.url"), Some(&webhook.url));
         checks.positive(&format!("webhooks.{name}.timeout"), webhook.timeout);
     }
+    let fixed = [
+        ("policies.defaults.webhook".to_owned(), &config.policies.defaults.webhook),
+        ("objectives.webhook".to_owned(), &config.objectives.webhook),
+    ];
     let exceptions = blocks(&config.policies);
-    let named = std::iter::once(("policies.defaults.webhook".to_owned(), &config.policies.defaults.webhook))
+    let named = fixed
+        .into_iter()
         .chain(exceptions.into_iter().map(|(path, block)| (format!("{path}.webhook"), &block.webhook)));
     for (path, webhook) in named {
         let known = webhook.as_ref().is_none_or(|name| config.webhooks.contains_key(name));

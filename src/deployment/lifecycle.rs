@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use super::record::{Action, Deployment, Mode, Origin, Phase, Transition};
 use crate::model::{DeploymentId, Labels, NANOS_PER_SECOND, ServiceKey, UnixNanos, VersionKey};
+use crate::objective::Spent;
 use crate::verdict::{Evidence, Flag, Policy, Verdict};
 
 /// Seconds after a fail within which the bad version's traffic must end and the SLIs be back.
@@ -81,6 +82,9 @@ impl Beginning {
             commit: self.commit,
             change: Arc::default(),
             history: vec![Transition { at: now, phase: Phase::Warming, reason }],
+            spent: Spent::default(),
+            spent_before: [0; 2],
+            under_review_since: None,
         }
     }
 }
@@ -92,6 +96,8 @@ pub enum Event {
     CandidateSeen {
         /// Start of that request.
         first: UnixNanos,
+        /// Requests and failed ones of the candidate that were counted before the deployment.
+        before: [u64; 2],
     },
     /// The baseline is known now.
     BaselineChosen(String),
@@ -119,6 +125,13 @@ pub enum Event {
         /// The same in plain words.
         explanation: String,
     },
+    /// The error budget burns faster than twice what the objective allows while this deployment is the newest one.
+    UnderReview {
+        /// How fast.
+        burn: f64,
+    },
+    /// It does not any more.
+    ReviewOver,
     /// The candidate sends nothing any more and will not.
     TrafficEnded,
     /// The failed version's traffic is gone and the SLIs are back.
@@ -150,7 +163,7 @@ pub fn transition(deployment: &Deployment, event: Event, now: UnixNanos) -> Step
     }
     let judging = deployment.phase.is_judging();
     match event {
-        Event::CandidateSeen { first } => step.candidate_seen(first),
+        Event::CandidateSeen { first, before } => step.candidate_seen(first, before),
         Event::BaselineChosen(version) => step.baseline_chosen(version),
         Event::ChangeKnown(change) => step.change_known(&change),
         Event::WarmupOver => step.warmup_over(now),
@@ -159,6 +172,8 @@ pub fn transition(deployment: &Deployment, event: Event, now: UnixNanos) -> Step
             step.deployment.explanation = explanation;
             step.judged(verdict, decided_after_seconds, now);
         }
+        Event::UnderReview { burn } if judging => step.under_review(burn, now),
+        Event::ReviewOver => step.review_over(now),
         Event::HorizonOver => step.inconclusive(None, now),
         Event::Degraded { evidence, explanation } if judging => step.degraded(evidence, explanation, now),
         Event::TrafficEnded if judging => {
@@ -181,6 +196,7 @@ pub fn transition(deployment: &Deployment, event: Event, now: UnixNanos) -> Step
         Event::CancelledBy(who) => step.enter(Phase::Cancelled, format!("Cancelled: {who}."), now),
         Event::Judged { .. }
         | Event::Degraded { .. }
+        | Event::UnderReview { .. }
         | Event::TrafficEnded
         | Event::Recovered
         | Event::RecoveryTimedOut
@@ -216,9 +232,10 @@ impl Step {
         self.changed = true;
     }
 
-    fn candidate_seen(&mut self, first: UnixNanos) {
+    fn candidate_seen(&mut self, first: UnixNanos, before: [u64; 2]) {
         if self.deployment.candidate_first.is_none() {
             self.deployment.candidate_first = Some(first);
+            self.deployment.spent_before = before;
             self.changed = true;
         }
     }
@@ -293,6 +310,28 @@ impl Step {
         if self.deployment.mode == Mode::Act && !self.deployment.rollback_ordered {
             self.deployment.rollback_ordered = true;
             self.actions.push(Action::Rollback(Arc::new(self.deployment.clone())));
+        }
+    }
+
+    /// A mark for people. No threshold and no verdict knows of it.
+    fn under_review(&mut self, burn: f64, now: UnixNanos) {
+        if self.deployment.under_review_since.is_none() {
+            self.deployment.under_review_since = Some(now);
+            self.note(
+                format!(
+                    "Under review: the error budget burns {burn:.1} times as fast as the objective allows."
+                ),
+                now,
+            );
+        }
+    }
+
+    fn review_over(&mut self, now: UnixNanos) {
+        if self.deployment.under_review_since.take().is_some() {
+            self.note(
+                "No longer under review: the error budget does not burn like that any more.".into(),
+                now,
+            );
         }
     }
 

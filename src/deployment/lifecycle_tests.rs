@@ -48,7 +48,9 @@ fn change(revision: &str) -> Arc<Labels> {
 
 fn event(word: &str) -> Event {
     match word {
-        "seen" => Event::CandidateSeen { first: at(1) },
+        "seen" => Event::CandidateSeen { first: at(1), before: [5, 2] },
+        "review" => Event::UnderReview { burn: 2.5 },
+        "review over" => Event::ReviewOver,
         "baseline" => Event::BaselineChosen("v1".into()),
         "baseline=v2" => Event::BaselineChosen("v2".into()),
         "baseline=none" => Event::BaselineChosen(VersionKey::UNVERSIONED.into()),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields};
 use crate::model::{DeploymentId, Labels, ResourceAttribute, ServiceKey, UnixNanos};
+use crate::objective::{Budget, Spent};
 use crate::verdict::{Evidence, Policy, Verdict};
 
 /// Where a deployment is in its life.
@@ -199,6 +200,13 @@ pub struct Deployment {
     pub change: Arc<Labels>,
     /// Phase changes, oldest first.
     pub history: Vec<Transition>,
+    /// What its candidate has spent of the service's error budget.
+    pub spent: Spent,
+    /// Requests and failed ones of the candidate that were counted before it began.
+    pub spent_before: [u64; 2],
+    /// Since when the error budget burns too fast while it is the newest deployment. For people; the judge does not
+    /// know of it.
+    pub under_review_since: Option<UnixNanos>,
 }
 
 impl Deployment {
@@ -208,6 +216,16 @@ impl Deployment {
     /// The commit: what the request says, else what the telemetry does.
     pub fn commit(&self) -> Option<&str> {
         self.commit.as_deref().or_else(|| self.change.get(ResourceAttribute::Revision))
+    }
+
+    /// What it has spent when its candidate's counts stand at `totals`. Never falls: counts that begin anew after a
+    /// loss of memory take nothing back.
+    pub fn spend(&self, totals: [u64; 2], budget: Option<&Budget>) -> Spent {
+        let [requests, failed] = [0, 1].map(|i| totals[i].saturating_sub(self.spent_before[i]));
+        let (requests, failed) = (requests.max(self.spent.requests), failed.max(self.spent.failed));
+        let share = budget.map(|budget| budget.share(failed)).or(self.spent.share);
+        let left = budget.map(|budget| [budget.left(), budget.left_ratio()]).or(self.spent.left);
+        Spent { requests, failed, share, left }
     }
 
     /// Whether the verdict will not change any more, but for a late fail in watch mode.
@@ -279,4 +297,7 @@ snapshot_fields!(Deployment {
     commit,
     change,
     history,
+    spent,
+    spent_before,
+    under_review_since,
 });

@@ -94,6 +94,12 @@ definitions! {
         "When the newest deployment of the version began, Unix time.";
     TIME_TO_DETECT: Gauge of Candidate, "rollguard_time_to_detect_seconds", [],
         "From the first request of a failed version to the end of the second of traffic that decided.";
+    BUDGET_SPENT: Gauge of Candidate, "rollguard_deployment_budget_spent_requests", [],
+        "Failed requests of the version since its newest deployment began: what that has spent of the error budget.";
+    BUDGET_SPENT_RATIO: Gauge of Candidate, "rollguard_deployment_budget_spent_ratio", [],
+        "The same as a share of the error budget of all its days.";
+    UNDER_REVIEW: Gauge of Candidate, "rollguard_deployment_under_review", [],
+        "1 while the error budget burns more than twice as fast as allowed and this is the newest deployment; no ground of the verdict.";
     NEW_EXCEPTIONS: Gauge of Candidate, "rollguard_new_exceptions", [],
         "Types of exception that only this version shows; beside the verdict, no ground of it. Absent where nothing was logged.";
     LOG_RATIO: Gauge of Candidate, "rollguard_error_log_ratio", ["bound"],
@@ -122,8 +128,22 @@ definitions! {
         "Exceptions of log records and span events in closed seconds, each counted once.";
     LATE_LOGS: Counter of Version, "rollguard_late_logs_total", ["reason"],
         "Error logs and exceptions with a doubtful time: late (their second had closed), future (ahead of the clock).";
-    SLO: Gauge of Service, "rollguard_slo_ratio", [],
-        "Objective of the policy in force for the share of good requests.";
+    SLO: Gauge of Service, "rollguard_slo_ratio", ["journey"],
+        "Objective for the share of good requests: of the policy in force, and with the label journey of each journey.";
+    OBJECTIVE_REQUESTS: Counter of Service, "rollguard_objective_requests_total", ["journey"],
+        "Requests that count for the objective, over all versions; late ones included.";
+    OBJECTIVE_ERRORS: Counter of Service, "rollguard_objective_errors_total", ["journey"],
+        "Failed requests among them.";
+    OBJECTIVE_BURN: Gauge of Service, "rollguard_objective_burn_ratio", ["journey", "window"],
+        "How fast the error budget burns over all versions; 1 uses it up exactly in its days, below 3 is the target. Absent without requests.";
+    OBJECTIVE_COMPLETENESS: Gauge of Service, "rollguard_objective_completeness_ratio", ["journey", "window"],
+        "Share of the window that was watched; the rest is neither good nor bad.";
+    BUDGET_ALLOWED: Gauge of Service, "rollguard_error_budget_requests", ["journey", "part"],
+        "Failed requests that the objective allows over its 28 or 30 days, spent and left (below 0 when overdrawn).";
+    BUDGET_LEFT: Gauge of Service, "rollguard_error_budget_left_ratio", ["journey"],
+        "Share of the error budget that is left; below 0 when overdrawn.";
+    OBJECTIVE_ALERT: Gauge of Service, "rollguard_objective_alert", ["journey", "severity"],
+        "1 while an alert of this severity (page, ticket, review) is open, else 0.";
     LATENESS: Gauge of Service, "rollguard_lateness_seconds", [],
         "How long a second of traffic stays open for late spans, as learned from their delays.";
     COMPLETENESS: Gauge of Service, "rollguard_completeness_ratio", [],

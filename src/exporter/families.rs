@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::definitions as names;
 use super::definitions::Definition;
+use super::objectives;
 use super::text::{Format, Writer, label};
 use crate::deployment::{Deployment, Phase};
 use crate::model::{ServiceKey, Source};
@@ -13,7 +14,7 @@ use crate::pipeline::{Board, ServiceBoard, SourceBoard, VersionBoard};
 use crate::verdict::{Sli, Verdict};
 
 /// Label names that identity attributes may not take.
-const RESERVED: [&str; 20] = [
+const RESERVED: [&str; 23] = [
     "deployment_id",
     "baseline",
     "mode",
@@ -29,6 +30,9 @@ const RESERVED: [&str; 20] = [
     "bound",
     "side",
     "window",
+    "journey",
+    "severity",
+    "part",
     "reason",
     "flag",
     "phase",
@@ -72,6 +76,7 @@ pub(super) fn render(
     candidates(&page, &mut out);
     versions(&page, &mut out);
     services(&page, rollbacks, identity, &mut out);
+    objectives::objectives(board, identity, &mut out);
     program(board, &mut out);
     out.finish()
 }
@@ -138,7 +143,7 @@ fn newest_deployments(board: &Board) -> HashMap<(&ServiceKey, &str), &Deployment
     newest
 }
 
-fn service_labels(key: &ServiceKey, identity: &[String]) -> String {
+pub(super) fn service_labels(key: &ServiceKey, identity: &[String]) -> String {
     let mut out = String::new();
     label(&mut out, "service_namespace", &key.namespace);
     out.push(',');
@@ -187,6 +192,13 @@ fn candidates(page: &Page<'_>, out: &mut Writer) {
         if let (Verdict::Fail, Some(seconds)) = (d.verdict, d.decided_after_seconds) {
             out.sample(labels, &[], seconds);
         }
+    });
+    each(&names::BUDGET_SPENT, &|out, labels, d| out.sample(labels, &[], d.spent.failed));
+    each(&names::BUDGET_SPENT_RATIO, &|out, labels, d| {
+        d.spent.share.iter().for_each(|share| out.sample(labels, &[], *share));
+    });
+    each(&names::UNDER_REVIEW, &|out, labels, d| {
+        out.sample(labels, &[], d.under_review_since.is_some());
     });
     each(&names::NEW_EXCEPTIONS, &|out, labels, d| {
         d.evidence.logs.iter().for_each(|logs| out.sample(labels, &[], logs.new_types));
@@ -334,7 +346,6 @@ fn services(page: &Page<'_>, rollbacks: &BTreeMap<ServiceKey, u64>, identity: &[
         out.family(definition);
         page.services.iter().for_each(|(labels, s)| out.sample(labels, &[], of(s)));
     };
-    measure(&names::SLO, |s| s.slo);
     measure(&names::LATENESS, |s| s.lateness_seconds);
     measure(&names::COMPLETENESS, |s| s.completeness);
     out.family(&names::METRIC_INTERVAL);

@@ -7,6 +7,8 @@
 pub mod definitions;
 mod families;
 mod negotiate;
+mod objectives;
+mod rules;
 mod serve;
 mod tally;
 mod text;

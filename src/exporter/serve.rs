@@ -1,22 +1,27 @@
-//! The HTTP side of `/metrics`: a route that the program mounts on its port.
+//! The HTTP side: `/metrics` and the rules file for it, routes that the program mounts on its port.
 
 use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use axum::Router;
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, VARY};
-use axum::http::{HeaderMap, HeaderName};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use serde::Deserialize;
+use serde_json::json;
 
 use super::families::{identity_labels, render};
 use super::negotiate;
+use super::rules::{Wanted, rules};
 use super::tally::Tally;
 use super::text::Format;
+use crate::model::ServiceKey;
 use crate::pipeline::Board;
 
 /// Answers scrapes from the published picture.
@@ -41,9 +46,62 @@ impl Exporter {
         render(&board, &self.identity, tally.update(&board), format)
     }
 
-    /// A router with the one route `/metrics`.
+    /// A router with `/metrics`, and with the rules file that goes with it.
     pub fn router(self) -> Router {
-        Router::new().route("/metrics", get(scrape)).with_state(Arc::new(self))
+        Router::new()
+            .route("/metrics", get(scrape))
+            .route("/api/v1/rules", get(rules_file))
+            .with_state(Arc::new(self))
+    }
+
+    /// The rules file for some services; `None` where none is called like that.
+    fn rules(&self, asked: Asked) -> Option<String> {
+        let mut wanted = Wanted { only: Vec::new(), runbook_url: asked.runbook_url };
+        let Some(name) = asked.service else { return Some(rules(&wanted, &self.identity)) };
+        let board = self.board.load_full();
+        let is_meant = |key: &ServiceKey| {
+            key.is_called(&name) && asked.environment.as_ref().is_none_or(|e| *e == key.environment)
+        };
+        let mut known =
+            board.services.iter().map(|s| &s.key).chain(board.objectives.iter().map(|o| &o.service));
+        let found = known.find(|key| is_meant(key))?;
+        if found.name != name {
+            wanted.only.push(("service_namespace", found.namespace.clone()));
+        }
+        wanted.only.push(("service_name", found.name.clone()));
+        wanted.only.extend(asked.environment.map(|environment| ("environment", environment)));
+        Some(rules(&wanted, &self.identity))
+    }
+}
+
+/// Which rules are wanted.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Asked {
+    /// `name`, or `namespace/name`; all services without it.
+    service: Option<String>,
+    environment: Option<String>,
+    runbook_url: Option<String>,
+}
+
+async fn rules_file(
+    State(exporter): State<Arc<Exporter>>,
+    asked: Result<Query<Asked>, QueryRejection>,
+) -> Response {
+    let refuse = |status: StatusCode, code: &str, message: &str| {
+        (status, Json(json!({ "error": { "code": code, "message": message } }))).into_response()
+    };
+    let asked = match asked {
+        Ok(Query(asked)) => asked,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, "invalid_query", &error.body_text()),
+    };
+    match exporter.rules(asked) {
+        Some(text) => ([(CONTENT_TYPE, "application/yaml; charset=utf-8")], text).into_response(),
+        None => {
+            let message =
+                "no telemetry of such a service yet; without `service` the rules are for all of them";
+            refuse(StatusCode::NOT_FOUND, "not_found", message)
+        }
     }
 }
 

@@ -16,6 +16,13 @@ pub struct ServiceKey {
     pub extra: Vec<String>,
 }
 
+impl ServiceKey {
+    /// Whether people mean it by `wanted`: its name, or `namespace/name`.
+    pub fn is_called(&self, wanted: &str) -> bool {
+        wanted == self.name || wanted.split_once('/') == Some((&self.namespace, &self.name))
+    }
+}
+
 impl fmt::Display for ServiceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.namespace.is_empty() {

@@ -19,6 +19,8 @@ pub(super) struct Closed {
     pub(super) started_before: Cells,
     /// Everything, for displays and sampling.
     pub(super) total: window::Counts,
+    /// Requests and failed ones of each operation, those of young instances included.
+    pub(super) by_operation: Vec<(Arc<str>, u64, u64)>,
     /// Spans of older slots that were passed over and never closed.
     pub(super) passed_over: u64,
 }
@@ -46,6 +48,8 @@ impl Closed {
         closed.arm.status_seen = closed.total.with_status > 0;
         for (series, operation) in &slot.operations {
             let Some(name) = operations.get(series) else { continue };
+            let all = operation.all_counts();
+            closed.by_operation.push((Arc::clone(name), all.n, all.bad));
             closed.arm.young.merge(&counts(&operation.young));
             let warm = Cell {
                 groups: [counts(&operation.warm[0]), counts(&operation.warm[1])],

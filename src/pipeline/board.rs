@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::diagnosis::ServiceTelemetry;
 use super::engine::EngineCounters;
 use super::logs::LogTotals;
+use super::objectives::ObjectiveBoard;
 use crate::deployment::Deployment;
 use crate::model::{ServiceKey, Source, UnixNanos, VersionKey};
 
@@ -21,6 +22,8 @@ pub struct Board {
     pub deployments: Vec<Arc<Deployment>>,
     /// What is known of the senders of each service, in name order, a few seconds old.
     pub telemetry: Arc<Vec<ServiceTelemetry>>,
+    /// Objectives of services and journeys, those of services without traffic included, a few seconds old.
+    pub objectives: Arc<Vec<ObjectiveBoard>>,
     /// What the engine could not use or refused.
     pub counters: EngineCounters,
 }

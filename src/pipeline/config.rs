@@ -3,7 +3,7 @@
 //! seconds.
 
 mod origin;
-mod pattern;
+pub(super) mod pattern;
 mod policies;
 
 use std::time::Duration;

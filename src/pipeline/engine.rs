@@ -10,6 +10,7 @@ use super::findings::LogPlaces;
 use super::journal::{Commit, Restored};
 use super::known::Known;
 use super::ledger::{Disposition, Ledger};
+use super::objectives::{ObjectiveBoard, ObjectiveSettings, ServiceObjectives};
 use super::passage::Signal;
 use super::points::Streams;
 use super::registry::{InstanceMeta, Registry, SeriesMeta};
@@ -41,10 +42,20 @@ const DIAGNOSIS_REPEAT_S: u64 = 3_600;
 /// set. Nothing is concluded from what was not seen meanwhile.
 const AWAY_S: u64 = 10;
 
+/// Seconds between two looks at the objectives.
+const LOOK_S: u64 = 10;
+/// Services without versions whose budgets are kept.
+const DORMANT: usize = 2_000;
+
 /// Policies by service, as they are configured now. A reload changes what later deployments get.
 pub trait Policies: Send + Sync {
     /// Policy and mode for a kind of release of a service.
     fn resolve(&self, service: &ServiceKey, release: &str) -> (Policy, Mode);
+
+    /// The journeys of a service and the days of its budget.
+    fn objectives(&self, _: &ServiceKey) -> ObjectiveSettings {
+        ObjectiveSettings::default()
+    }
 }
 
 impl<F: Fn(&ServiceKey, &str) -> (Policy, Mode) + Send + Sync> Policies for F {
@@ -124,6 +135,11 @@ pub struct Engine {
     complaints: Limiter,
     diagnoses: Limiter,
     telemetry: Arc<Vec<ServiceTelemetry>>,
+    /// Objectives of services that have no version now.
+    pub(super) dormant: BTreeMap<Arc<ServiceKey>, ServiceObjectives>,
+    /// The last look at the objectives, and what it showed.
+    last_look: Option<UnixNanos>,
+    objectives: Arc<Vec<ObjectiveBoard>>,
     /// Where the findings of a version belong.
     pub(super) log_places: LogPlaces,
     /// Exceptions of the last minute or two.
@@ -151,6 +167,9 @@ impl Engine {
             complaints: Limiter::new(unversioned::REPEAT_S),
             diagnoses: Limiter::new(DIAGNOSIS_REPEAT_S),
             telemetry: Arc::default(),
+            dormant: BTreeMap::new(),
+            last_look: None,
+            objectives: Arc::default(),
             log_places: LogPlaces::default(),
             recent: Recent::default(),
         };
@@ -215,7 +234,9 @@ impl Engine {
     pub(super) fn service(&mut self, key: &Arc<ServiceKey>, now: UnixNanos) -> &mut Service {
         if !self.services.contains_key(key) {
             let (policy, _) = self.parts.policies.resolve(key, Deployment::VERSION);
-            let service = Service::new(
+            let mut objectives = self.dormant.remove(key).unwrap_or_default();
+            objectives.configure(policy.slo, self.parts.policies.objectives(key));
+            let mut service = Service::new(
                 Arc::clone(key),
                 policy,
                 self.parts.lateness,
@@ -223,6 +244,7 @@ impl Engine {
                 self.began,
                 now,
             );
+            service.objectives = objectives;
             self.services.insert(Arc::clone(key), service);
         }
         self.services.entry(Arc::clone(key)).or_insert_with_key(|_| unreachable!("inserted above"))
@@ -241,6 +263,7 @@ impl Engine {
             service.tick(now, &mut commit);
         }
         commit.known_versions.iter().for_each(|key| self.known.insert(key));
+        self.look_at_objectives(now, &mut commit);
         self.collect_ended();
         self.end_versions(now);
         self.sweep_streams(now);
@@ -290,7 +313,13 @@ impl Engine {
         for service in self.services.values_mut() {
             service.end_versions(now, ttl, &mut retired);
         }
-        self.services.retain(|_, service| !service.is_over());
+        let over: Vec<Arc<ServiceKey>> =
+            self.services.iter().filter(|(_, s)| s.is_over()).map(|(key, _)| Arc::clone(key)).collect();
+        for key in over {
+            if let Some(service) = self.services.remove(&key) {
+                self.sleep(key, service.objectives, now);
+            }
+        }
         if retired.is_empty() {
             return;
         }
@@ -302,6 +331,42 @@ impl Engine {
         self.places.retain(|_, place| place.as_ref().is_some_and(|p| !retired.contains(&p.id)));
         self.instances.retain(|_, meta| !retired.contains(&meta.version));
         self.log_places.retain(|id, _| !retired.contains(id));
+    }
+
+    /// Looks at all objectives, a few times a minute: what must be told and kept goes into the commit.
+    fn look_at_objectives(&mut self, now: UnixNanos, commit: &mut Commit) {
+        let waited = self.last_look.map_or(u64::MAX, |last| now.0.abs_diff(last.0));
+        if waited < LOOK_S * NANOS_PER_SECOND {
+            return;
+        }
+        // After an absence, or at our first look, nobody knows what was in between.
+        let there = |last: &UnixNanos| *last < now && waited <= (LOOK_S + AWAY_S) * NANOS_PER_SECOND;
+        let since = self.last_look.filter(there).map(|last| last.slot());
+        self.last_look = Some(now);
+        let mut boards = Vec::with_capacity(self.objectives.len());
+        let slot = now.slot();
+        for (key, service) in &mut self.services {
+            service.look_at_objectives(since, now, commit);
+            boards.extend(service.objectives.boards(key, slot));
+        }
+        for (key, objectives) in &mut self.dormant {
+            let told = commit.alerts.len();
+            objectives.look(key, None, since, now, &mut commit.alerts);
+            if commit.alerts.len() > told {
+                objectives.save(key, now, commit);
+            }
+            boards.extend(objectives.boards(key, slot));
+        }
+        self.dormant.retain(|_, objectives| objectives.is_worth_keeping(slot));
+        boards.sort_by(|a, b| (&a.service, &a.journey).cmp(&(&b.service, &b.journey)));
+        self.objectives = Arc::new(boards);
+    }
+
+    /// Keeps the budget of a service without versions for its return, as far as there is room.
+    fn sleep(&mut self, key: Arc<ServiceKey>, objectives: ServiceObjectives, now: UnixNanos) {
+        if objectives.is_worth_keeping(now.slot()) && self.dormant.len() < DORMANT {
+            self.dormant.insert(key, objectives);
+        }
     }
 
     fn collect_ended(&mut self) {
@@ -323,17 +388,32 @@ impl Engine {
         self.diagnose(now);
         let round = second / SNAPSHOT_S;
         let rounds = QUIET_SNAPSHOT_S / SNAPSHOT_S;
+        self.keep_dormant(round, now, commit);
         for (i, service) in self.services.values_mut().enumerate() {
             if service.is_judging() || i as u64 % rounds == round % rounds {
                 commit.snapshots.push(service.snapshot(now));
+                service.objectives.save(&service.key, now, commit);
             }
-            // A reload changes the objective that is shown and the warm-up of versions yet to come.
+            // A reload changes the objective and the warm-up of versions yet to come.
             service.policy = self.parts.policies.resolve(&service.key, Deployment::VERSION).0;
+            service.objectives.configure(service.policy.slo, self.parts.policies.objectives(&service.key));
             let [unversioned, all] = service.unversioned(now);
             if let Some(text) = unversioned::complaint(&service.key, unversioned, all)
                 && self.complaints.allow(&service.key.to_string(), now).is_some()
             {
                 tracing::warn!(service = %service.key, spans = unversioned, "{text}");
+            }
+        }
+    }
+
+    /// What is configured now for services without versions, and their states in turn.
+    fn keep_dormant(&mut self, round: u64, now: UnixNanos, commit: &mut Commit) {
+        let rounds = QUIET_SNAPSHOT_S / SNAPSHOT_S;
+        for (i, (key, objectives)) in self.dormant.iter_mut().enumerate() {
+            let slo = self.parts.policies.resolve(key, Deployment::VERSION).0.slo;
+            objectives.configure(slo, self.parts.policies.objectives(key));
+            if i as u64 % rounds == round % rounds {
+                objectives.save(key, now, commit);
             }
         }
     }
@@ -359,7 +439,10 @@ impl Engine {
     /// Snapshots of everything: at shutdown.
     pub fn snapshot_all(&self, now: UnixNanos) -> Commit {
         let snapshots = self.services.values().map(|s| s.snapshot(now)).collect();
-        Commit { at: now, snapshots, ..Commit::default() }
+        let mut commit = Commit { at: now, snapshots, ..Commit::default() };
+        self.services.values().for_each(|s| s.objectives.save(&s.key, now, &mut commit));
+        self.dormant.iter().for_each(|(key, objectives)| objectives.save(key, now, &mut commit));
+        commit
     }
 
     /// The picture for readers.
@@ -378,6 +461,7 @@ impl Engine {
             services,
             deployments,
             telemetry: Arc::clone(&self.telemetry),
+            objectives: Arc::clone(&self.objectives),
             counters: self.counters(),
         }
     }

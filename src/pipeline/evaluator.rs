@@ -16,6 +16,7 @@ use super::engine::Engine;
 use super::journal::{Commit, Journal};
 use super::shards::{Drained, Shards};
 use crate::deployment::Phase;
+use crate::objective::Change;
 
 /// What the thread works with.
 pub struct EvaluatorParts {
@@ -133,6 +134,7 @@ impl Loop {
         match self.parts.journal.commit(&self.waiting) {
             Ok(()) => {
                 self.announce();
+                self.announce_alerts();
                 self.waiting = Commit::default();
                 self.failures = 0;
                 Ok(())
@@ -167,6 +169,25 @@ impl Loop {
         }
     }
 
+    /// One log line per alert that began or is over.
+    fn announce_alerts(&self) {
+        for alert in &self.waiting.alerts {
+            let episode = alert.change.episode();
+            let (rule, severity) = (episode.rule.as_str(), episode.rule.tier().severity.as_str());
+            let service = &alert.objective.service;
+            let journey = alert.objective.journey.as_deref().unwrap_or("-");
+            match alert.change {
+                Change::Fired(_) => tracing::warn!(%service, journey, severity, rule,
+                    burn = episode.worst_burn, slo = alert.objective.slo, failed = alert.long.failed,
+                    requests = alert.long.requests, "the error budget burns too fast"),
+                Change::Ended(_, why) => {
+                    tracing::info!(%service, journey, severity, rule, why = why.as_str(),
+                    worst_burn = episode.worst_burn, "an alert about the error budget is over")
+                }
+            }
+        }
+    }
+
     fn finish(mut self) {
         self.drain();
         self.evaluate(Vec::new());
@@ -192,6 +213,11 @@ fn merge(waiting: &mut Commit, newer: Commit) {
         waiting.snapshots.retain(|s| s.service != snapshot.service);
         waiting.snapshots.push(snapshot);
     }
+    for state in newer.objectives {
+        waiting.objectives.retain(|s| (&s.service, &s.journey) != (&state.service, &state.journey));
+        waiting.objectives.push(state);
+    }
+    waiting.alerts.extend(newer.alerts);
     waiting.actions.extend(newer.actions);
     waiting.known_versions.extend(newer.known_versions);
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::objectives::Alert;
 use crate::deployment::{Action, Deployment};
 use crate::model::{ServiceKey, UnixNanos, VersionKey};
 
@@ -19,6 +20,10 @@ pub struct Commit {
     pub known_versions: Vec<VersionKey>,
     /// State snapshots of the services for which one was due.
     pub snapshots: Vec<ServiceSnapshot>,
+    /// What somebody must be told of an objective.
+    pub alerts: Vec<Alert>,
+    /// States of objectives for which one was due, and of those that an alert is about.
+    pub objectives: Vec<ObjectiveState>,
 }
 
 /// The state of one service as bytes ([`crate::model::snapshot`]).
@@ -32,6 +37,19 @@ pub struct ServiceSnapshot {
     pub bytes: Vec<u8>,
 }
 
+/// The state of one objective as bytes, in a layout that outlives upgrades.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectiveState {
+    /// Of which service.
+    pub service: ServiceKey,
+    /// Of which journey; empty for the whole service.
+    pub journey: String,
+    /// When it was made.
+    pub at: UnixNanos,
+    /// The state.
+    pub bytes: Vec<u8>,
+}
+
 impl Commit {
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
@@ -39,6 +57,8 @@ impl Commit {
             && self.actions.is_empty()
             && self.known_versions.is_empty()
             && self.snapshots.is_empty()
+            && self.alerts.is_empty()
+            && self.objectives.is_empty()
     }
 }
 
@@ -51,6 +71,8 @@ pub struct Restored {
     pub deployments: Vec<Arc<Deployment>>,
     /// Versions that count as known.
     pub known_versions: Vec<VersionKey>,
+    /// The newest state of every objective.
+    pub objectives: Vec<ObjectiveState>,
 }
 
 /// Durable memory as the evaluator needs it. Called from the evaluator's own thread; may block.

@@ -26,6 +26,7 @@ mod known;
 mod ledger;
 mod logs;
 mod metered;
+pub mod objectives;
 mod orders;
 mod passage;
 mod point_log;
@@ -53,9 +54,10 @@ pub use evaluator::{Evaluator, EvaluatorParts};
 pub use exporters::{ExporterReport, Exporters, NoExporters, QueueReport, RejectedRequest};
 pub use intake::Intake;
 pub use joins::JoinCounters;
-pub use journal::{Commit, Journal, JournalError, NoJournal, Restored, ServiceSnapshot};
+pub use journal::{Commit, Journal, JournalError, NoJournal, ObjectiveState, Restored, ServiceSnapshot};
 pub use ledger::{Disposition, Ledger};
 pub use logs::LogTotals;
+pub use objectives::{Alert, ObjectiveBoard};
 pub use passage::{
     Admission, AdmissionBatch, Appended, DataType, Downstream, Full, Metadata, NoDownstream, Passage, Permit,
     Signal,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::engine::Engine;
-use super::journal::{Restored, ServiceSnapshot};
+use super::journal::{ObjectiveState, Restored, ServiceSnapshot};
 use super::logs::ServiceLogs;
 use super::metered::{Metered, MeteredVersion};
 use super::passage::Signal;
@@ -144,6 +144,9 @@ fn read(bytes: &[u8], lateness: LatenessConfig, now: UnixNanos) -> Result<State,
 impl Engine {
     /// Takes up what was kept: states of services, deployments that are not over, versions that are known.
     pub(super) fn restore(&mut self, restored: Restored, now: UnixNanos) {
+        for state in &restored.objectives {
+            self.restore_objective(state);
+        }
         let mut judges: Vec<Continued> = Vec::new();
         for snapshot in &restored.snapshots {
             match read(&snapshot.bytes, self.parts.lateness, now) {
@@ -159,6 +162,19 @@ impl Engine {
         }
         for deployment in restored.deployments {
             self.restore_deployment(deployment, &mut judges, now);
+        }
+    }
+
+    /// Budgets wait with the services that have no version until theirs is seen.
+    fn restore_objective(&mut self, state: &ObjectiveState) {
+        let key = Arc::new(state.service.clone());
+        let slo = self.parts.policies.resolve(&key, Deployment::VERSION).0.slo;
+        let settings = self.parts.policies.objectives(&key);
+        let objectives = self.dormant.entry(key).or_default();
+        objectives.configure(slo, settings);
+        if let Err(error) = objectives.restore(state) {
+            tracing::warn!(service = %state.service, journey = state.journey, ?error,
+                "the error budget of a service cannot be read; it is counted anew");
         }
     }
 

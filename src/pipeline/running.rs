@@ -8,6 +8,7 @@ use super::journal::Commit;
 use super::version::Versions;
 use crate::deployment::{Deployment, Event, Phase, Sighting, choose_baseline, recovery_deadline, transition};
 use crate::model::{Exemplar, NANOS_PER_SECOND, Slot, Source, UnixNanos};
+use crate::objective::Budget;
 use crate::verdict::{
     Context, Evidence, ExplainInput, Flag, LogEvidence, Memories, Panel, SlotInput, Verdict, Waiting, explain,
 };
@@ -246,6 +247,18 @@ impl Running {
         }
     }
 
+    /// Counts what its candidate spends of the error budget.
+    pub(super) fn spend(&mut self, versions: &Versions, budget: Option<Budget>) {
+        let Some(candidate) = versions.get(self.deployment.candidate.as_str()) else { return };
+        if self.deployment.candidate_first.is_none() || self.is_over() {
+            return;
+        }
+        let spent = self.deployment.spend(candidate.shown_totals(), budget.as_ref());
+        if spent != self.deployment.spent {
+            Arc::make_mut(&mut self.deployment).spent = spent;
+        }
+    }
+
     /// The candidate's first request, and a baseline to hold it against.
     fn meet(&mut self, versions: &mut Versions, sightings: &[Sighting], now: UnixNanos, commit: &mut Commit) {
         if self.deployment.baseline.is_none()
@@ -260,7 +273,9 @@ impl Running {
         let is_new = candidate.first_start.plus_nanos(60 * NANOS_PER_SECOND) >= self.deployment.started_at;
         let first = if is_new { candidate.first_start } else { now };
         if self.deployment.candidate_first.is_none() {
-            self.apply(Event::CandidateSeen { first }, now, commit);
+            // What an old version failed before it was announced is not this deployment's.
+            let before = if is_new { [0; 2] } else { candidate.shown_totals() };
+            self.apply(Event::CandidateSeen { first, before }, now, commit);
         }
         let known = self.deployment.baseline.as_deref().is_some_and(|b| versions.contains_key(b));
         if self.panel.is_none() && known {

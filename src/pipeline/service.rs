@@ -14,14 +14,15 @@ use super::journal::Commit;
 use super::ledger::{Disposition, Ledger};
 use super::logs::ServiceLogs;
 use super::metered::Metered;
+use super::objectives::ServiceObjectives;
 use super::passage::Signal;
 use super::registry::{Registry, VersionMeta};
 use super::running::Running;
 use super::version::{Version, Versions};
 use crate::deployment::{Deployment, Sighting, is_version};
 use crate::model::{
-    Exemplar, NANOS_PER_SECOND, Observation, SeriesId, ServiceKey, Slot, Source, UnixNanos, VersionId,
-    VersionKey,
+    Exemplar, NANOS_PER_SECOND, Observation, Outcome, SeriesId, ServiceKey, Slot, Source, UnixNanos,
+    VersionId, VersionKey,
 };
 use crate::verdict::{Cells, Policy};
 use crate::window::{Lateness, LatenessConfig, Placed};
@@ -52,6 +53,8 @@ pub(super) struct Service {
     pub(super) logs: Option<Box<ServiceLogs>>,
     /// Before this slot nothing is concluded from silence: we were not there.
     pub(super) gone_not_before: Slot,
+    /// Its error budget and that of its journeys.
+    pub(super) objectives: ServiceObjectives,
 }
 
 impl Service {
@@ -81,6 +84,7 @@ impl Service {
             watched_since,
             logs: None,
             gone_not_before: Slot::MIN,
+            objectives: ServiceObjectives::default(),
         }
     }
 
@@ -112,8 +116,8 @@ impl Service {
     /// The door for a run of spans of one version.
     pub(super) fn run(&mut self, label: &Arc<str>, id: VersionId) -> Option<Run<'_>> {
         let version = self.versions.get_mut(label)?;
-        let (lateness, arrivals, ledger) = (&mut self.lateness, &mut self.arrivals, &*self.ledger);
-        Some(Run { id, version, lateness, arrivals, ledger, spans: 0, late: 0, future: 0 })
+        let Self { lateness, arrivals, ledger, objectives, .. } = self;
+        Some(Run { id, version, lateness, arrivals, ledger, objectives, spans: 0, late: 0, future: 0 })
     }
 
     /// Closes and judges the slots whose time has come, and moves the deployments on.
@@ -137,6 +141,9 @@ impl Service {
             for version in self.versions.values_mut() {
                 let one = version.close(slot);
                 one.settle(&self.ledger);
+                if version.shows(Source::Spans) {
+                    self.objectives.close(slot, &one);
+                }
                 version.memory.begin(slot, one.is_present());
                 version.memory.end(slot, &seen(&one), &one.arm);
             }
@@ -146,6 +153,9 @@ impl Service {
         for (label, version) in &mut self.versions {
             let one = version.close(slot);
             one.settle(&self.ledger);
+            if version.shows(Source::Spans) {
+                self.objectives.close(slot, &one);
+            }
             version.memory.begin(slot, one.is_present());
             closed.insert(Arc::clone(label), one);
         }
@@ -331,6 +341,7 @@ pub(super) struct Run<'a> {
     lateness: &'a mut Lateness,
     arrivals: &'a mut Arrivals,
     ledger: &'a Ledger,
+    objectives: &'a mut ServiceObjectives,
     spans: u64,
     late: u64,
     future: u64,
@@ -342,7 +353,13 @@ impl Run<'_> {
         self.spans += 1;
         match self.version.observe(o, ordinal) {
             Placed::Counted => {}
-            Placed::Late => self.late += 1,
+            Placed::Late => {
+                self.late += 1;
+                if self.version.shows(Source::Spans) {
+                    let operation = self.version.operation(o.series);
+                    self.objectives.late(o.end.slot(), operation, o.outcome == Outcome::Bad);
+                }
+            }
             Placed::Future => self.future += 1,
         }
     }

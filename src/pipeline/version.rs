@@ -316,6 +316,23 @@ impl Version {
         }
     }
 
+    /// Whether its numbers come from this source.
+    pub(super) fn shows(&self, source: Source) -> bool {
+        self.shown == Some(source)
+    }
+
+    /// Requests and failed ones since it was first seen, by the source that is shown.
+    pub(super) fn shown_totals(&self) -> [u64; 2] {
+        let side = self.metered.as_ref().filter(|_| self.shows(Source::Metrics));
+        let totals = side.map_or(&self.totals, |side| &side.totals);
+        [totals.requests, totals.errors]
+    }
+
+    /// The operation of a series.
+    pub(super) fn operation(&self, series: SeriesId) -> Option<&Arc<str>> {
+        self.operations.get(&series)
+    }
+
     /// The line on the board.
     pub(super) fn board(&self, version: &str, next: [Slot; 2], slo: f64) -> VersionBoard {
         let fates = self.open.fates();

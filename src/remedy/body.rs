@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::deployment::Deployment;
-use crate::model::UnixNanos;
+use crate::model::{ServiceKey, UnixNanos};
 use crate::verdict::{Evidence, SliEvidence};
 
 /// Kind of the outbox row, and the part of the type after `rollguard.`.
@@ -56,6 +56,8 @@ struct Data<'a> {
     exemplar_trace_ids: Vec<&'a str>,
     /// Exceptions that only the candidate shows. Beside the verdict: no ground of it.
     new_exceptions: Vec<Thrown<'a>>,
+    /// What the candidate has spent of the error budget.
+    budget: Spending,
     runbook_url: Option<String>,
     dashboard_url: Option<String>,
     url: Option<String>,
@@ -65,7 +67,7 @@ struct Data<'a> {
 }
 
 #[derive(Serialize)]
-struct Service<'a> {
+pub(super) struct Service<'a> {
     namespace: &'a str,
     name: &'a str,
     environment: &'a str,
@@ -79,6 +81,14 @@ struct Thrown<'a> {
     count: u64,
     share: Option<f64>,
     trace_ids: &'a [String],
+}
+
+#[derive(Serialize)]
+struct Spending {
+    spent_requests: u64,
+    spent_ratio: Option<f64>,
+    left_requests: Option<f64>,
+    left_ratio: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -101,6 +111,12 @@ struct Line<'a> {
     degraded: bool,
 }
 
+impl<'a> Service<'a> {
+    pub(super) fn new(key: &'a ServiceKey) -> Self {
+        Self { namespace: &key.namespace, name: &key.name, environment: &key.environment }
+    }
+}
+
 /// The body for a failed deployment.
 pub fn rollback_body(deployment: &Deployment, links: &Links) -> Vec<u8> {
     let mut lines = EVIDENCE_LINES;
@@ -121,11 +137,7 @@ fn render(d: &Deployment, links: &Links, lines: usize) -> Vec<u8> {
         timestamp: rfc3339(d.decided_at.unwrap_or(d.started_at)),
         data: Data {
             deployment_id: &d.id.0,
-            service: Service {
-                namespace: &d.service.namespace,
-                name: &d.service.name,
-                environment: &d.service.environment,
-            },
+            service: Service::new(&d.service),
             baseline: d.baseline.as_deref(),
             candidate: &d.candidate,
             verdict: d.verdict.as_str(),
@@ -140,6 +152,12 @@ fn render(d: &Deployment, links: &Links, lines: usize) -> Vec<u8> {
             worst_operations: worst_operations(evidence, lines.min(WORST_OPERATIONS)),
             exemplar_trace_ids: evidence.exemplars.iter().take(EXEMPLARS).map(String::as_str).collect(),
             new_exceptions: new_exceptions(evidence, lines.min(NEW_EXCEPTIONS)),
+            budget: Spending {
+                spent_requests: d.spent.failed,
+                spent_ratio: d.spent.share,
+                left_requests: d.spent.left.map(|[requests, _]| requests),
+                left_ratio: d.spent.left.map(|[_, ratio]| ratio),
+            },
             runbook_url: cut(&links.runbook_url),
             dashboard_url: cut(&links.dashboard_url),
             url: cut(&d.url),
@@ -195,12 +213,12 @@ const fn pair(counts: [u64; 2]) -> Pair {
     Pair { candidate: counts[0], baseline: counts[1] }
 }
 
-fn shorten(text: &str) -> String {
+pub(super) fn shorten(text: &str) -> String {
     text.chars().take(TEXT_CHARS).collect()
 }
 
 /// `2026-01-02T03:04:05.006Z`, to the millisecond.
-fn rfc3339(at: UnixNanos) -> String {
+pub(super) fn rfc3339(at: UnixNanos) -> String {
     let millis = i64::try_from(at.0 / 1_000_000).unwrap_or(i64::MAX);
     jiff::Timestamp::from_millisecond(millis).map_or_else(|_| String::new(), |t| t.to_string())
 }
@@ -211,7 +229,7 @@ mod tests {
 
     use super::*;
     use crate::deployment::{Beginning, Mode, Origin};
-    use crate::model::{DeploymentId, Labels, ResourceTexts, ServiceKey};
+    use crate::model::{DeploymentId, Labels, ResourceTexts};
     use crate::verdict::{Flag, LogEvidence, NewException, Policy, Sli, Verdict};
 
     fn sli(sli: Sli, operation: Option<String>, ln_e: f64) -> SliEvidence {

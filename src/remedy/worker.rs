@@ -193,16 +193,17 @@ fn conclude(attempt: u32, result: AttemptResult, now: UnixNanos) -> AttemptOutco
 }
 
 fn report(row: &OutboxRow, attempt: u32, outcome: &AttemptOutcome) {
-    let (id, deployment, endpoint) = (&row.new.id, &row.new.deployment_id, &row.new.endpoint);
+    let (id, kind, endpoint) = (&row.new.id, &row.new.kind, &row.new.endpoint);
+    let deployment = row.new.deployment_id.as_ref().map_or("-", |id| &id.0);
     match outcome {
         AttemptOutcome::Delivered => {
-            tracing::info!(%id, %deployment, %endpoint, attempt, "webhook delivered");
+            tracing::info!(%id, kind, deployment, %endpoint, attempt, "webhook delivered");
         }
         AttemptOutcome::Retry { error, .. } => {
-            tracing::warn!(%id, %deployment, %endpoint, attempt, %error, "webhook failed; it is tried again");
+            tracing::warn!(%id, kind, deployment, %endpoint, attempt, %error, "webhook failed; it is tried again");
         }
         AttemptOutcome::Dead(error) => {
-            tracing::error!(%id, %deployment, %endpoint, attempt, %error, "webhook is dead: act by hand");
+            tracing::error!(%id, kind, deployment, %endpoint, attempt, %error, "webhook is dead: act by hand");
         }
     }
 }

@@ -85,7 +85,7 @@ fn endpoints(dir: &std::path::Path, url: &str) -> Arc<ArcSwap<Endpoints>> {
 fn row(id: &str, endpoint: &str) -> NewOutboxRow {
     NewOutboxRow {
         id: id.into(),
-        deployment_id: DeploymentId("d1".into()),
+        deployment_id: Some(DeploymentId("d1".into())),
         kind: "rollback".into(),
         endpoint: endpoint.into(),
         body: br#"{"type":"rollguard.rollback"}"#.to_vec(),

@@ -8,6 +8,7 @@
 
 mod config;
 mod error;
+mod objectives;
 mod outbox;
 mod queue;
 mod schema;

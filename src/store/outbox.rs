@@ -18,11 +18,11 @@ pub fn next_attempt(attempts: u32, now: UnixNanos, retry_after_seconds: Option<u
     Some(now.plus_nanos(gap.max(asked) * NANOS_PER_SECOND))
 }
 
-/// The id of a row, and of its webhook on every attempt, from what caused it: the same cause gives the same
-/// id, on any machine. No `.` in it (Standard Webhooks 1.0).
-pub fn outbox_id(deployment: &DeploymentId, kind: &str, endpoint: &str) -> String {
+/// The id of a row, and of its webhook on every attempt, from what caused it (a deployment by its id, an alert by what
+/// it is about): the same cause gives the same id, on any machine. No `.` in it (Standard Webhooks 1.0).
+pub fn outbox_id(cause: &str, kind: &str, endpoint: &str) -> String {
     let mut digest = Sha256::new();
-    for part in [deployment.0.as_str(), kind, endpoint] {
+    for part in [cause, kind, endpoint] {
         digest.update((part.len() as u64).to_le_bytes());
         digest.update(part.as_bytes());
     }
@@ -38,8 +38,8 @@ pub fn outbox_id(deployment: &DeploymentId, kind: &str, endpoint: &str) -> Strin
 pub struct NewOutboxRow {
     /// [`outbox_id`].
     pub id: String,
-    /// On whose behalf.
-    pub deployment_id: DeploymentId,
+    /// The deployment that it is about, if any.
+    pub deployment_id: Option<DeploymentId>,
     /// What it is, for example `rollback`.
     pub kind: String,
     /// Name of the configured endpoint. Its address is looked up at each attempt.
@@ -137,13 +137,12 @@ mod tests {
 
     #[test]
     fn an_id_follows_from_its_cause() {
-        let id = |d: &str, kind: &str, endpoint: &str| outbox_id(&DeploymentId(d.into()), kind, endpoint);
-        assert_eq!(id("d1", "rollback", "deployer"), id("d1", "rollback", "deployer"));
+        assert_eq!(outbox_id("d1", "rollback", "deployer"), outbox_id("d1", "rollback", "deployer"));
         let all = [
-            id("d1", "rollback", "deployer"),
-            id("d2", "rollback", "deployer"),
-            id("d1", "rollbackd", "eployer"),
-            id("d1", "notice", "deployer"),
+            outbox_id("d1", "rollback", "deployer"),
+            outbox_id("d2", "rollback", "deployer"),
+            outbox_id("d1", "rollbackd", "eployer"),
+            outbox_id("d1", "notice", "deployer"),
         ];
         for (i, a) in all.iter().enumerate() {
             assert!(a.starts_with("msg_") && a.len() == 36 && !a.contains('.'), "{a}");

@@ -69,7 +69,7 @@ pub(super) fn insert(
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)";
     transaction.prepare_cached(sql)?.execute(params![
         row.id,
-        row.deployment_id.0,
+        row.deployment_id.as_ref().map_or("", |id| &id.0),
         row.kind,
         row.endpoint,
         row.body,
@@ -103,7 +103,7 @@ fn row_of(row: &Row<'_>) -> rusqlite::Result<OutboxRow> {
     Ok(OutboxRow {
         new: NewOutboxRow {
             id: row.get(0)?,
-            deployment_id: DeploymentId(row.get(1)?),
+            deployment_id: Some(row.get(1)?).filter(|id: &String| !id.is_empty()).map(DeploymentId),
             kind: row.get(2)?,
             endpoint: row.get(3)?,
             body: row.get(4)?,

@@ -11,7 +11,8 @@ use super::StoreError;
 const APPLICATION_ID: i64 = 0x5247_5244;
 
 /// Step `n` leads from schema `n` to `n + 1`. Steps are never edited once released, only added.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
 CREATE TABLE deployments (
     id TEXT PRIMARY KEY,
     namespace TEXT NOT NULL,
@@ -64,7 +65,22 @@ CREATE TABLE outbox (
     delivered_at INTEGER
 ) STRICT;
 CREATE INDEX outbox_by_due ON outbox (state, next_at);
-"];
+",
+    "
+CREATE TABLE objectives (
+    namespace TEXT NOT NULL,
+    service TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    extra TEXT NOT NULL,
+    journey TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    bytes BLOB NOT NULL,
+    PRIMARY KEY (namespace, service, environment, extra, journey)
+) STRICT;
+CREATE INDEX objectives_by_age ON objectives (at);
+",
+];
 
 /// Opens the connection's file for us alone and brings it to the newest schema.
 pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {

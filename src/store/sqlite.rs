@@ -9,7 +9,7 @@ use rusqlite::{Connection, Transaction, params};
 use sha2::{Digest, Sha256};
 
 use super::outbox::NewOutboxRow;
-use super::{StoreError, queue, schema};
+use super::{StoreError, objectives, queue, schema};
 use crate::deployment::Deployment;
 use crate::model::snapshot::{Reader, Snapshot, Writer};
 use crate::model::{NANOS_PER_SECOND, ServiceKey, UnixNanos, VersionKey};
@@ -25,6 +25,9 @@ pub const KEEP_KNOWN_VERSIONS: u32 = 100_000;
 pub const RESTORE_ENDED: u32 = 200;
 /// State of services that were not seen for this long is forgotten.
 const KEEP_SNAPSHOTS: UnixNanos = UnixNanos(7 * 86_400 * NANOS_PER_SECOND);
+
+/// Objectives that were not kept for this long have nothing of their budget left.
+const KEEP_OBJECTIVES: UnixNanos = UnixNanos(31 * 86_400 * NANOS_PER_SECOND);
 
 /// The durable memory.
 #[derive(Debug)]
@@ -67,6 +70,9 @@ impl Store {
         for snapshot in &commit.snapshots {
             save_snapshot(&transaction, snapshot).map_err(StoreError::sql("write a snapshot"))?;
         }
+        for state in &commit.objectives {
+            objectives::save(&transaction, state).map_err(StoreError::sql("write an objective"))?;
+        }
         prune(&transaction, commit).map_err(StoreError::sql("prune"))?;
         transaction.commit().map_err(StoreError::sql("commit"))
     }
@@ -80,6 +86,7 @@ impl Store {
             snapshots: load_snapshots(&connection).map_err(StoreError::sql("read the snapshots"))?,
             deployments: load_deployments(&connection).map_err(StoreError::sql("read the deployments"))?,
             known_versions: load_versions(&connection).map_err(StoreError::sql("read the known versions"))?,
+            objectives: objectives::load(&connection).map_err(StoreError::sql("read the objectives"))?,
         })
     }
 
@@ -159,12 +166,18 @@ fn prune(transaction: &Transaction<'_>, commit: &Commit) -> rusqlite::Result<()>
         let sql = "DELETE FROM deployments WHERE id IN (SELECT id FROM deployments WHERE ended = 1 \
                    ORDER BY updated_at DESC, id LIMIT -1 OFFSET ?1)";
         transaction.prepare_cached(sql)?.execute([KEEP_DEPLOYMENTS])?;
+    }
+    if !commit.deployments.is_empty() || !commit.alerts.is_empty() {
         queue::prune(transaction)?;
     }
     if !commit.known_versions.is_empty() {
         let sql = "DELETE FROM known_versions WHERE seen_at < (SELECT seen_at FROM known_versions \
                    ORDER BY seen_at DESC LIMIT 1 OFFSET ?1)";
         transaction.prepare_cached(sql)?.execute([KEEP_KNOWN_VERSIONS - 1])?;
+    }
+    if !commit.objectives.is_empty() {
+        let oldest = to_sql(commit.at).saturating_sub(to_sql(KEEP_OBJECTIVES));
+        transaction.prepare_cached("DELETE FROM objectives WHERE at < ?1")?.execute([oldest])?;
     }
     if !commit.snapshots.is_empty() {
         let oldest = to_sql(commit.at).saturating_sub(to_sql(KEEP_SNAPSHOTS));
@@ -226,12 +239,12 @@ fn load_snapshots(connection: &Connection) -> rusqlite::Result<Vec<ServiceSnapsh
 }
 
 /// The identity attributes of a service as one column.
-fn extra_to_sql(service: &ServiceKey) -> String {
+pub(super) fn extra_to_sql(service: &ServiceKey) -> String {
     serde_json::Value::from(service.extra.clone()).to_string()
 }
 
 /// The service named by the first four columns.
-fn service_from_sql(row: &rusqlite::Row<'_>) -> rusqlite::Result<ServiceKey> {
+pub(super) fn service_from_sql(row: &rusqlite::Row<'_>) -> rusqlite::Result<ServiceKey> {
     let extra: String = row.get(3)?;
     Ok(ServiceKey {
         namespace: row.get(0)?,
@@ -241,7 +254,7 @@ fn service_from_sql(row: &rusqlite::Row<'_>) -> rusqlite::Result<ServiceKey> {
     })
 }
 
-fn digest(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn digest(bytes: &[u8]) -> Vec<u8> {
     Sha256::digest(bytes).to_vec()
 }
 

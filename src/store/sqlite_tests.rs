@@ -6,6 +6,7 @@ use super::super::outbox::{AttemptOutcome, OutboxState, outbox_id};
 use super::*;
 use crate::deployment::{Beginning, Event, Mode, Origin, transition};
 use crate::model::DeploymentId;
+use crate::pipeline::ObjectiveState;
 use crate::verdict::Policy;
 
 fn at(seconds: u64) -> UnixNanos {
@@ -38,10 +39,9 @@ fn commit(seconds: u64, deployments: Vec<Deployment>) -> Commit {
 }
 
 fn row(deployment: &str) -> NewOutboxRow {
-    let deployment_id = DeploymentId(deployment.into());
     NewOutboxRow {
-        id: outbox_id(&deployment_id, "rollback", "deployer"),
-        deployment_id,
+        id: outbox_id(deployment, "rollback", "deployer"),
+        deployment_id: Some(DeploymentId(deployment.into())),
         kind: "rollback".into(),
         endpoint: "deployer".into(),
         body: b"{}".to_vec(),
@@ -60,10 +60,16 @@ fn known(version: &str) -> VersionKey {
     VersionKey { service, version: version.into() }
 }
 
+fn objective(journey: &str, seconds: u64) -> ObjectiveState {
+    let service = known("v1").service;
+    ObjectiveState { service, journey: journey.into(), at: at(seconds), bytes: vec![1, 2, 3] }
+}
+
 fn everything() -> (Commit, Vec<NewOutboxRow>) {
     let mut all = commit(10, vec![deployment("d1", 1), ended("d0", 0)]);
     all.known_versions = vec![known("v1"), known("v2")];
     all.snapshots = vec![snapshot("state")];
+    all.objectives = vec![objective("", 10), objective("pay", 10)];
     (all, vec![row("d1")])
 }
 
@@ -78,6 +84,7 @@ fn what_was_committed_comes_back() {
     assert_eq!(restored.deployments, all.deployments, "newest first");
     assert_eq!(restored.known_versions, all.known_versions);
     assert_eq!(restored.snapshots, [snapshot("state")]);
+    assert_eq!(restored.objectives, all.objectives);
     assert_eq!(store.due(at(10), 9).unwrap().into_iter().map(|r| r.new).collect::<Vec<_>>(), rows);
 }
 
@@ -166,6 +173,28 @@ fn a_damaged_snapshot_is_left_out_and_the_rest_stands() {
     assert_eq!(store.restore().unwrap().deployments.len(), 1);
 }
 
+/// A budget counts for 30 days: it outlives a week of silence, and damage to one costs that one only.
+#[test]
+fn objectives_outlive_snapshots_and_end_after_their_days() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path().join("rollguard.db")).unwrap();
+    let mut first = commit(0, vec![]);
+    first.objectives = vec![objective("", 0), objective("pay", 0)];
+    first.snapshots = vec![snapshot("state")];
+    store.commit(&first, &[]).unwrap();
+    let mut later = commit(20 * 86_400, vec![]);
+    later.objectives = vec![objective("pay", 20 * 86_400)];
+    later.snapshots = vec![ServiceSnapshot { at: at(20 * 86_400), ..snapshot("other") }];
+    store.commit(&later, &[]).unwrap();
+    assert_eq!(store.restore().unwrap().objectives.len(), 2, "twenty days are no thirty");
+    store.lock().execute_batch("UPDATE objectives SET bytes = x'00' WHERE journey = ''").unwrap();
+    assert_eq!(store.restore().unwrap().objectives, later.objectives);
+    later.at = at(32 * 86_400);
+    store.commit(&later, &[]).unwrap();
+    let left = store.lock().query_row("SELECT count(*) FROM objectives", [], |row| row.get::<_, u32>(0));
+    assert_eq!(left.unwrap(), 1);
+}
+
 #[test]
 fn old_things_are_pruned_and_running_ones_never() {
     let dir = tempfile::tempdir().unwrap();
@@ -203,7 +232,7 @@ fn files_that_are_not_ours_are_refused_with_a_way_out() {
     for (name, says) in [
         ("text.db", "this is not a Rollguard database"),
         ("foreign.db", "this is not a Rollguard database"),
-        ("newer.db", "written by a newer Rollguard (schema 99, this one knows 1)"),
+        ("newer.db", "written by a newer Rollguard (schema 99, this one knows 2)"),
         ("nowhere/rollguard.db", "the file and its directory must exist and be writable"),
         ("plain/rollguard.db", "the file and its directory must exist and be writable"),
     ] {

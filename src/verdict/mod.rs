@@ -43,7 +43,7 @@ pub use panel::{Memories, Panel};
 mod explain;
 mod log_words;
 mod notes;
-mod words;
+pub mod words;
 pub use explain::{ExplainInput, Waiting, explain};
 pub use policy::Policy;
 pub use process::{Process, Purpose, Shape};

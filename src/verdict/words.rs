@@ -1,7 +1,7 @@
 //! Numbers as people read them: two significant digits, thousands separated, units that fit.
 
 /// `1240` as `1,240`.
-pub(super) fn count(n: u64) -> String {
+pub fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
@@ -14,7 +14,7 @@ pub(super) fn count(n: u64) -> String {
 }
 
 /// Rounds to two significant digits.
-pub(super) fn round2(x: f64) -> f64 {
+pub fn round2(x: f64) -> f64 {
     if x == 0.0 || !x.is_finite() {
         return x;
     }
@@ -23,7 +23,7 @@ pub(super) fn round2(x: f64) -> f64 {
 }
 
 /// Two significant digits, no trailing zeros, thousands separated.
-pub(super) fn number(x: f64) -> String {
+pub fn number(x: f64) -> String {
     let rounded = round2(x);
     if rounded.abs() >= 10.0 {
         return count(rounded.round() as u64);
@@ -34,7 +34,7 @@ pub(super) fn number(x: f64) -> String {
 }
 
 /// A fraction as a percentage; 0.999 stays 99.9, because near 1 the distance from 1 is what counts.
-pub(super) fn per_cent(fraction: f64) -> String {
+pub fn per_cent(fraction: f64) -> String {
     if fraction > 0.9 && fraction < 1.0 {
         let missing = (1.0 - fraction) * 100.0;
         let decimals = (-missing.log10().floor()).max(0.0) as usize;
@@ -44,7 +44,7 @@ pub(super) fn per_cent(fraction: f64) -> String {
 }
 
 /// `bad` of `total` as a percentage. None and all are said as such, for they are exact.
-pub(super) fn share(bad: u64, total: u64) -> String {
+pub fn share(bad: u64, total: u64) -> String {
     match (bad, total) {
         (0, _) | (_, 0) => "none".into(),
         (b, t) if b >= t => "all".into(),
@@ -53,7 +53,7 @@ pub(super) fn share(bad: u64, total: u64) -> String {
 }
 
 /// The interval of a ratio: `14 to 31`, or how it is said where one end is of no use.
-pub(super) fn interval(ratio: Option<[f64; 3]>) -> Option<String> {
+pub fn interval(ratio: Option<[f64; 3]>) -> Option<String> {
     let [ratio, low, high] = ratio?;
     if !(ratio.is_finite() && low.is_finite() && low >= 0.0) {
         return None;
@@ -67,7 +67,7 @@ pub(super) fn interval(ratio: Option<[f64; 3]>) -> Option<String> {
 }
 
 /// Seconds in the unit that fits: `236 ms`, `1.4 s`, `42 s`, `30 minutes`.
-pub(super) fn duration(seconds: f64) -> String {
+pub fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 0.001 => format!("{} us", number(s * 1e6)),
         s if s < 1.0 => format!("{} ms", (s * 1e3).round().max(1.0) as u64),

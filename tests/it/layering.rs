@@ -8,7 +8,7 @@ const LAYERS: [&[&str]; 12] = [
     &["model", "wire"],
     &["stats", "histogram", "exception"],
     &["window"],
-    &["verdict"],
+    &["verdict", "objective"],
     &["deployment"],
     &["telemetry"],
     &["pipeline"],
@@ -20,8 +20,8 @@ const LAYERS: [&[&str]; 12] = [
 ];
 
 /// Same inputs, same outputs: no clock, no I/O, no runtime, no wire format, no chance.
-const PURE: [&str; 8] =
-    ["model", "wire", "stats", "histogram", "exception", "window", "verdict", "deployment"];
+const PURE: [&str; 9] =
+    ["model", "wire", "stats", "histogram", "exception", "window", "verdict", "objective", "deployment"];
 
 /// Modules of the standard library that the core must not name.
 const IMPURE_STD: [&str; 7] = ["time", "fs", "net", "io", "process", "env", "thread"];

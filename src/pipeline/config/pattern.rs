@@ -3,7 +3,7 @@
 
 /// How much a pattern says about the text that it fits: nothing, some characters, or all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Rank {
+pub(in crate::pipeline) enum Rank {
     /// Left out, or nothing but `*`.
     Any,
     /// A pattern with this many characters beside its `*`.
@@ -13,7 +13,7 @@ pub(super) enum Rank {
 }
 
 /// How specific a pattern is that fits `text`; `None` where it does not fit. A pattern that is left out fits all.
-pub(super) fn rank(pattern: Option<&str>, text: &str) -> Option<Rank> {
+pub(in crate::pipeline) fn rank(pattern: Option<&str>, text: &str) -> Option<Rank> {
     let Some(pattern) = pattern else { return Some(Rank::Any) };
     if !glob(pattern, text) {
         return None;

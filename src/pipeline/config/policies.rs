@@ -136,6 +136,12 @@ pub struct MatchConfig {
 type Specificity = [Rank; 4];
 
 impl MatchConfig {
+    /// Whether it is for this service, whatever the kind of release.
+    pub fn matches(&self, service: &ServiceKey) -> bool {
+        let any = Self { release: None, ..self.clone() };
+        any.specificity(service, "").is_some()
+    }
+
     /// How specific it is, where it is for this service and kind of release: the service decides before the
     /// namespace, the environment and the kind of release; in each an exact name before a pattern, and a longer
     /// pattern before a shorter one.

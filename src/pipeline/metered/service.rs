@@ -341,6 +341,9 @@ impl Service {
         for (label, one) in &closed {
             let Some(version) = self.versions.get_mut(label) else { continue };
             version.show(Source::Metrics, one.total.n);
+            if version.shows(Source::Metrics) {
+                self.objectives.close(slot, one);
+            }
             if let Some(side) = &mut version.metered {
                 side.count(slot, &one.total);
                 side.memory.begin(slot, one.is_present());

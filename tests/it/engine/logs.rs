@@ -331,7 +331,7 @@ fn shown(settings: &WalkSettings) -> Vec<(&'static str, Vec<u8>)> {
     let body = rollback_body(&deployment, &Links::default());
     let row = NewOutboxRow {
         id: "r".into(),
-        deployment_id: deployment.id.clone(),
+        deployment_id: Some(deployment.id.clone()),
         kind: KIND_ROLLBACK.into(),
         endpoint: "e".into(),
         body: body.clone(),

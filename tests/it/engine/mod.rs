@@ -6,6 +6,7 @@ mod deployments;
 mod logs;
 mod metrics;
 mod metrics_door;
+mod objectives;
 mod redo;
 mod restarts;
 mod senders;

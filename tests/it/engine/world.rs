@@ -9,9 +9,11 @@ use rollguard::model::{
     DeploymentId, NANOS_PER_SECOND, Outcome, ResourceView, SamplingWeight, ServiceKey, SpanSink, SpanView,
     StatusSource, UnixNanos, VersionKey,
 };
+use rollguard::objective::Change;
+use rollguard::pipeline::objectives::{JourneyConfig, ObjectiveSettings, ObjectivesConfig};
 use rollguard::pipeline::{
-    Commit, DEFAULT_SHARD_CAPACITY, Drained, Engine, EngineParts, Intake, Registry, RegistryLimits, Restored,
-    ServiceSnapshot, Shards, VersionBoard,
+    Alert, Commit, DEFAULT_SHARD_CAPACITY, Drained, Engine, EngineParts, Intake, ObjectiveBoard,
+    ObjectiveState, Policies, Registry, RegistryLimits, Restored, ServiceSnapshot, Shards, VersionBoard,
 };
 use rollguard::verdict::Policy;
 use rollguard::window::LatenessConfig;
@@ -58,6 +60,8 @@ pub(super) struct Kept {
     pub(super) deployments: BTreeMap<String, Arc<Deployment>>,
     pub(super) known: Vec<VersionKey>,
     pub(super) rollbacks: Vec<Arc<Deployment>>,
+    pub(super) objectives: BTreeMap<(ServiceKey, String), ObjectiveState>,
+    pub(super) alerts: Vec<Alert>,
 }
 
 impl Kept {
@@ -68,6 +72,10 @@ impl Kept {
         for deployment in commit.deployments {
             self.deployments.insert(deployment.id.0.clone(), deployment);
         }
+        for state in commit.objectives {
+            self.objectives.insert((state.service.clone(), state.journey.clone()), state);
+        }
+        self.alerts.extend(commit.alerts);
         self.known.extend(commit.known_versions);
         self.rollbacks.extend(commit.actions.into_iter().map(|Action::Rollback(deployment)| deployment));
     }
@@ -77,6 +85,7 @@ impl Kept {
             snapshots: self.snapshots.values().cloned().collect(),
             deployments: self.deployments.values().cloned().collect(),
             known_versions: self.known.clone(),
+            objectives: self.objectives.values().cloned().collect(),
         }
     }
 }
@@ -226,6 +235,28 @@ impl World {
         self.engine.board(self.now()).deployments.into_iter().find(|d| d.candidate == candidate)
     }
 
+    /// The objective of a journey of `shop`, or of the whole service.
+    pub(super) fn objective(&self, journey: Option<&str>) -> Option<ObjectiveBoard> {
+        let board = self.engine.board(self.now());
+        board.objectives.iter().find(|o| o.service.name == "shop" && o.journey.as_deref() == journey).cloned()
+    }
+
+    /// What was told so far: severity, what happened, journey.
+    pub(super) fn told(&self) -> Vec<String> {
+        let line = |alert: &Alert| {
+            let journey = alert.objective.journey.as_deref().unwrap_or("-");
+            match alert.change {
+                Change::Fired(e) => {
+                    format!("{} {} {journey}", e.rule.tier().severity.as_str(), e.rule.as_str())
+                }
+                Change::Ended(e, why) => {
+                    format!("{} {} {journey}", e.rule.tier().severity.as_str(), why.as_str())
+                }
+            }
+        };
+        self.kept.alerts.iter().map(line).collect()
+    }
+
     pub(super) fn version(&self, version: &str) -> Option<VersionBoard> {
         let board = self.engine.board(self.now());
         board.services.into_iter().flat_map(|s| s.versions).find(|v| v.version == version)
@@ -237,6 +268,29 @@ impl World {
         world.sends("v1", traffic(4, rps, errors));
         world.run(180);
         world
+    }
+}
+
+/// The same for every service; a journey of those who pay.
+struct Configured(Policy, Mode);
+
+impl Policies for Configured {
+    /// A kind of release of its own, so that tests can tell which policy holds.
+    fn resolve(&self, _: &ServiceKey, release: &str) -> (Policy, Mode) {
+        match release {
+            "strict" => (Policy { alpha: self.0.alpha / 2.0, ..self.0.clone() }, self.1),
+            _ => (self.0.clone(), self.1),
+        }
+    }
+
+    fn objectives(&self, service: &ServiceKey) -> ObjectiveSettings {
+        let pay = JourneyConfig {
+            name: "pay".into(),
+            matches: Default::default(),
+            operations: vec!["GET /check*".into()],
+            slo: 0.9,
+        };
+        ObjectivesConfig { journeys: vec![pay], ..ObjectivesConfig::default() }.resolve(service)
     }
 }
 
@@ -255,11 +309,7 @@ fn build(
     let parts = EngineParts {
         registry: Arc::clone(&registry),
         ledger: Arc::clone(shards.ledger()),
-        // A kind of release of its own, so that tests can tell which policy holds.
-        policies: Arc::new(move |_: &ServiceKey, release: &str| match release {
-            "strict" => (Policy { alpha: policy.alpha / 2.0, ..policy.clone() }, mode),
-            _ => (policy.clone(), mode),
-        }),
+        policies: Arc::new(Configured(policy, mode)),
         lateness: LatenessConfig::default(),
         series_ttl_s: ttl_s,
         ids: Box::new(move || {
