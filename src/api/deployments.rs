@@ -62,7 +62,9 @@ pub(super) async fn list(
     let mut found: Vec<&Deployment> =
         board.deployments.iter().map(AsRef::as_ref).filter(|d| filter.matches(d)).collect();
     found.sort_by_key(|d| std::cmp::Reverse(d.started_at));
-    let views = found.into_iter().take(limit).map(|d| DeploymentView::new(d, Detail::Service)).collect();
+    let blinded_by = board.blinded_by.as_deref();
+    let view = |d| DeploymentView::new(d, blinded_by, Detail::Service);
+    let views = found.into_iter().take(limit).map(view).collect();
     Ok(Json(List { deployments: views }).into_response())
 }
 
@@ -72,7 +74,7 @@ pub(super) async fn one(
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
     let found = state.deployment(&id)?;
-    Ok(full(StatusCode::OK, &found))
+    Ok(full(&state, StatusCode::OK, &found))
 }
 
 /// `POST /api/v1/deployments`: 201 for a new one, 200 when it merged with one that runs already.
@@ -88,10 +90,10 @@ pub(super) async fn create(
     let request = request::parse(&body.map_err(|e| body_error(&e))?)?;
     let Some(key) = idempotency_key(&headers)? else {
         let (status, deployment) = start(&state, request).await?;
-        return Ok(full(status, &deployment));
+        return Ok(full(&state, status, &deployment));
     };
     match state.idempotency.get(&key, &request) {
-        Known::Same(deployment) => Ok(full(StatusCode::OK, &current(&state, deployment))),
+        Known::Same(deployment) => Ok(full(&state, StatusCode::OK, &current(&state, deployment))),
         Known::Different => Err(ApiError::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             "idempotency_key_reused",
@@ -100,7 +102,7 @@ pub(super) async fn create(
         Known::No => {
             let (status, deployment) = start(&state, request.clone()).await?;
             state.idempotency.put(key, request, deployment.clone());
-            Ok(full(status, &deployment))
+            Ok(full(&state, status, &deployment))
         }
     }
 }
@@ -119,7 +121,7 @@ pub(super) async fn cancel(
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
     let deployment = state.command(|answer| Command::Cancel(DeploymentId(id), answer)).await?;
-    Ok(full(StatusCode::OK, &deployment))
+    Ok(full(&state, StatusCode::OK, &deployment))
 }
 
 /// The newest state of a deployment that was answered with before.
@@ -127,8 +129,10 @@ fn current(state: &ApiState, answered: Arc<Deployment>) -> Arc<Deployment> {
     state.deployment(&answered.id.0).unwrap_or(answered)
 }
 
-fn full(status: StatusCode, deployment: &Deployment) -> Response {
-    (status, Json(DeploymentView::new(deployment, Detail::Operations))).into_response()
+fn full(state: &ApiState, status: StatusCode, deployment: &Deployment) -> Response {
+    let board = state.board.load();
+    let view = DeploymentView::new(deployment, board.blinded_by.as_deref(), Detail::Operations);
+    (status, Json(view)).into_response()
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {

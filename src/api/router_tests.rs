@@ -152,6 +152,7 @@ fn port(access: WriteAccess) -> Port {
             slo: 0.999,
         }],
         deployments: vec![Arc::new(deployment("d1", "v2", Origin::Detected))],
+        blinded_by: None,
     };
     let board = Arc::new(ArcSwap::from_pointee(board));
     let (commands, received) = mpsc::channel(8);
@@ -361,6 +362,27 @@ async fn a_policy_names_the_block_behind_each_value() {
     );
     assert_eq!(slo(&body), Some(json!("policies.environments.prod")));
     assert_eq!(port.get("/api/v1/services/checkout/policy?colour=red").await.0, 400);
+}
+
+#[tokio::test]
+async fn an_undecided_verdict_says_for_which_exporter_it_waits() {
+    let port = port(WriteAccess::Open);
+    let mut board = (**port.board.load()).clone();
+    let undecided = Deployment {
+        verdict: Verdict::Pending,
+        phase: Phase::Evaluating,
+        ..deployment("d2", "v3", Origin::Detected)
+    };
+    board.deployments.push(Arc::new(undecided));
+    board.blinded_by = Some("otlp_grpc/full".into());
+    port.board.store(Arc::new(board));
+    let (_, body) = port.get("/api/v1/deployments/d2").await;
+    assert_eq!(body["blinded_by"], "otlp_grpc/full");
+    assert_eq!(port.get("/api/v1/deployments/d1").await.1["blinded_by"], Value::Null, "it is decided");
+    let (_, list) = port.get("/api/v1/deployments").await;
+    let by: Vec<_> =
+        list["deployments"].as_array().unwrap().iter().map(|d| d["blinded_by"].clone()).collect();
+    assert!(by.contains(&json!("otlp_grpc/full")) && by.contains(&Value::Null));
 }
 
 /// One exporter with a request that was refused for good.

@@ -22,6 +22,8 @@ pub(super) struct DeploymentView<'a> {
     verdict: &'static str,
     #[serde(rename = "final")]
     is_final: bool,
+    /// The exporter for which the verdict waits, because it refuses telemetry for all.
+    blinded_by: Option<&'a str>,
     score: f64,
     explanation: &'a str,
     mode: &'static str,
@@ -147,7 +149,7 @@ pub(super) enum Detail {
 }
 
 impl<'a> DeploymentView<'a> {
-    pub(super) fn new(d: &'a Deployment, detail: Detail) -> Self {
+    pub(super) fn new(d: &'a Deployment, blinded_by: Option<&'a str>, detail: Detail) -> Self {
         Self {
             id: &d.id.0,
             service: ServiceView::new(&d.service),
@@ -156,6 +158,7 @@ impl<'a> DeploymentView<'a> {
             phase: d.phase.as_str(),
             verdict: d.verdict.as_str(),
             is_final: d.is_final(),
+            blinded_by: blinded_by.filter(|_| !d.is_final()),
             score: d.evidence.score,
             explanation: &d.explanation,
             mode: d.mode.as_str(),

@@ -123,6 +123,7 @@ fn board() -> Board {
     let odd = ServiceKey { name: "odd \"name\"\\\n".into(), ..Default::default() };
     Board {
         objectives: Arc::new(vec![objective(None), objective(Some("pay")), objective(Some("pay"))]),
+        blinded_by: None,
         telemetry: Arc::default(),
         counters: Default::default(),
         at: UnixNanos::from_secs(1_764_031_401),

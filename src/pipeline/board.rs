@@ -20,6 +20,8 @@ pub struct Board {
     pub services: Vec<ServiceBoard>,
     /// Deployments: running and watched ones, and the ended ones still kept, newest first.
     pub deployments: Vec<Arc<Deployment>>,
+    /// The exporter for which undecided verdicts wait, because it refuses telemetry for all.
+    pub blinded_by: Option<Arc<str>>,
     /// What is known of the senders of each service, in name order, a few seconds old.
     pub telemetry: Arc<Vec<ServiceTelemetry>>,
     /// Objectives of services and journeys, those of services without traffic included, a few seconds old.

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use super::blindness::Blindness;
 use super::board::{Board, ServiceBoard};
 use super::diagnosis::{ServiceTelemetry, diagnose};
 use super::findings::LogPlaces;
@@ -132,6 +133,8 @@ pub struct Engine {
     pub(super) exemplars: Vec<Exemplar>,
     next_snapshot: u64,
     last_tick: Option<UnixNanos>,
+    /// Requests that exporters refused.
+    blindness: Blindness,
     complaints: Limiter,
     diagnoses: Limiter,
     telemetry: Arc<Vec<ServiceTelemetry>>,
@@ -164,6 +167,7 @@ impl Engine {
             exemplars: Vec::new(),
             next_snapshot: 0,
             last_tick: None,
+            blindness: Blindness::default(),
             complaints: Limiter::new(unversioned::REPEAT_S),
             diagnoses: Limiter::new(DIAGNOSIS_REPEAT_S),
             telemetry: Arc::default(),
@@ -205,6 +209,7 @@ impl Engine {
         }
         self.absorb_points(drained, now);
         self.exemplars.extend_from_slice(&drained.exemplars);
+        self.blindness.extend(drained.blindness.clone());
         self.absorb_findings(drained, now);
     }
 
@@ -255,12 +260,13 @@ impl Engine {
     pub fn tick(&mut self, now: UnixNanos) -> Commit {
         let mut commit = Commit { at: now, ..Commit::default() };
         self.notice_absence(now);
+        self.notice_blindness(now);
         self.assign_exemplars(now);
         self.know_senders();
         self.detect(now, &mut commit);
         for service in self.services.values_mut() {
             service.draw_up_logs(&self.parts.registry);
-            service.tick(now, &mut commit);
+            service.tick(now, &self.blindness, &mut commit);
         }
         commit.known_versions.iter().for_each(|key| self.known.insert(key));
         self.look_at_objectives(now, &mut commit);
@@ -282,6 +288,17 @@ impl Engine {
         self.last_tick = Some(now);
         if away {
             self.services.values_mut().for_each(|service| service.was_away(now));
+        }
+    }
+
+    /// While an exporter refuses requests nothing is concluded from what does not come, and no version ends by
+    /// it.
+    fn notice_blindness(&mut self, now: UnixNanos) {
+        let Some(by) = self.blindness.by(now) else { return };
+        self.services.values_mut().for_each(|service| service.was_away(now));
+        if self.complaints.allow(&format!("blinded by {by}"), now).is_some() {
+            tracing::warn!(exporter = %by, "an exporter without room refuses telemetry for all: verdicts wait; see \
+                GET /api/v1/exporters, or set its sending_queue.on_full to drop");
         }
     }
 
@@ -460,6 +477,7 @@ impl Engine {
             at: now,
             services,
             deployments,
+            blinded_by: self.blindness.by(now).cloned(),
             telemetry: Arc::clone(&self.telemetry),
             objectives: Arc::clone(&self.objectives),
             counters: self.counters(),

@@ -9,6 +9,7 @@ mod advice;
 mod arms;
 mod arrivals;
 mod batch;
+mod blindness;
 mod board;
 pub mod clock;
 mod command;
@@ -46,6 +47,7 @@ mod ledger_tests;
 
 pub use advice::Missing;
 pub use batch::Batch;
+pub use blindness::{Blindness, Refusal};
 pub use board::{Board, MetricsSide, ServiceBoard, SourceBoard, VersionBoard};
 pub use command::{Command, CommandError};
 pub use diagnosis::{PLACED_BY, ServiceTelemetry, SignalTelemetry, VersionTelemetry};

@@ -44,6 +44,8 @@ pub trait Admission: Clone + Send + Sync + 'static {
     fn begin(&self, arrival: UnixNanos) -> Self::Batch;
     /// Records of a message that came before, byte by byte, and is not read again.
     fn duplicate(&self, signal: Signal, records: u64);
+    /// A request that arrived at `arrival` was refused because this exporter had no room.
+    fn blinded(&self, data: DataType, by: &Arc<str>, arrival: UnixNanos);
 }
 
 /// The records of one request. Nothing is counted until it is committed; dropped, it is forgotten.
@@ -70,6 +72,10 @@ impl Admission for Intake {
         let ledger = self.shards.ledger();
         ledger.receive(signal, records);
         ledger.settle(signal, Disposition::Duplicate, records);
+    }
+
+    fn blinded(&self, data: DataType, by: &Arc<str>, arrival: UnixNanos) {
+        self.shards.note_refusal(data, by, arrival);
     }
 }
 

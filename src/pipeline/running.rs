@@ -226,22 +226,27 @@ impl Running {
         })
     }
 
-    /// Everything but the judgement of slots, once a tick.
+    /// Everything but the judgement of slots, once a tick. While telemetry is refused, `is_blind`, silence and
+    /// time end nothing.
     pub(super) fn move_on(
         &mut self,
         versions: &mut Versions,
         sightings: &[Sighting],
         next: [Slot; 2],
+        is_blind: bool,
         now: UnixNanos,
         commit: &mut Commit,
     ) {
         match self.deployment.phase {
+            Phase::Failed if is_blind => {}
             Phase::Failed => self.look_for_recovery(versions, next, now, commit),
             phase if phase.is_judging() => {
                 self.meet(versions, sightings, now, commit);
                 self.hear_senders(versions, now, commit);
                 self.show_progress(versions, now, commit);
-                self.end_without_traffic(versions, now, commit);
+                if !is_blind {
+                    self.end_without_traffic(versions, now, commit);
+                }
             }
             _ => {}
         }

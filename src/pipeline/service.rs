@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::arms::Closed;
 use super::arrivals::Arrivals;
+use super::blindness::Blindness;
 use super::board::{ServiceBoard, VersionBoard};
 use super::findings::Finding;
 use super::journal::Commit;
@@ -121,22 +122,27 @@ impl Service {
     }
 
     /// Closes and judges the slots whose time has come, and moves the deployments on.
-    pub(super) fn tick(&mut self, now: UnixNanos, commit: &mut Commit) {
+    pub(super) fn tick(&mut self, now: UnixNanos, blindness: &Blindness, commit: &mut Commit) {
         self.lateness.renew(now);
         let open_from = self.lateness.open_from(now);
         self.next = self.next.max(open_from - CATCH_UP_SLOTS);
         while self.next < open_from {
-            self.close(self.next, now, commit);
+            self.close(self.next, now, blindness, commit);
             self.close_logs(self.next);
             self.next += 1;
         }
-        self.tick_metrics(now, commit);
-        self.move_on(now, commit);
+        self.tick_metrics(now, blindness, commit);
+        self.move_on(now, blindness.by(now).is_some(), commit);
         self.know_versions(commit);
     }
 
-    /// Closes a slot of all versions. Where nothing is judged, each version is done with at once.
-    fn close(&mut self, slot: Slot, now: UnixNanos, commit: &mut Commit) {
+    /// Closes a slot of all versions. Where nothing is judged, each version is done with at once. Of a slot that
+    /// misses what was refused nothing is concluded and nothing remembered.
+    fn close(&mut self, slot: Slot, now: UnixNanos, blindness: &Blindness, commit: &mut Commit) {
+        if blindness.covers(Source::Spans, slot) {
+            self.versions.values_mut().for_each(|version| version.close(slot).settle(&self.ledger));
+            return;
+        }
         if !self.is_judging() {
             for version in self.versions.values_mut() {
                 let one = version.close(slot);
@@ -222,14 +228,14 @@ impl Service {
     }
 
     /// Everything about deployments that is not the judgement of a slot.
-    fn move_on(&mut self, now: UnixNanos, commit: &mut Commit) {
+    fn move_on(&mut self, now: UnixNanos, is_blind: bool, commit: &mut Commit) {
         if self.running.is_empty() {
             return;
         }
         let sightings = self.sightings();
         let next = self.next_slots();
         for running in &mut self.running {
-            running.move_on(&mut self.versions, &sightings, next, now, commit);
+            running.move_on(&mut self.versions, &sightings, next, is_blind, now, commit);
         }
         let (over, running) = std::mem::take(&mut self.running).into_iter().partition(Running::is_over);
         self.running = running;

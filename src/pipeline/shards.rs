@@ -9,10 +9,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::batch::BatchBuffers;
+use super::blindness::Blindness;
 use super::findings::Finding;
 use super::ledger::Ledger;
+use super::passage::DataType;
 use super::point_log::PointLog;
-use crate::model::{Exemplar, Observation, PointObservation};
+use crate::model::{Exemplar, Observation, PointObservation, UnixNanos};
 
 /// Spans and metric points that one shard holds between two ticks of the evaluator, unless told otherwise.
 pub const DEFAULT_SHARD_CAPACITY: usize = 262_144;
@@ -87,6 +89,8 @@ pub struct Shards {
     capacity: usize,
     counters: IntakeCounters,
     ledger: Arc<Ledger>,
+    /// Requests refused by exporters since the last drain.
+    blindness: Mutex<Blindness>,
 }
 
 #[derive(Debug, Default)]
@@ -143,6 +147,8 @@ pub struct Drained {
     pub exemplars: Vec<Exemplar>,
     /// Error logs and exceptions.
     pub(super) findings: Vec<Finding>,
+    /// Requests that exporters refused.
+    pub(super) blindness: Blindness,
 }
 
 impl Drained {
@@ -171,7 +177,13 @@ impl Shards {
     /// As many shards as there are worker threads, each for `capacity` spans between two drains.
     pub fn new(workers: usize, capacity: usize) -> Self {
         let shards = (0..workers.max(1)).map(|_| Shard::default()).collect();
-        Self { shards, capacity, counters: IntakeCounters::default(), ledger: Arc::default() }
+        Self {
+            shards,
+            capacity,
+            counters: IntakeCounters::default(),
+            ledger: Arc::default(),
+            blindness: Mutex::default(),
+        }
     }
 
     /// Totals of the intake.
@@ -190,9 +202,15 @@ impl Shards {
         self.shards.iter().map(|shard| waiting(&lock(&shard.log))).sum()
     }
 
+    /// Notes that a request was refused because an exporter had no room.
+    pub(super) fn note_refusal(&self, data: DataType, by: &Arc<str>, at: UnixNanos) {
+        lock(&self.blindness).note(data, by, at);
+    }
+
     /// Takes everything that was committed. What `out` held before is gone.
     pub fn drain(&self, out: &mut Drained) {
         out.exemplars.clear();
+        out.blindness = std::mem::take(&mut lock(&self.blindness));
         out.findings.clear();
         out.findings.shrink_to(FINDINGS_PER_SHARD);
         out.logs.resize_with(self.shards.len(), Vec::new);

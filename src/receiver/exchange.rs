@@ -88,6 +88,8 @@ struct Admitted<B: AdmissionBatch> {
 
 /// No room somewhere.
 struct NoRoom {
+    /// The exporter that had none.
+    by: Option<Arc<str>>,
     why: Cow<'static, str>,
     is_final: bool,
 }
@@ -168,7 +170,7 @@ impl<A: Admission> Exchange<A> {
         };
         let batch = data.signal().map(|_| batch);
         let (permit, room) = loop {
-            let NoRoom { why, is_final } = match self.reserve(data, &message, batch.as_ref()) {
+            let NoRoom { by, why, is_final } = match self.reserve(data, &message, batch.as_ref()) {
                 Ok(places) => break places,
                 Err(none) => none,
             };
@@ -176,6 +178,7 @@ impl<A: Admission> Exchange<A> {
                 Some(wait) => tokio::time::sleep(wait).await,
                 None => {
                     self.metrics.refused(transport, data, read.records);
+                    by.iter().for_each(|by| self.deps.admission.blinded(data, by, arrival));
                     return Err(Refusal::Busy(why));
                 }
             }
@@ -224,16 +227,18 @@ impl<A: Admission> Exchange<A> {
         let permit = match self.deps.downstream.reserve(data, message) {
             Ok(permit) => permit,
             Err(Full { exporter }) => {
-                return Err(NoRoom {
-                    why: format!("queue of exporter {exporter} full").into(),
-                    is_final: false,
-                });
+                let why = format!("queue of exporter {exporter} full").into();
+                return Err(NoRoom { by: Some(exporter), why, is_final: false });
             }
         };
         match batch.map(AdmissionBatch::reserve).transpose() {
             Ok(room) => Ok((permit, room)),
-            Err(Refused::QueueFull) => Err(NoRoom { why: "ingest queue full".into(), is_final: false }),
-            Err(Refused::ShuttingDown) => Err(NoRoom { why: "shutting down".into(), is_final: true }),
+            Err(Refused::QueueFull) => {
+                Err(NoRoom { by: None, why: "ingest queue full".into(), is_final: false })
+            }
+            Err(Refused::ShuttingDown) => {
+                Err(NoRoom { by: None, why: "shutting down".into(), is_final: true })
+            }
         }
     }
 
@@ -245,11 +250,12 @@ impl<A: Admission> Exchange<A> {
         }
         let (exchange, writing) = (Arc::clone(self), Arc::clone(&self.writing).read_owned().await);
         let written = tokio::spawn(async move {
-            let Admitted { permit, passage, data, read, transport, .. } = &mut admitted;
+            let Admitted { permit, passage, data, read, transport, arrival, .. } = &mut admitted;
             if let Some(permit) = permit
                 && let Err(Full { exporter }) = permit.append(passage).await
             {
                 exchange.metrics.refused(*transport, *data, read.records);
+                exchange.deps.admission.blinded(*data, &exporter, *arrival);
                 return Err(Refusal::Busy(format!("queue of exporter {exporter} cannot be written").into()));
             }
             let rejected = exchange.commit(admitted);

@@ -15,6 +15,7 @@ use crate::model::{
 };
 use crate::pipeline::arms::Closed;
 use crate::pipeline::arrivals::Arrivals;
+use crate::pipeline::blindness::Blindness;
 use crate::pipeline::board::MetricsSide;
 use crate::pipeline::journal::Commit;
 use crate::pipeline::ledger::Disposition;
@@ -281,14 +282,19 @@ impl Service {
     }
 
     /// Closes and judges the intervals whose time has come.
-    pub(in crate::pipeline) fn tick_metrics(&mut self, now: UnixNanos, commit: &mut Commit) {
+    pub(in crate::pipeline) fn tick_metrics(
+        &mut self,
+        now: UnixNanos,
+        blindness: &Blindness,
+        commit: &mut Commit,
+    ) {
         if let Some(metered) = &mut self.metered {
             metered.lateness.renew(now);
         }
         self.settle_early(now);
         self.change_interval(now);
         while let Some(slot) = self.metered.as_mut().and_then(|metered| metered.due(now)) {
-            self.close_interval(slot, now, commit);
+            self.close_interval(slot, now, blindness, commit);
             if let Some(metered) = &mut self.metered {
                 metered.next = slot + metered.slot_s().unwrap_or(1);
             }
@@ -331,8 +337,9 @@ impl Service {
         }
     }
 
-    fn close_interval(&mut self, slot: Slot, now: UnixNanos, commit: &mut Commit) {
+    fn close_interval(&mut self, slot: Slot, now: UnixNanos, blindness: &Blindness, commit: &mut Commit) {
         let closed = self.reduce(slot);
+        let is_blind = blindness.covers(Source::Metrics, slot);
         let Some(metered) = &self.metered else { return };
         let context = Surroundings {
             gone_not_before: self.gone_not_before,
@@ -346,8 +353,13 @@ impl Service {
             }
             if let Some(side) = &mut version.metered {
                 side.count(slot, &one.total);
-                side.memory.begin(slot, one.is_present());
+                if !is_blind {
+                    side.memory.begin(slot, one.is_present());
+                }
             }
+        }
+        if is_blind {
+            return;
         }
         for running in &mut self.running {
             running.judge_slot((Source::Metrics, slot), &closed, &self.versions, context, now, commit);

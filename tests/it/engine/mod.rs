@@ -2,6 +2,7 @@
 //! without I/O and with fixed seeds.
 
 mod account;
+mod blindness;
 mod deployments;
 mod logs;
 mod metrics;

@@ -12,8 +12,9 @@ use rollguard::model::{
 use rollguard::objective::Change;
 use rollguard::pipeline::objectives::{JourneyConfig, ObjectiveSettings, ObjectivesConfig};
 use rollguard::pipeline::{
-    Alert, Commit, DEFAULT_SHARD_CAPACITY, Drained, Engine, EngineParts, Intake, ObjectiveBoard,
-    ObjectiveState, Policies, Registry, RegistryLimits, Restored, ServiceSnapshot, Shards, VersionBoard,
+    Admission, Alert, Commit, DEFAULT_SHARD_CAPACITY, DataType, Drained, Engine, EngineParts, Intake,
+    ObjectiveBoard, ObjectiveState, Policies, Registry, RegistryLimits, Restored, ServiceSnapshot, Shards,
+    VersionBoard,
 };
 use rollguard::verdict::Policy;
 use rollguard::window::LatenessConfig;
@@ -100,6 +101,8 @@ pub(super) struct World {
     pub(super) now_s: u64,
     /// Phases of the deployments as they were first seen, in order: `candidate phase`.
     pub(super) phases: Vec<String>,
+    /// Versions whose requests an exporter without room refuses.
+    pub(super) refused: Vec<String>,
     drained: Drained,
     limits: RegistryLimits,
     policy: Policy,
@@ -125,6 +128,7 @@ impl World {
             kept,
             now_s: BEGIN_S,
             phases: Vec::new(),
+            refused: Vec::new(),
             drained: Drained::default(),
             limits,
             policy,
@@ -224,7 +228,12 @@ impl World {
                         instance: name.as_bytes(),
                         ..ResourceView::default()
                     };
-                    post(&self.intake, &resource, UnixNanos(flush * MS), &out);
+                    let arrival = UnixNanos(flush * MS);
+                    if self.refused.contains(version) {
+                        self.intake.blinded(DataType::Traces, &"otlp_grpc/full".into(), arrival);
+                        continue;
+                    }
+                    post(&self.intake, &resource, arrival, &out);
                 }
             }
         }

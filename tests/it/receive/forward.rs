@@ -298,8 +298,13 @@ async fn a_dead_exporter_drops_or_refuses_as_configured() {
         wait_until("delivered", || hashes(&alive.taken()).len() == taken).await;
         assert_eq!(chain.first.spans.operations().len(), taken, "{on_full:?}");
         match on_full {
-            OnFull::Drop => assert!(third.is_ok()),
+            OnFull::Drop => {
+                assert!(third.is_ok());
+                assert!(chain.first.spans.blinded().is_empty());
+            }
             OnFull::Refuse => {
+                let by = (DataType::Traces, "otlp_grpc/dead".to_owned());
+                assert_eq!(chain.first.spans.blinded(), [by]);
                 let status = third.unwrap_err();
                 assert_eq!(status.code(), tonic::Code::Unavailable);
                 assert!(status.message().contains("otlp_grpc/dead"), "{}", status.message());

@@ -35,6 +35,7 @@ struct Recorded {
     refuse: Option<Refused>,
     attempts: usize,
     duplicates: u64,
+    blinded: Vec<(DataType, String)>,
 }
 
 impl Recorder {
@@ -48,6 +49,11 @@ impl Recorder {
 
     pub(super) fn duplicates(&self) -> u64 {
         self.0.lock().unwrap().duplicates
+    }
+
+    /// Which exporters refused what.
+    pub(super) fn blinded(&self) -> Vec<(DataType, String)> {
+        self.0.lock().unwrap().blinded.clone()
     }
 
     pub(super) fn attempts(&self) -> usize {
@@ -66,6 +72,10 @@ impl Admission for Recorder {
 
     fn duplicate(&self, _: Signal, records: u64) {
         self.0.lock().unwrap().duplicates += records;
+    }
+
+    fn blinded(&self, data: DataType, by: &Arc<str>, _: UnixNanos) {
+        self.0.lock().unwrap().blinded.push((data, by.to_string()));
     }
 }
 
