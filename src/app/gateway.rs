@@ -141,12 +141,12 @@ impl Gateway {
         let webhooks = endpoints(&config)?;
         let store = Arc::new(Store::open(&config.store.path)?);
         let restored = store.restore()?;
-        let forwarder = Forwarder::new(&config.exporters, &config.file_storage, &clock)?;
+        let credentials = Arc::new(Credentials::new(config.extensions.clone()));
+        let forwarder = Forwarder::new(&config.exporters, &config.file_storage, &credentials, &clock)?;
         let registry = Arc::new(Registry::new((&config.pipeline.limits).into()));
         let workers = std::thread::available_parallelism().map_or(2, usize::from);
         let shards = Arc::new(Shards::new(workers, DEFAULT_SHARD_CAPACITY));
         let intake = Intake::new(Arc::clone(&registry), Arc::clone(&shards));
-        let credentials = Arc::new(Credentials::new(config.extensions.clone()));
         let deps = ReceiverDeps {
             admission: intake,
             downstream: forwarder.downstream(),
@@ -207,10 +207,10 @@ impl Gateway {
 
         let mut receiving = Stage::new();
         receiving.spawn(receivers.serve(receiving.stop.clone()));
-        receiving.spawn(Arc::clone(&credentials).run(receiving.stop.clone()));
         let mut serving = Stage::new();
         serving.spawn(api::serve(listener, router, config.api.max_connections, serving.stop.clone()));
         let mut sending = Stage::new();
+        sending.spawn(Arc::clone(&credentials).run(sending.stop.clone()));
         sending.spawn(forwarder.run(sending.stop.clone(), config.receiver.drain_timeout));
         sending.spawn(worker.run(sending.stop.clone()));
         sending.spawn(totals::show(registry, shards, Arc::clone(&board), sending.stop.clone()));

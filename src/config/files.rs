@@ -7,6 +7,7 @@ use super::Config;
 use super::validate::Problem;
 use crate::api::access::read_token;
 use crate::credentials::{AuthConfig, CredentialError, Credentials, ServerTls, ServerTlsConfig};
+use crate::forward::{ForwardError, Forwarder};
 use crate::remedy::{Webhook, WebhookConfig, WebhookError};
 
 /// Whether the files that a configuration names are looked at. A pipeline that checks configurations may run
@@ -31,6 +32,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
         }
     }
     credentials(config, &mut problems);
+    exporters(config, &mut problems);
     problems
 }
 
@@ -48,6 +50,17 @@ fn credentials(config: &Config, problems: &mut Vec<Problem>) {
         let known = |auth: &&AuthConfig| config.extensions.get(&auth.authenticator).is_some();
         if let Some(Err(error)) = auth.filter(known).map(|auth| credentials.authenticator(auth)) {
             problems.push(problem(format!("receiver.{port}.auth.authenticator"), &error));
+        }
+    }
+}
+
+/// Whom exporters trust and who they say they are.
+fn exporters(config: &Config, problems: &mut Vec<Problem>) {
+    let credentials = Credentials::new(config.extensions.clone());
+    for error in Forwarder::credential_problems(&config.exporters, &credentials) {
+        match error {
+            ForwardError::Credentials { key, cause } => problems.push(problem(key, &*cause)),
+            other => problems.push(problem("exporters".into(), &other)),
         }
     }
 }

@@ -178,8 +178,8 @@ mod tests {
             ("exporters:\n  kafka: {}\n", &["line 2", "no exporter of type `kafka`", "otlp_http"]),
             ("exporters:\n  otlp_grpc:\n    endpiont: x\n", &["line 3", "did you mean `endpoint`?"]),
             (
-                "exporters:\n  debug:\n  otlp_grpc/b:\n    endpoint: collector:4317\n",
-                &["line 4, column 15: exporters.otlp_grpc/b.endpoint: ", "http://collector:4317"],
+                "exporters:\n  debug:\n  otlp_http/b:\n    endpoint: collector:4318\n",
+                &["line 4, column 15: exporters.otlp_http/b.endpoint: ", "http://collector:4318"],
             ),
             ("apo:\n  endpoint: x\n", &["line 1", "column 1", "unknown", "did you mean `api`?"]),
             ("api:\n  endpiont: x:1\n", &["line 2", "column 3", "did you mean `endpoint`?"]),
@@ -288,6 +288,13 @@ mod tests {
                 "line 7, column 23: receiver.grpc.tls.client_ca_file: failed to find a certificate",
             ),
             (auth, "line 6, column 22: receiver.http.auth.authenticator: failed to find a token: write one"),
+            (
+                format!(
+                    "exporters:\n  otlp_grpc:\n    endpoint: https://a:1\n    tls: {{ca_file: {}}}\n",
+                    path("key").display()
+                ),
+                "line 4, column 10: exporters.otlp_grpc.tls: failed to find a certificate in",
+            ),
             (
                 "receiver: {grpc: {auth: {authenticator: oidc}}}".to_owned(),
                 "line 1, column 41: receiver.grpc.auth.authenticator: names no entry of `extensions`",

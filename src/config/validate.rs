@@ -140,8 +140,20 @@ impl<'a> Address<'a> {
     }
 }
 
-/// Who may send to a port must be somebody.
+/// Who may send to a port, and whom an exporter says it is, must be somebody.
 fn authenticators(config: &Config, checks: &mut Checks) {
+    for (name, otlp, _) in config.exporters.otlp() {
+        let Some(auth) = &otlp.auth else { continue };
+        let path = format!("exporters.{name}.auth.authenticator");
+        match config.extensions.get(&auth.authenticator) {
+            None => checks.require(false, &path, "names no entry of `extensions`"),
+            Some(ExtensionConfig::Basic(basic)) => {
+                let message = "names an entry without `client_auth`, which says whom we are";
+                checks.require(basic.client_auth.is_some(), &path, message);
+            }
+            Some(ExtensionConfig::Bearer(_)) => {}
+        }
+    }
     let receiver = &config.receiver;
     for (port, auth) in [("grpc", &receiver.grpc.auth), ("http", &receiver.http.auth)] {
         let Some(auth) = auth else { continue };
@@ -367,11 +379,13 @@ mod tests {
 
     #[test]
     fn authenticators_are_entries_that_can_tell_who_may_send() {
+        let (receiver, exporter) =
+            ("receiver.http.auth.authenticator", "exporters.otlp_grpc/a.auth.authenticator");
         let rows: [(&str, &[&str]); 4] = [
             ("bearertokenauth", &[]),
-            ("basicauth/server", &[]),
-            ("basicauth/client", &["receiver.http.auth.authenticator"]),
-            ("oidc", &["receiver.http.auth.authenticator"]),
+            ("basicauth/server", &[exporter]),
+            ("basicauth/client", &[receiver]),
+            ("oidc", &[exporter, receiver]),
         ];
         let extensions = r#"{"bearertokenauth": {"token": "t"}, "basicauth/server": {"htpasswd": {"inline": "a:b"}},
             "basicauth/client": {"client_auth": {"username": "u", "password": "p"}}}"#;
@@ -379,6 +393,9 @@ mod tests {
             let found = paths(|c| {
                 c.extensions = serde_json::from_str(extensions).unwrap();
                 c.receiver.http.auth = Some(AuthConfig { authenticator: name.into() });
+                let auth = serde_json::json!({ "authenticator": name });
+                let exporter = serde_json::json!({ "endpoint": "http://a:1", "auth": auth });
+                c.exporters = serde_json::from_value(serde_json::json!({ "otlp_grpc/a": exporter })).unwrap();
             });
             assert_eq!(found, expected, "{name}");
         }

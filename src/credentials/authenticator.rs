@@ -125,7 +125,7 @@ impl BasicAuth {
         let inline = htpasswd.inline.clone();
         let users = FromFiles::load(htpasswd.file.iter().cloned().collect(), move |contents| {
             let files: Vec<(String, String)> = contents.iter().map(|c| (c.place(), c.text())).collect();
-            let inline = inline.iter().map(|text| ("htpasswd.inline".to_owned(), text.expose()));
+            let inline = inline.iter().map(|text| ("htpasswd.inline".to_owned(), text.as_str()));
             Htpasswd::parse(files.iter().map(|(place, text)| (place.clone(), text.as_str())).chain(inline))
         })?;
         Ok(Self { users, turn: Arc::new(Semaphore::new(1)) })
@@ -191,7 +191,7 @@ pub(super) fn tokens<T>(
     make: impl Fn(Vec<String>) -> Result<T, CredentialError> + Send + Sync + 'static,
 ) -> Result<FromFiles<T>, CredentialError> {
     let written: Vec<String> =
-        config.tokens.iter().chain(&config.token).map(|token| token.expose().trim().to_owned()).collect();
+        config.tokens.iter().chain(&config.token).map(|token| token.as_str().trim().to_owned()).collect();
     FromFiles::load(config.filename.iter().cloned().collect(), move |contents| {
         let mut all = Vec::new();
         for file in contents {

@@ -60,6 +60,50 @@ const fn reload_interval() -> Duration {
     RELOAD_INTERVAL
 }
 
+/// Whom an exporter trusts, and the certificate that it shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClientTlsConfig {
+    /// No TLS, for addresses without a scheme.
+    pub insecure: bool,
+    /// TLS with whoever answers: for trying things out, for it protects from nobody on the way.
+    pub insecure_skip_verify: bool,
+    /// PEM file: whom to trust. `null` is whom the system trusts.
+    pub ca_file: Option<PathBuf>,
+    /// Trust whom the system trusts beside `ca_file`.
+    pub include_system_ca_certs_pool: bool,
+    /// PEM file: the certificate that is shown where one is asked for (mTLS).
+    pub cert_file: Option<PathBuf>,
+    /// PEM file: its private key.
+    pub key_file: Option<PathBuf>,
+    /// The name that the other side's certificate must have; `null` is that of the address.
+    pub server_name_override: Option<String>,
+    /// Oldest version that is spoken.
+    pub min_version: TlsVersion,
+    /// Newest version that is spoken.
+    pub max_version: TlsVersion,
+    /// How often the files are looked at; 0 is only at a reload.
+    #[serde(with = "human")]
+    pub reload_interval: Duration,
+}
+
+impl Default for ClientTlsConfig {
+    fn default() -> Self {
+        Self {
+            insecure: false,
+            insecure_skip_verify: false,
+            ca_file: None,
+            include_system_ca_certs_pool: false,
+            cert_file: None,
+            key_file: None,
+            server_name_override: None,
+            min_version: oldest(),
+            max_version: newest(),
+            reload_interval: RELOAD_INTERVAL,
+        }
+    }
+}
+
 /// Which entry of `extensions` decides who may send, or gives what we send.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -218,7 +262,7 @@ pub struct Secret(String);
 
 impl Secret {
     /// The text.
-    pub(super) fn expose(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 }

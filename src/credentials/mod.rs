@@ -6,11 +6,13 @@
 //! [`AuthConfig`]) and is kept up to date from then on.
 
 mod authenticator;
+mod client;
 mod config;
 mod error;
 mod files;
 mod htpasswd;
 mod reload;
+mod sent;
 mod server;
 
 use std::collections::HashMap;
@@ -19,11 +21,13 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 pub use authenticator::{Authenticator, Denied};
+pub use client::ClientTls;
 pub use config::{
-    AuthConfig, BasicConfig, BearerConfig, ClientAuthConfig, ExtensionConfig, ExtensionsConfig,
-    HtpasswdConfig, Secret, ServerTlsConfig, TlsVersion,
+    AuthConfig, BasicConfig, BearerConfig, ClientAuthConfig, ClientTlsConfig, ExtensionConfig,
+    ExtensionsConfig, HtpasswdConfig, Secret, ServerTlsConfig, TlsVersion,
 };
 pub use error::CredentialError;
+pub use sent::SentCredentials;
 pub use server::ServerTls;
 
 use authenticator::{BasicAuth, BearerAuth};
@@ -70,17 +74,47 @@ impl Credentials {
             Some(ExtensionConfig::Basic(basic)) => {
                 (Authenticator::Basic(BasicAuth::load(basic)?), basic.reload_interval)
             }
-            None => {
-                return Err(CredentialError::Nothing {
-                    what: "the authenticator",
-                    way_out: "it names no entry of `extensions`",
-                });
-            }
+            None => return Err(no_entry()),
         };
         let authenticator = Arc::new(authenticator);
         self.reloader.watch(&format!("extensions.{name}"), every, authenticator.clone());
         shared.insert(name.clone(), Arc::clone(&authenticator));
         Ok(authenticator)
+    }
+
+    /// The TLS of an exporter, from now on kept up to date. `key` names it in the log and in metrics.
+    ///
+    /// # Errors
+    /// When its files cannot be used.
+    pub fn client_tls(
+        &self,
+        key: &str,
+        config: &ClientTlsConfig,
+        protocols: &[&[u8]],
+    ) -> Result<Arc<ClientTls>, CredentialError> {
+        let tls = Arc::new(ClientTls::load(config, protocols)?);
+        if config.insecure_skip_verify {
+            tracing::warn!(key, "insecure_skip_verify: what is sent can be read by whoever answers");
+        }
+        self.reloader.watch(key, config.reload_interval, tls.clone());
+        Ok(tls)
+    }
+
+    /// What an exporter sends to say who it is, by an entry of `extensions`.
+    ///
+    /// # Errors
+    /// When there is no such entry, or its files cannot be used.
+    pub fn sent(&self, key: &str, config: &AuthConfig) -> Result<Arc<SentCredentials>, CredentialError> {
+        let (sent, every) = match self.extensions.get(&config.authenticator) {
+            Some(ExtensionConfig::Bearer(bearer)) => {
+                (SentCredentials::bearer(bearer)?, bearer.reload_interval)
+            }
+            Some(ExtensionConfig::Basic(basic)) => (SentCredentials::basic(basic)?, basic.reload_interval),
+            None => return Err(no_entry()),
+        };
+        let sent = Arc::new(sent);
+        self.reloader.watch(key, every, sent.clone());
+        Ok(sent)
     }
 
     /// Looks at all files now. Blocks on them.
@@ -92,4 +126,8 @@ impl Credentials {
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         self.reloader.run(stop).await;
     }
+}
+
+fn no_entry() -> CredentialError {
+    CredentialError::Nothing { what: "the authenticator", way_out: "it names no entry of `extensions`" }
 }

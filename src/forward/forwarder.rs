@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::client::{Client, Debug, File, Otlp};
+use super::client::{Client, Debug, File, Identity, Otlp};
 use super::disk::DiskQueue;
 use super::fan::{Fan, Lane};
 use super::metrics::LaneMetrics;
@@ -14,6 +14,7 @@ use super::queue::Queue;
 use super::rejected::Rejections;
 use super::worker::{Sending, Worker};
 use super::{ExporterConfig, ExportersConfig, RetryConfig};
+use crate::credentials::{CredentialError, Credentials};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::{DataType, Downstream, ExporterReport, Exporters};
 use crate::spool::{FileStorageConfig, SpoolDirectory, SpoolError};
@@ -29,6 +30,15 @@ pub enum ForwardError {
         /// What is wrong with it.
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Certificates or credentials cannot be used.
+    #[error("use {key}")]
+    Credentials {
+        /// The key of the configuration.
+        key: String,
+        /// Why.
+        #[source]
+        cause: Box<CredentialError>,
     },
     /// A header cannot be sent.
     #[error("set the header `{name}`")]
@@ -75,10 +85,11 @@ impl Forwarder {
     /// runtime around it, and blocks while queues on disk are opened.
     ///
     /// # Errors
-    /// When an address or a header or the storage cannot be used.
+    /// When an address, a header, a file of certificates or credentials, or the storage cannot be used.
     pub fn new(
         config: &ExportersConfig,
         storage: &FileStorageConfig,
+        credentials: &Credentials,
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, ForwardError> {
         let (mut exporters, mut workers) = (Vec::new(), Vec::new());
@@ -90,7 +101,7 @@ impl Forwarder {
             let mut signals = exporter.signals().to_vec();
             signals.sort_by_key(|data| *data as usize);
             signals.dedup();
-            for (data, client) in signals.iter().zip(clients(exporter, &signals)?) {
+            for (data, client) in signals.iter().zip(clients(&name, exporter, &signals, credentials)?) {
                 let lane = Arc::new(lane(&name, *data, exporter, directory.as_ref().map(|d| (d, storage)))?);
                 lanes.push(Arc::clone(&lane));
                 workers.push(Worker::new(Sending {
@@ -113,6 +124,12 @@ impl Forwarder {
             workers,
             directory,
         })
+    }
+
+    /// What is wrong with the files of certificates and credentials that exporters are configured with.
+    pub fn credential_problems(config: &ExportersConfig, credentials: &Credentials) -> Vec<ForwardError> {
+        let one = |(name, otlp, is_http)| Identity::new(name, otlp, is_http, credentials).err();
+        config.otlp().filter_map(one).collect()
     }
 
     /// Where the receivers put messages.
@@ -201,9 +218,16 @@ fn lane(
 }
 
 /// One for each kind of data.
-fn clients(config: &ExporterConfig, signals: &[DataType]) -> Result<Vec<Client>, ForwardError> {
+fn clients(
+    name: &str,
+    config: &ExporterConfig,
+    signals: &[DataType],
+    credentials: &Credentials,
+) -> Result<Vec<Client>, ForwardError> {
     let otlp = |config, is_http| {
-        signals.iter().map(|data| Ok(Client::Otlp(Box::new(Otlp::new(*data, config, is_http)?)))).collect()
+        let identity = Identity::new(name, config, is_http, credentials)?;
+        let one = |data: &DataType| Otlp::new(*data, config, is_http, &identity);
+        signals.iter().map(|data| Ok(Client::Otlp(Box::new(one(data)?)))).collect()
     };
     match config {
         ExporterConfig::OtlpGrpc(config) => otlp(config, false),

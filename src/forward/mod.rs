@@ -23,6 +23,6 @@ mod worker;
 
 pub use config::{
     Compression, DebugConfig, ExporterConfig, ExportersConfig, FileConfig, FileFormat, OnFull, OtlpConfig,
-    QueueConfig, RetryConfig, RotationConfig, Secret, Storage, Verbosity,
+    QueueConfig, RetryConfig, RotationConfig, Storage, Verbosity,
 };
 pub use forwarder::{ForwardError, Forwarder};

@@ -1,6 +1,7 @@
 //! The far ends of exporters: OTLP over gRPC and HTTP, our own log, a file. Each is given requests and says
 //! whether it took them, and if not whether it may take them later.
 
+mod connect;
 mod debug;
 mod file;
 mod grpc;
@@ -15,7 +16,7 @@ use bytes::Bytes;
 
 pub(super) use self::debug::Debug;
 pub(super) use self::file::File;
-pub(super) use self::transport::Otlp;
+pub(super) use self::transport::{Identity, Otlp};
 use super::compress::{LONG_BYTES, Payload};
 use super::{Compression, ForwardError};
 use crate::model::UnixNanos;

@@ -2,6 +2,7 @@
 //! addresses. One pool serves both protocols: gRPC shares a connection per address, HTTP/1.1 takes as many as
 //! there are consumers.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -12,7 +13,9 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::super::compress::{Chunks, Payload};
 use super::super::{Compression, ForwardError, OtlpConfig};
-use super::{Failure, Taken, grpc, http, service, unusable, user_agent, with_metadata};
+use super::connect::Connector;
+use super::{Failure, Next, Taken, grpc, http, service, unusable, user_agent, with_metadata};
+use crate::credentials::{ClientTls, Credentials, SentCredentials};
 use crate::model::UnixNanos;
 use crate::pipeline::{DataType, Metadata};
 
@@ -23,7 +26,44 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 const IDLE: Duration = Duration::from_secs(50);
 
 /// What sends requests.
-pub(super) type Connections = Pool<HttpConnector, Chunks>;
+pub(super) type Connections = Pool<Connector, Chunks>;
+
+/// What gRPC offers by ALPN, and what HTTP does.
+const GRPC: [&[u8]; 1] = [b"h2"];
+const HTTP: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// Whom an exporter trusts and who it is: the same for all kinds of data that it sends.
+#[derive(Debug, Clone, Default)]
+pub(in crate::forward) struct Identity {
+    tls: Option<Arc<ClientTls>>,
+    sent: Option<Arc<SentCredentials>>,
+}
+
+impl Identity {
+    /// Reads the credentials that an exporter is configured with. They follow their files from then on.
+    pub(in crate::forward) fn new(
+        exporter: &str,
+        config: &OtlpConfig,
+        is_http: bool,
+        credentials: &Credentials,
+    ) -> Result<Self, ForwardError> {
+        let failed = |key: &str| {
+            let key = format!("exporters.{exporter}.{key}");
+            move |cause| ForwardError::Credentials { key, cause: Box::new(cause) }
+        };
+        let protocols = if is_http { &HTTP[..] } else { &GRPC[..] };
+        let tls = config.wants_tls(is_http).then(|| {
+            let tls = config.tls.clone().unwrap_or_default();
+            credentials.client_tls(&format!("exporters.{exporter}.tls"), &tls, protocols)
+        });
+        let sent =
+            config.auth.as_ref().map(|auth| credentials.sent(&format!("exporters.{exporter}.auth"), auth));
+        Ok(Self {
+            tls: tls.transpose().map_err(failed("tls"))?,
+            sent: sent.transpose().map_err(failed("auth.authenticator"))?,
+        })
+    }
+}
 
 /// An OTLP receiver, or several that take turns.
 #[derive(Debug)]
@@ -32,6 +72,7 @@ pub(in crate::forward) struct Otlp {
     urls: Vec<Uri>,
     turn: AtomicUsize,
     headers: HeaderMap,
+    sent: Option<Arc<SentCredentials>>,
     is_http: bool,
     timeout: Duration,
     pub(in crate::forward) compression: Compression,
@@ -43,11 +84,13 @@ impl Otlp {
         data: DataType,
         config: &OtlpConfig,
         is_http: bool,
+        identity: &Identity,
     ) -> Result<Self, ForwardError> {
         let addresses = match is_http {
             true => config.http_urls(data),
             false => config
                 .bases()
+                .map(|base| config.with_scheme(base))
                 .map(|base| format!("{}{}", base.trim_end_matches('/'), service(data)))
                 .collect(),
         };
@@ -57,10 +100,11 @@ impl Otlp {
             .collect::<Result<Vec<_>, _>>()?;
         let timeout = config.timeout(is_http);
         Ok(Self {
-            pool: pool(connector(timeout), is_http),
+            pool: pool(Connector::new(connector(timeout), identity.tls.clone(), timeout), is_http),
             urls,
             turn: AtomicUsize::new(0),
             headers: headers(config)?,
+            sent: identity.sent.clone(),
             is_http,
             timeout,
             compression: config.compression,
@@ -78,14 +122,29 @@ impl Otlp {
         let Some(url) = self.urls.get(turn % self.urls.len().max(1)) else {
             return Err(Failure::passing("unavailable", "there is no address"));
         };
-        let headers = with_metadata(&self.headers, metadata);
+        let mut headers = with_metadata(&self.headers, metadata);
+        if let Some(sent) = &self.sent {
+            let (name, value) = sent.header();
+            headers.insert(name, HeaderValue::clone(&value));
+        }
         let attempt = async {
             match self.is_http {
                 true => http::send(&self.pool, url, headers, payload, now).await,
                 false => grpc::send(&self.pool, url, headers, payload, self.timeout).await,
             }
         };
-        tokio::time::timeout(self.timeout, attempt).await.unwrap_or_else(|_| Err(Failure::timeout()))
+        let outcome = tokio::time::timeout(self.timeout, attempt).await;
+        outcome.unwrap_or_else(|_| Err(Failure::timeout())).map_err(|failure| self.not_its_fault(failure))
+    }
+
+    /// Where we say who we are and are not believed, the request is as good as before: a token that is being
+    /// exchanged must not cost data.
+    fn not_its_fault(&self, failure: Failure) -> Failure {
+        let is_unauthenticated = matches!(failure.code.as_str(), "Unauthenticated" | "401");
+        match self.sent.is_some() && is_unauthenticated {
+            true => Failure { next: Next::Retry(None), ..failure },
+            false => failure,
+        }
     }
 }
 
@@ -97,7 +156,7 @@ fn connector(timeout: Duration) -> HttpConnector {
     connector
 }
 
-fn pool(connector: HttpConnector, is_http: bool) -> Connections {
+fn pool(connector: Connector, is_http: bool) -> Connections {
     let mut builder = Pool::builder(TokioExecutor::new());
     builder.timer(TokioTimer::new()).pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE);
     if !is_http {

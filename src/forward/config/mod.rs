@@ -10,7 +10,7 @@ use std::fmt;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub use self::otlp::{Compression, OtlpConfig, Secret};
+pub use self::otlp::{Compression, OtlpConfig};
 pub use self::queue::{OnFull, QueueConfig, RetryConfig, Storage};
 pub use self::sinks::{DebugConfig, FileConfig, FileFormat, RotationConfig, Verbosity};
 use crate::pipeline::DataType;
@@ -109,6 +109,15 @@ impl ExporterConfig {
 }
 
 impl ExportersConfig {
+    /// The OTLP exporters, by name; whether over HTTP.
+    pub fn otlp(&self) -> impl Iterator<Item = (&str, &OtlpConfig, bool)> {
+        self.0.iter().filter_map(|(name, exporter)| match exporter {
+            ExporterConfig::OtlpGrpc(otlp) => Some((name.as_str(), &**otlp, false)),
+            ExporterConfig::OtlpHttp(otlp) => Some((name.as_str(), &**otlp, true)),
+            ExporterConfig::Debug(_) | ExporterConfig::File(_) => None,
+        })
+    }
+
     /// What cannot work, each at its key and with a way out. `include_metadata` is the receiver's.
     pub fn problems(&self, include_metadata: bool) -> Vec<String> {
         let mut problems = Vec::new();
@@ -219,7 +228,15 @@ mod tests {
                 r#"{"otlp_grpc":{"endpoint":"http://a:1","traces_endpoint":"http://b:1"}}"#,
                 "exporters.otlp_grpc.traces_endpoint: ",
             ),
-            (r#"{"otlp_grpc":{"endpoint":"a:4317"}}"#, "exporters.otlp_grpc.endpoint: "),
+            (r#"{"otlp_http":{"endpoint":"a:4318"}}"#, "exporters.otlp_http.endpoint: "),
+            (
+                r#"{"otlp_grpc":{"endpoint":"a:4317","tls":{"key_file":"k"}}}"#,
+                "exporters.otlp_grpc.tls.cert_file: ",
+            ),
+            (
+                r#"{"otlp_http":{"endpoint":"http://a:1","auth":{"authenticator":"a"},"headers":{"Authorization":"x"}}}"#,
+                "exporters.otlp_http.headers: ",
+            ),
             (r#"{"otlp_http":{"endpoint":"ftp://a:4317"}}"#, "exporters.otlp_http.endpoint: "),
             (r#"{"otlp_http":{"endpoint":"http://a:1","timeout":"0s"}}"#, "exporters.otlp_http.timeout: "),
             (r#"{"otlp_http":{"endpoint":"http://a:1","signals":[]}}"#, "exporters.otlp_http.signals: "),

@@ -1,13 +1,13 @@
 //! `otlp_grpc` and `otlp_http`: where to, how, and with which headers.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Uri};
 use serde::{Deserialize, Serialize};
 
 use super::{QueueConfig, RetryConfig, usual_signals};
+use crate::credentials::{AuthConfig, ClientTlsConfig, Secret};
 use crate::pipeline::{DataType, human};
 
 /// Headers that say how a message is sent; nobody else may set them.
@@ -34,7 +34,8 @@ const LEAST_REQUEST_BYTES: usize = 64 << 10;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OtlpConfig {
-    /// `http://host:port`; for HTTP the address to which `/v1/traces` and so on are added.
+    /// `https://host:port` or `http://host:port`; for gRPC the scheme may be left out: with TLS then, unless
+    /// `tls.insecure`. For HTTP the address to which `/v1/traces` and so on are added.
     pub endpoint: Option<String>,
     /// Several of them, of which each request goes to the next.
     pub endpoints: Vec<String>,
@@ -46,6 +47,10 @@ pub struct OtlpConfig {
     pub logs_endpoint: Option<String>,
     /// HTTP only: the whole address for profiles.
     pub profiles_endpoint: Option<String>,
+    /// Whom to trust and what to show, where an address is https.
+    pub tls: Option<ClientTlsConfig>,
+    /// The entry of `extensions` that says who we are; `null` for nobody.
+    pub auth: Option<AuthConfig>,
     /// What is sent there.
     pub signals: Vec<DataType>,
     /// How requests are compressed.
@@ -75,6 +80,8 @@ impl Default for OtlpConfig {
             metrics_endpoint: None,
             logs_endpoint: None,
             profiles_endpoint: None,
+            tls: None,
+            auth: None,
             signals: usual_signals(),
             compression: Compression::default(),
             timeout: None,
@@ -98,30 +105,6 @@ pub enum Compression {
     Gzip,
     /// Cheaper and smaller; the Collector takes it.
     Zstd,
-}
-
-/// The value of a header, which may be a key: `Debug` does not show it.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The value.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<&str> for Secret {
-    fn from(value: &str) -> Self {
-        Self(value.to_owned())
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[a secret]")
-    }
 }
 
 impl OtlpConfig {
@@ -163,6 +146,24 @@ impl OtlpConfig {
         self.bases().map(|base| format!("{}/{path}", base.trim_end_matches('/'))).collect()
     }
 
+    /// Whether any address is https.
+    pub(in crate::forward) fn wants_tls(&self, is_http: bool) -> bool {
+        self.addresses().any(|(_, address)| match is_http {
+            true => address.starts_with("https://"),
+            false => self.with_scheme(address).starts_with("https://"),
+        })
+    }
+
+    /// An address with its scheme.
+    pub(in crate::forward) fn with_scheme(&self, address: &str) -> String {
+        let is_insecure = self.tls.as_ref().is_some_and(|tls| tls.insecure);
+        match (address.contains("://"), is_insecure) {
+            (true, _) => address.to_owned(),
+            (false, true) => format!("http://{address}"),
+            (false, false) => format!("https://{address}"),
+        }
+    }
+
     /// What `endpoint` or `endpoints` name.
     pub(in crate::forward) fn bases(&self) -> impl Iterator<Item = &str> {
         self.endpoint.iter().chain(&self.endpoints).map(String::as_str)
@@ -189,14 +190,33 @@ impl OtlpConfig {
             problems.push("endpoints: is set beside endpoint; name all addresses in endpoints".into());
         }
         if problems.is_empty() {
-            let wrong = self.addresses().filter(|(_, address)| !is_plain(address, is_http));
+            let usable = |address: &str| match is_http {
+                true => is_usable(address, is_http),
+                false => is_usable(&self.with_scheme(address), is_http),
+            };
+            let wrong = self.addresses().filter(|(_, address)| !usable(address));
             problems.extend(wrong.map(|(key, address)| {
                 let port = if is_http { 4318 } else { 4317 };
                 format!(
-                    "{key}: `{address}` is not an address like http://collector:{port} (TLS to exporters is not \
-                     supported)"
+                    "{key}: `{address}` is not an address like https://collector:{port} or http://collector:{port}"
                 )
             }));
+        }
+        if let Some(tls) = &self.tls {
+            if tls.cert_file.is_some() != tls.key_file.is_some() {
+                problems.push("tls.cert_file: needs key_file beside it, and key_file cert_file".into());
+            }
+            if tls.min_version > tls.max_version {
+                problems
+                    .push("tls.min_version: is newer than max_version, so nothing could be spoken".into());
+            }
+        }
+        if let (Some(auth), true) =
+            (&self.auth, self.headers.keys().any(|h| h.eq_ignore_ascii_case("authorization")))
+        {
+            let name = &auth.authenticator;
+            problems
+                .push(format!("headers: `authorization` is set by auth ({name}) as well; keep one of them"));
         }
         if self.timeout.is_some_and(|timeout| timeout.is_zero()) {
             problems.push("timeout: is 0s, so no attempt could succeed; leave it out".into());
@@ -245,11 +265,11 @@ fn wrong_header(name: &str) -> Option<String> {
     }
 }
 
-/// Whether this is `http://host[:port]`, for HTTP with a path if need be.
-fn is_plain(address: &str, is_http: bool) -> bool {
+/// Whether this is `http[s]://host[:port]`, for HTTP with a path if need be.
+fn is_usable(address: &str, is_http: bool) -> bool {
     address.parse::<Uri>().is_ok_and(|uri| {
         let has_path = !matches!(uri.path(), "" | "/");
-        uri.scheme_str() == Some("http")
+        matches!(uri.scheme_str(), Some("http" | "https"))
             && uri.host().is_some_and(|host| !host.is_empty())
             && (is_http || !has_path)
             && uri.query().is_none()

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use rollguard::credentials::Credentials;
 use rollguard::forward::{
     Compression, ExporterConfig, ExportersConfig, FileConfig, FileFormat, Forwarder, OnFull, OtlpConfig,
     QueueConfig, RetryConfig,
@@ -85,7 +86,7 @@ impl Chain {
         let exporters = ExportersConfig(exporters.into_iter().collect());
         assert_eq!(exporters.problems(receiver.include_metadata), Vec::<String>::new());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let forwarder = Forwarder::new(&exporters, storage, &clock).unwrap();
+        let forwarder = Forwarder::new(&exporters, storage, &Credentials::default(), &clock).unwrap();
         let first = Gateway::start_with(receiver, Capture::default(), forwarder.downstream()).await;
         let (reports, shutdown) = (forwarder.reports(), CancellationToken::new());
         let forwarding = tokio::spawn(forwarder.run(shutdown.clone(), Duration::from_secs(20)));

@@ -11,3 +11,4 @@ mod http;
 mod resend;
 mod support;
 mod tls;
+mod tls_out;

@@ -21,13 +21,13 @@ use tonic::{Code, Request};
 use super::support::*;
 
 /// An authority, and what it signed, in files of a folder.
-struct Authority {
+pub(super) struct Authority {
     folder: tempfile::TempDir,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -39,12 +39,12 @@ impl Authority {
         authority
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Writes `file.crt` and `file.key` for a name.
-    fn sign(&self, file: &str, name: &str) {
+    pub(super) fn sign(&self, file: &str, name: &str) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
@@ -52,7 +52,7 @@ impl Authority {
         std::fs::write(self.path(&format!("{file}.key")), key.serialize_pem()).unwrap();
     }
 
-    fn server(&self, more: serde_json::Value) -> ServerTlsConfig {
+    pub(super) fn server(&self, more: serde_json::Value) -> ServerTlsConfig {
         let mut json = serde_json::json!({
             "cert_file": self.path("server.crt"), "key_file": self.path("server.key"), "reload_interval": "5ms",
         });
@@ -82,7 +82,11 @@ impl Authority {
 }
 
 /// A gateway whose ports are guarded alike.
-async fn guarded(tls: Option<ServerTlsConfig>, auth: Option<&str>, extensions: serde_json::Value) -> Gateway {
+pub(super) async fn guarded(
+    tls: Option<ServerTlsConfig>,
+    auth: Option<&str>,
+    extensions: serde_json::Value,
+) -> Gateway {
     let extensions: ExtensionsConfig = serde_json::from_value(extensions).unwrap();
     let auth = auth.map(|name| AuthConfig { authenticator: name.to_owned() });
     let base = config();
@@ -142,7 +146,7 @@ async fn post(mut stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Un
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-async fn wait_until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+pub(super) async fn wait_until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let wait = async {
         while !condition().await {
             tokio::task::yield_now().await
