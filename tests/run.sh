@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All tests: Rust, then the Python end-to-end tests and real clients against the release binary.
+# All tests: Rust, then the Python end-to-end tests, real clients and the proof of delivery against the release binary.
 #
 #   tests/run.sh          everything; as root it installs what is missing (apt-get, and each language's packages)
 #   tests/run.sh --fast   Rust only
@@ -112,6 +112,20 @@ client_tests() {
   failed=$((failed + f))
 }
 
+# What is acknowledged arrives, whatever happens: real files, a real Collector, a real small disk. After the clients,
+# for it measures what arrives under a steady load.
+forwarding_tests() {
+  python3 tests/forwarding/run.py 2>&1 | tee "$results"
+  local p f
+  read -r p f < <(sed -n 's/^forwarding result: \([0-9]*\) passed; \([0-9]*\) failed.*/\1 \2/p' "$results" | tail -1)
+  if [ -z "${p:-}" ]; then
+    broken "the proof of delivery did not come to its end"
+    return
+  fi
+  passed=$((passed + p))
+  failed=$((failed + f))
+}
+
 # First, so that the Rust tests that want promtool find it.
 if [ "$fast" = no ]; then
   install_tools
@@ -123,6 +137,7 @@ rust_tests
 if [ "$fast" = no ]; then
   python_tests
   client_tests
+  forwarding_tests
 fi
 
 echo

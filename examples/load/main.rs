@@ -4,7 +4,10 @@
 //! ```text
 //! cargo build --release --bin rollguard --example load
 //! target/release/examples/load compare target/release/rollguard [seconds] [rounds] [kind..]
+//! target/release/examples/load outage target/release/rollguard [seconds]
 //! ```
+//!
+//! `outage` measures memory while the backend of an exporter is away (`outage.rs`).
 //!
 //! Kinds: `delta` and `cumulative` (explicit buckets of 20 routes, 100 points a request), `exponential` (delta),
 //! `logs` (100 records a request, 5 % ERROR, 1 % with a stack of 30 frames), `spans`. Both servers get the same
@@ -14,6 +17,7 @@
 #![allow(clippy::print_stdout, reason = "an example shows what it found")]
 #![allow(clippy::disallowed_methods, reason = "it measures real time")]
 
+mod outage;
 mod sink;
 mod target;
 mod traffic;
@@ -37,7 +41,11 @@ fn main() -> anyhow::Result<()> {
     match arguments.as_slice() {
         ["sink", address] => runtime.block_on(sink::serve(address)),
         ["compare", binary, rest @ ..] => runtime.block_on(compare(Path::new(binary), rest)),
-        _ => bail!("load compare BINARY [seconds] [rounds] [delta|cumulative|exponential|logs|spans]..."),
+        ["outage", binary] => runtime.block_on(outage::measure(Path::new(binary), 120)),
+        ["outage", binary, seconds] => runtime.block_on(outage::measure(Path::new(binary), seconds.parse()?)),
+        _ => bail!(
+            "load outage BINARY [seconds], or load compare BINARY [seconds] [rounds] [delta|cumulative|exponential|logs|spans]..."
+        ),
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use http::uri::PathAndQuery;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::client::Grpc;
 use tonic::transport::{Channel, Endpoint};
 
@@ -47,6 +48,8 @@ pub(crate) struct Target {
     name: &'static str,
     process: Child,
     address: String,
+    /// Where the program shows its own metrics.
+    metrics: Option<u16>,
     /// Configuration and database, removed at the end.
     folder: Option<PathBuf>,
 }
@@ -54,27 +57,45 @@ pub(crate) struct Target {
 impl Target {
     /// The program, with its defaults on free ports.
     pub(crate) async fn rollguard(binary: &Path) -> anyhow::Result<Self> {
+        Self::configured(binary, None, |_| String::new()).await
+    }
+
+    /// The program with more in its configuration, which may name the folder that is removed at the end, and with its own
+    /// metrics on a port.
+    pub(crate) async fn configured(
+        binary: &Path,
+        metrics: Option<u16>,
+        more: impl FnOnce(&Path) -> String,
+    ) -> anyhow::Result<Self> {
         let [grpc, http, api] = [free_port()?, free_port()?, free_port()?];
-        let folder = std::env::temp_dir().join(format!("rollguard-load-{}", std::process::id()));
+        let folder = std::env::temp_dir().join(format!("rollguard-load-{}-{grpc}", std::process::id()));
         std::fs::create_dir_all(&folder)?;
         let file = folder.join("config.yaml");
         let database = folder.join(format!("{grpc}.db"));
+        let own = metrics.map_or("null".to_owned(), |port| format!("'127.0.0.1:{port}'"));
+        let more = more(&folder);
         std::fs::write(
             &file,
             format!(
                 "receiver:\n  grpc: {{endpoint: '127.0.0.1:{grpc}'}}\n  http: {{endpoint: '127.0.0.1:{http}'}}\n\
-                 api: {{endpoint: '127.0.0.1:{api}'}}\nstore: {{path: '{}'}}\ntelemetry: {{metrics: null}}\n",
+                 api: {{endpoint: '127.0.0.1:{api}'}}\nstore: {{path: '{}'}}\ntelemetry: {{metrics: {own}}}\n{more}",
                 database.display()
             ),
         )?;
         let mut command = Command::new(binary);
         command.arg("run").arg("--config").arg(&file).env("RUST_LOG", "error");
-        Self::start("rollguard", command, grpc, Some(folder)).await
+        let mut target = Self::start("rollguard", command, grpc, Some(folder)).await?;
+        target.metrics = metrics;
+        Ok(target)
     }
 
     /// This program again, as the sink.
     pub(crate) async fn sink(myself: &Path) -> anyhow::Result<Self> {
-        let port = free_port()?;
+        Self::sink_on(myself, free_port()?).await
+    }
+
+    /// The same on this port.
+    pub(crate) async fn sink_on(myself: &Path, port: u16) -> anyhow::Result<Self> {
         let mut command = Command::new(myself);
         command.arg("sink").arg(format!("127.0.0.1:{port}"));
         Self::start("decode-and-drop", command, port, None).await
@@ -87,7 +108,7 @@ impl Target {
         folder: Option<PathBuf>,
     ) -> anyhow::Result<Self> {
         let process = command.stdout(Stdio::null()).spawn().with_context(|| format!("start {name}"))?;
-        let target = Self { name, process, address: format!("127.0.0.1:{port}"), folder };
+        let target = Self { name, process, address: format!("127.0.0.1:{port}"), metrics: None, folder };
         for _ in 0..200 {
             if tokio::net::TcpStream::connect(&target.address).await.is_ok() {
                 return Ok(target);
@@ -125,6 +146,18 @@ impl Target {
         Ok(sent)
     }
 
+    /// The sum of one of the program's own metrics over its labels.
+    pub(crate) async fn own(&self, name: &str) -> anyhow::Result<f64> {
+        let port = self.metrics.context("its metrics have no port")?;
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page).await?;
+        let of_name = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        let value = |line: &str| line.rsplit(' ').next().unwrap_or_default().parse::<f64>();
+        Ok(page.lines().filter(of_name).map(value).sum::<Result<f64, _>>()?)
+    }
+
     /// User and system time so far.
     fn cpu_seconds(&self) -> anyhow::Result<f64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
@@ -134,7 +167,7 @@ impl Target {
         Ok(ticks.sum::<Result<f64, _>>()? / TICKS)
     }
 
-    fn resident_mib(&self) -> anyhow::Result<f64> {
+    pub(crate) fn resident_mib(&self) -> anyhow::Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
         Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
@@ -173,6 +206,6 @@ async fn send(channel: Channel, mut sender: Sender, until: Instant) -> anyhow::R
     Ok((items, refused))
 }
 
-fn free_port() -> anyhow::Result<u16> {
+pub(crate) fn free_port() -> anyhow::Result<u16> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

@@ -1,0 +1,114 @@
+//! Memory while a backend is away. The program under full load, first without an exporter, then with one whose backend
+//! dies after a while: with its queue in memory (64 MiB) and on disk (1 GiB), `on_full: drop`. Then the load
+//! ends and the backend comes back.
+//!
+//! Held to: while the backend is away the resident set is at most 1.3 times the one without an exporter and the bytes of a
+//! queue in memory, or of what is being sent from disk; within 60 s of the queue being empty again it is at most 1.3 times what it was before.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+
+use super::target::{Target, free_port};
+use super::traffic::Kind;
+
+const SHARE: f64 = 1.3;
+const MEMORY_QUEUE_MIB: f64 = 64.0;
+/// From disk only what is being sent is in memory: ten requests of 4 MiB.
+const IN_FLIGHT_MIB: f64 = 40.0;
+/// Load before the backend dies.
+const BEFORE: Duration = Duration::from_secs(20);
+const DRAINED_WITHIN: Duration = Duration::from_secs(300);
+const BACK_WITHIN: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+pub(crate) async fn measure(binary: &Path, seconds: u64) -> anyhow::Result<()> {
+    let time = Duration::from_secs(seconds);
+    let plain = Target::rollguard(binary).await?;
+    let without = loaded(&plain, BEFORE + time).await?;
+    println!("no exporter: {without:.0} MiB at most in {} s of load", (BEFORE + time).as_secs());
+    drop(plain);
+    for (storage, queue_mib) in [("null", MEMORY_QUEUE_MIB), ("file_storage", IN_FLIGHT_MIB)] {
+        outage(binary, time, storage, SHARE * without + queue_mib).await?;
+    }
+    Ok(())
+}
+
+async fn outage(binary: &Path, time: Duration, storage: &str, most_mib: f64) -> anyhow::Result<()> {
+    let (backend, metrics) = (free_port()?, free_port()?);
+    let more = |folder: &Path| {
+        format!(
+            "file_storage: {{directory: '{}'}}\nexporters:\n  otlp_grpc:\n    endpoint: 'http://127.0.0.1:{backend}'\n    \
+             compression: none\n    retry_on_failure: {{initial_interval: 1s, max_interval: 2s}}\n    \
+             sending_queue: {{storage: {storage}, on_full: drop}}\n",
+            folder.join("queues").display()
+        )
+    };
+    let target = Target::configured(binary, Some(metrics), more).await?;
+    let myself = std::env::current_exe()?;
+    let sink = Target::sink_on(&myself, backend).await?;
+    let before = loaded(&target, BEFORE).await?;
+    drop(sink);
+    let away = loaded(&target, time).await?;
+    let queued = target.own("rollguard_exporter_queue_bytes").await? / f64::from(1 << 20);
+    let dropped = target.own("rollguard_exporter_dropped_records_total").await?;
+    println!(
+        "storage {storage}: {before:.0} MiB with the backend there, {away:.0} MiB at most without it (allowed {most_mib:.0}), \
+         {queued:.0} MiB queued, {dropped:.0} records dropped"
+    );
+    ensure!(away <= most_mib, "too much memory");
+
+    let back = Instant::now();
+    let sink = Target::sink_on(&myself, backend).await?;
+    while target.own("otelcol_exporter_in_flight_requests").await?
+        + target.own("otelcol_exporter_queue_size").await?
+        > 0.0
+    {
+        ensure!(
+            back.elapsed() < DRAINED_WITHIN,
+            "the queue is not empty after {} s",
+            DRAINED_WITHIN.as_secs()
+        );
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    let drained = Instant::now();
+    println!(
+        "storage {storage}: the queue is empty {:.0} s after the backend came back",
+        back.elapsed().as_secs_f64()
+    );
+    while target.resident_mib()? > SHARE * before {
+        ensure!(
+            drained.elapsed() < BACK_WITHIN,
+            "{:.0} MiB after {} s",
+            target.resident_mib()?,
+            BACK_WITHIN.as_secs()
+        );
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    println!(
+        "storage {storage}: {:.0} MiB {:.0} s after that (allowed {:.0})",
+        target.resident_mib()?,
+        drained.elapsed().as_secs_f64(),
+        SHARE * before
+    );
+    drop(sink);
+    Ok(())
+}
+
+/// The largest resident set during so much load, in MiB.
+async fn loaded(target: &Target, time: Duration) -> anyhow::Result<f64> {
+    let load = target.load(Kind::Spans, time);
+    tokio::pin!(load);
+    let mut most = 0.0_f64;
+    loop {
+        tokio::select! {
+            sent = &mut load => {
+                let sent = sent?;
+                ensure!(sent.items > 0, "nothing was acknowledged");
+                return Ok(most.max(sent.resident_mib));
+            }
+            () = tokio::time::sleep(LOOK_EVERY) => most = most.max(target.resident_mib()?),
+        }
+    }
+}
