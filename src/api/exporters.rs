@@ -28,6 +28,9 @@ struct View {
 #[derive(Serialize)]
 struct QueueView {
     data_type: &'static str,
+    /// Where each address has a queue of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoint: Option<String>,
     /// Waiting or being sent.
     requests: usize,
     requests_capacity: usize,
@@ -68,7 +71,8 @@ impl From<ExporterReport> for View {
 impl From<QueueReport> for QueueView {
     fn from(queue: QueueReport) -> Self {
         let ([requests, requests_capacity], [bytes, bytes_capacity]) = (queue.requests, queue.bytes);
-        Self { data_type: queue.data.as_str(), requests, requests_capacity, bytes, bytes_capacity }
+        let endpoint = queue.endpoint.map(|endpoint| endpoint.to_string());
+        Self { data_type: queue.data.as_str(), endpoint, requests, requests_capacity, bytes, bytes_capacity }
     }
 }
 

@@ -390,7 +390,12 @@ struct OneExporter;
 
 impl Exporters for OneExporter {
     fn exporters(&self) -> Vec<ExporterReport> {
-        let queue = QueueReport { data: DataType::Logs, requests: [3, 1_000], bytes: [24_576, 1 << 26] };
+        let queue = QueueReport {
+            data: DataType::Logs,
+            endpoint: None,
+            requests: [3, 1_000],
+            bytes: [24_576, 1 << 26],
+        };
         let rejected = RejectedRequest {
             at: NOW,
             data: DataType::Logs,

@@ -106,6 +106,7 @@ impl DiskQueue {
         let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         QueueReport {
             data: self.data,
+            endpoint: None,
             requests: [size(usage.entries), self.most_requests],
             bytes: [size(usage.bytes), self.most_bytes],
         }

@@ -8,15 +8,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::{Client, Debug, File, Identity, Otlp};
 use super::disk::DiskQueue;
-use super::fan::{Fan, Lane};
+use super::fan::{Fan, Lane, Target};
 use super::metrics::LaneMetrics;
 use super::queue::Queue;
 use super::rejected::Rejections;
+use super::route::Route;
 use super::worker::{Sending, Worker};
-use super::{ExporterConfig, ExportersConfig, RetryConfig};
+use super::{ExporterConfig, ExportersConfig, OtlpConfig, RetryConfig};
 use crate::credentials::{CredentialError, Credentials};
 use crate::pipeline::clock::Clock;
-use crate::pipeline::{DataType, Downstream, ExporterReport, Exporters};
+use crate::pipeline::{DataType, Downstream, ExporterReport, Exporters, QueueReport};
 use crate::spool::{FileStorageConfig, SpoolDirectory, SpoolError};
 
 /// Failed to set up an exporter.
@@ -65,7 +66,8 @@ struct Reports(Vec<Exporter>);
 
 struct Exporter {
     name: Arc<str>,
-    lanes: Vec<Arc<Lane>>,
+    /// With the address where each has one of its own.
+    lanes: Vec<(Option<Arc<str>>, Arc<Lane>)>,
     rejections: Arc<Rejections>,
 }
 
@@ -73,7 +75,11 @@ impl Exporters for Reports {
     fn exporters(&self) -> Vec<ExporterReport> {
         let report = |exporter: &Exporter| ExporterReport {
             name: Arc::clone(&exporter.name),
-            queues: exporter.lanes.iter().map(|lane| lane.queue.report()).collect(),
+            queues: exporter
+                .lanes
+                .iter()
+                .map(|(endpoint, lane)| QueueReport { endpoint: endpoint.clone(), ..lane.queue.report() })
+                .collect(),
             last_rejected: exporter.rejections.list(),
         };
         self.0.iter().map(report).collect()
@@ -92,34 +98,44 @@ impl Forwarder {
         credentials: &Credentials,
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, ForwardError> {
-        let (mut exporters, mut workers) = (Vec::new(), Vec::new());
         let directory = directory(config, storage)?;
+        let storage = directory.as_ref().map(|directory| (directory, storage));
+        let (mut exporters, mut workers, mut targets) = (Vec::new(), Vec::new(), Vec::new());
         for (name, exporter) in &config.0 {
-            let name: Arc<str> = name.as_str().into();
             let rejections = Arc::new(Rejections::default());
             let mut lanes = Vec::new();
             let mut signals = exporter.signals().to_vec();
             signals.sort_by_key(|data| *data as usize);
             signals.dedup();
-            for (data, client) in signals.iter().zip(clients(&name, exporter, &signals, credentials)?) {
-                let lane = Arc::new(lane(&name, *data, exporter, directory.as_ref().map(|d| (d, storage)))?);
-                lanes.push(Arc::clone(&lane));
-                workers.push(Worker::new(Sending {
-                    lane,
-                    client,
-                    consumers: exporter.queue().num_consumers,
-                    retry: retry(exporter),
-                    most_elapsed: retry(exporter).most_elapsed(exporter.queue().storage),
-                    max_request_bytes: max_request_bytes(exporter),
-                    rejections: Arc::clone(&rejections),
-                    clock: Arc::clone(clock),
-                }));
+            let routes = routes(name, exporter);
+            let mut by_data: Vec<Vec<Arc<Lane>>> = vec![Vec::new(); signals.len()];
+            for Routed { id, endpoint, config } in &routes {
+                let clients = clients(name, config, &signals, credentials)?;
+                for ((data, client), own) in signals.iter().zip(clients).zip(&mut by_data) {
+                    let lane = Arc::new(lane(id, *data, config, storage)?);
+                    lanes.push((endpoint.clone(), Arc::clone(&lane)));
+                    own.push(Arc::clone(&lane));
+                    workers.push(Worker::new(Sending {
+                        lane,
+                        client,
+                        consumers: config.queue().num_consumers,
+                        retry: retry(config),
+                        most_elapsed: retry(config).most_elapsed(config.queue().storage),
+                        max_request_bytes: max_request_bytes(config),
+                        rejections: Arc::clone(&rejections),
+                        clock: Arc::clone(clock),
+                    }));
+                }
             }
-            exporters.push(Exporter { name, lanes, rejections });
+            let addresses = || routes.iter().filter_map(|routed| routed.endpoint.as_deref());
+            targets.extend(by_data.into_iter().flat_map(|lanes| match addresses().next() {
+                Some(_) => vec![Target::ByService(Route::new(addresses()), lanes)],
+                None => lanes.into_iter().map(Target::One).collect(),
+            }));
+            exporters.push(Exporter { name: name.as_str().into(), lanes, rejections });
         }
-        let lanes: Vec<_> = exporters.iter().flat_map(|exporter| exporter.lanes.iter().cloned()).collect();
         Ok(Self {
-            fan: Arc::new(Fan::new(&lanes)),
+            fan: Arc::new(Fan::new(targets)),
             reports: Arc::new(Reports(exporters)),
             workers,
             directory,
@@ -156,7 +172,8 @@ impl Forwarder {
         tasks.shutdown().await;
         let (reports, directory) = (self.reports, self.directory);
         let closed = tokio::task::spawn_blocking(move || {
-            reports.0.iter().flat_map(|exporter| &exporter.lanes).for_each(|lane| lane.queue.close());
+            let lanes = reports.0.iter().flat_map(|exporter| &exporter.lanes);
+            lanes.for_each(|(_, lane)| lane.queue.close());
             drop(directory);
         });
         if closed.await.is_err() {
@@ -177,13 +194,45 @@ fn directory(
     }
     let directory = SpoolDirectory::open(&storage.directory)?;
     let names: Vec<String> = on_disk()
-        .flat_map(|(name, exporter)| exporter.signals().iter().map(|data| queue_name(name, *data)))
+        .flat_map(|(name, exporter)| routes(name, exporter))
+        .flat_map(|Routed { id, config, .. }| {
+            let names = config.signals().iter().map(|data| queue_name(&id, *data));
+            names.collect::<Vec<_>>()
+        })
         .collect();
     for queue in directory.left_behind(&names)? {
         tracing::warn!(queue = %queue.display(),
             "requests wait in a queue whose exporter is not configured any more; they are sent when it is again");
     }
     Ok(Some(directory))
+}
+
+/// An exporter, or what of it is for one address.
+struct Routed {
+    /// Its name, with the address where it is for one.
+    id: Arc<str>,
+    endpoint: Option<Arc<str>>,
+    config: ExporterConfig,
+}
+
+/// One for each address where the service decides, with its part of the queue; else one for all.
+fn routes(name: &str, exporter: &ExporterConfig) -> Vec<Routed> {
+    let (otlp, wrap): (_, fn(Box<OtlpConfig>) -> ExporterConfig) = match exporter {
+        ExporterConfig::OtlpGrpc(otlp) if otlp.routing_key.is_some() => (otlp, ExporterConfig::OtlpGrpc),
+        ExporterConfig::OtlpHttp(otlp) if otlp.routing_key.is_some() => (otlp, ExporterConfig::OtlpHttp),
+        _ => return vec![Routed { id: name.into(), endpoint: None, config: exporter.clone() }],
+    };
+    let addresses: Vec<&str> = otlp.bases().collect();
+    let part = |address: &str| {
+        let sending_queue = otlp.sending_queue.part(addresses.len());
+        let config = OtlpConfig { sending_queue, ..otlp.at(address) };
+        Routed {
+            id: format!("{name}@{address}").into(),
+            endpoint: Some(address.into()),
+            config: wrap(Box::new(config)),
+        }
+    };
+    addresses.iter().map(|address| part(address)).collect()
 }
 
 fn queue_name(exporter: &str, data: DataType) -> String {

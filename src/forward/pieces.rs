@@ -8,6 +8,7 @@
 
 use bytes::Bytes;
 
+use super::route::Route;
 use crate::pipeline::DataType;
 use crate::wire::{BYTES, Fields, WalkError, key};
 
@@ -47,6 +48,71 @@ pub(super) fn split(data: DataType, message: &Bytes, limit: usize) -> Vec<Bytes>
     }
     pieces.push(message.slice(begin..end));
     pieces
+}
+
+/// Shares a message out between addresses by the services of its envelopes: the number of each address, and what
+/// goes there, in the order of the message. What stands beside the envelopes goes where the one before it goes.
+/// What cannot be read stays whole.
+pub(super) fn share_out(data: DataType, message: &Bytes, route: &Route) -> Vec<(usize, Bytes)> {
+    let whole = |to| vec![(to, message.clone())];
+    let mut fields = Fields::new(message);
+    // Runs of fields for one address: its number, and where the run ends.
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    while divisible(data) && !fields.is_empty() {
+        let before = fields;
+        if pass(&mut fields).is_err() {
+            return whole(route.of(b"", b""));
+        }
+        let envelope = field(before, FIRST);
+        let to = match (envelope, runs.last()) {
+            (Some(envelope), _) => address(envelope, route),
+            (None, Some((to, _))) => *to,
+            (None, None) => first_address(message, route),
+        };
+        let end = message.len() - fields.rest().len();
+        match runs.last_mut() {
+            Some((last, last_end)) if *last == to => *last_end = end,
+            _ => runs.push((to, end)),
+        }
+    }
+    match runs.as_slice() {
+        [] => return whole(route.of(b"", b"")),
+        [(to, _)] => return whole(*to),
+        _ => {}
+    }
+    let mut shares: Vec<(usize, Vec<u8>)> = Vec::new();
+    let mut begin = 0;
+    for (to, end) in runs {
+        let run = &message[begin..end];
+        match shares.iter_mut().find(|(address, _)| *address == to) {
+            Some((_, share)) => share.extend_from_slice(run),
+            None => shares.push((to, run.to_vec())),
+        }
+        begin = end;
+    }
+    shares.into_iter().map(|(to, share)| (to, share.into())).collect()
+}
+
+/// The content of the next field if it has this key.
+fn field(mut fields: Fields<'_>, wanted: u32) -> Option<&[u8]> {
+    match fields.next_key() {
+        Ok(Some(key)) if key == wanted => fields.bytes().ok(),
+        _ => None,
+    }
+}
+
+fn address(envelope: &[u8], route: &Route) -> usize {
+    let text = |name| attribute(envelope, name).unwrap_or_default();
+    route.of(text(b"service.namespace"), text(b"service.name"))
+}
+
+/// Where the first envelope goes.
+fn first_address(message: &[u8], route: &Route) -> usize {
+    let mut first = None;
+    each(message, &[FIRST], &mut |envelope| {
+        first.get_or_insert_with(|| address(envelope, route));
+    });
+    first.unwrap_or_else(|| route.of(b"", b""))
 }
 
 /// Passes over a field; `false` at the end.

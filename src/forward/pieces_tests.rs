@@ -77,6 +77,30 @@ proptest! {
         }
     }
 
+    /// Guarantees: every field goes to one address, an envelope to that of its service, in the order of the
+    /// message; one service is never copied.
+    #[test]
+    fn shares_are_by_service(fields in prop::collection::vec(any_field(), 0..40)) {
+        let message: Bytes = fields.concat().into();
+        let route = Route::new(["http://a:1", "http://b:1", "http://c:1"]);
+        let shares = share_out(DataType::Logs, &message, &route);
+        let mut rest: Vec<(usize, &[u8])> = shares.iter().map(|(to, share)| (*to, &share[..])).collect();
+        let mut last = None;
+        for field in &fields {
+            let wanted = super::field(Fields::new(field), FIRST).map(|envelope| address(envelope, &route)).or(last);
+            let share = rest.iter_mut().find(|(to, _)| wanted.is_none_or(|wanted| *to == wanted)).unwrap();
+            prop_assert!(share.1.starts_with(field));
+            share.1 = &share.1[field.len()..];
+            last = last.or(Some(share.0)).and(Some(share.0));
+        }
+        prop_assert!(rest.iter().all(|(_, left)| left.is_empty()));
+        if let [(_, one)] = &shares[..] {
+            prop_assert_eq!(one.as_ptr(), message.as_ptr());
+        }
+        let records_of = |m: &[u8]| records(DataType::Logs, m);
+        prop_assert_eq!(shares.iter().map(|(_, share)| records_of(share)).sum::<u64>(), records_of(&message));
+    }
+
     /// Guarantees: bytes that are no message stay whole, and nothing falls over.
     #[test]
     fn junk_stays_whole(junk in prop::collection::vec(any::<u8>(), 0..400), limit in 1..100_usize) {
@@ -85,6 +109,8 @@ proptest! {
             prop_assert_eq!(split(data, &message, limit).concat(), &message[..]);
             records(data, &message);
             services(data, &message, 3);
+            let shares = share_out(data, &message, &Route::new(["http://a:1", "http://b:1"]));
+            prop_assert_eq!(shares.iter().map(|(_, share)| share.len()).sum::<usize>(), message.len());
         }
     }
 }

@@ -232,6 +232,7 @@ impl MemoryQueue {
         let held = self.held();
         QueueReport {
             data: self.data,
+            endpoint: None,
             requests: [held.requests, self.most_requests],
             bytes: [held.bytes, self.most_bytes],
         }

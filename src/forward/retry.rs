@@ -7,6 +7,7 @@ use tonic::Code;
 
 use super::RetryConfig;
 use super::client::Next;
+use super::route::mix;
 
 const RETRY_INFO_TYPE: &str = "type.googleapis.com/google.rpc.RetryInfo";
 /// A downstream may ask for more time, but not for ever.
@@ -40,14 +41,6 @@ pub(super) fn wait(config: &RetryConfig, attempt: u32, seed: u64, asked: Option<
     let share = mix(seed.wrapping_add(u64::from(attempt))) as f64 / u64::MAX as f64;
     let factor: f64 = 1.0 + config.randomization_factor * (2.0 * share - 1.0);
     wait.mul_f64(factor.max(0.0)).max(asked.unwrap_or_default().min(ASKED_MAX))
-}
-
-/// Spreads a number over all 64 bits (the finaliser of splitmix64).
-const fn mix(seed: u64) -> u64 {
-    let mut z = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[derive(Clone, PartialEq, Message)]

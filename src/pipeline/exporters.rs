@@ -33,10 +33,12 @@ pub struct ExporterReport {
 }
 
 /// One queue of an exporter.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct QueueReport {
     /// What it is for.
     pub data: DataType,
+    /// The address that it is for, where each has one.
+    pub endpoint: Option<Arc<str>>,
     /// Requests waiting or being sent, and how many may be.
     pub requests: [usize; 2],
     /// Bytes that they keep, and may keep.

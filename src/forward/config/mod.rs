@@ -10,7 +10,7 @@ use std::fmt;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub use self::otlp::{Compression, OtlpConfig};
+pub use self::otlp::{Compression, OtlpConfig, RoutingKey};
 pub use self::queue::{OnFull, QueueConfig, RetryConfig, Storage};
 pub use self::sinks::{DebugConfig, FileConfig, FileFormat, RotationConfig, Verbosity};
 use crate::pipeline::DataType;
@@ -259,6 +259,14 @@ mod tests {
             (
                 r#"{"otlp_http":{"endpoint":"http://a:1","retry_on_failure":{"multiplier":0.5}}}"#,
                 "exporters.otlp_http.retry_on_failure.multiplier: ",
+            ),
+            (
+                r#"{"otlp_http":{"endpoint":"http://a:1","routing_key":"service","signals":["profiles"]}}"#,
+                "exporters.otlp_http.routing_key: ",
+            ),
+            (
+                r#"{"otlp_http":{"endpoint":"http://a:1","routing_key":"service","logs_endpoint":"http://b:1"}}"#,
+                "exporters.otlp_http.routing_key: ",
             ),
             (r#"{"file":{"path":"x","signals":["profiles"]}}"#, "exporters.file.signals: "),
         ] {

@@ -39,6 +39,8 @@ pub struct OtlpConfig {
     pub endpoint: Option<String>,
     /// Several of them, of which each request goes to the next.
     pub endpoints: Vec<String>,
+    /// What decides which of several addresses a request goes to; by default they take turns.
+    pub routing_key: Option<RoutingKey>,
     /// HTTP only: the whole address for traces.
     pub traces_endpoint: Option<String>,
     /// HTTP only: the whole address for metrics.
@@ -76,6 +78,7 @@ impl Default for OtlpConfig {
         Self {
             endpoint: None,
             endpoints: Vec::new(),
+            routing_key: None,
             traces_endpoint: None,
             metrics_endpoint: None,
             logs_endpoint: None,
@@ -92,6 +95,15 @@ impl Default for OtlpConfig {
             retry_on_failure: RetryConfig::default(),
         }
     }
+}
+
+/// What decides which of several addresses a request goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RoutingKey {
+    /// The service: all of it goes to one address, for Rollguards behind Rollguards. A request of several services is
+    /// split.
+    Service,
 }
 
 /// How requests are compressed, at the cheapest level of each.
@@ -130,6 +142,11 @@ impl OtlpConfig {
         ]
         .into_iter()
         .map(|(key, endpoint)| (key, endpoint.as_deref()))
+    }
+
+    /// The same for one of its addresses alone.
+    pub(in crate::forward) fn at(&self, address: &str) -> Self {
+        Self { endpoint: Some(address.to_owned()), endpoints: Vec::new(), ..self.clone() }
     }
 
     /// Where requests of one kind go, over HTTP; several are taken in turn.
@@ -217,6 +234,19 @@ impl OtlpConfig {
             let name = &auth.authenticator;
             problems
                 .push(format!("headers: `authorization` is set by auth ({name}) as well; keep one of them"));
+        }
+        if self.routing_key.is_some() {
+            if self.own_addresses().any(|(_, endpoint)| endpoint.is_some()) {
+                problems.push(
+                    "routing_key: chooses among endpoints; leave the address of a single kind out".into(),
+                );
+            } else if self.signals.contains(&DataType::Profiles) {
+                problems.push(
+                    "routing_key: profiles are not read, so their services are not known; give them an exporter of their \
+                     own"
+                        .into(),
+                );
+            }
         }
         if self.timeout.is_some_and(|timeout| timeout.is_zero()) {
             problems.push("timeout: is 0s, so no attempt could succeed; leave it out".into());

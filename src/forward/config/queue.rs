@@ -64,6 +64,16 @@ impl QueueConfig {
         Self { num_consumers: 1, on_full: OnFull::Drop, ..Self::default() }
     }
 
+    /// One of so many parts of it.
+    pub(in crate::forward) fn part(&self, parts: usize) -> Self {
+        let share = |all: usize| Some(all.div_ceil(parts.max(1)));
+        Self {
+            queue_size: share(self.most_requests()),
+            queue_bytes: share(self.most_bytes()),
+            ..self.clone()
+        }
+    }
+
     /// Most requests.
     pub(in crate::forward) fn most_requests(&self) -> usize {
         self.queue_size.unwrap_or(if self.storage.is_some() { 1_000_000 } else { 1_000 })

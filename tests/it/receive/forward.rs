@@ -8,10 +8,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use prost::Message;
 use rollguard::credentials::Credentials;
 use rollguard::forward::{
     Compression, ExporterConfig, ExportersConfig, FileConfig, FileFormat, Forwarder, OnFull, OtlpConfig,
-    QueueConfig, RetryConfig,
+    QueueConfig, RetryConfig, RoutingKey,
 };
 use rollguard::pipeline::clock::{Clock, SystemClock};
 use rollguard::pipeline::{DataType, Exporters, RejectedRequest};
@@ -355,6 +361,62 @@ async fn tenants_are_never_mixed() {
         };
         assert_eq!(by_tenant, expected);
     }
+}
+
+/// Scenario: requests of many services for two backends by service, one of which is busy at first. Guarantees: all
+/// of a service arrives at one of them, and what is for the one that takes is not held up by the other.
+#[tokio::test]
+async fn services_go_to_one_address_each() {
+    let backends = [Backend::start().await, Backend::start().await];
+    backends[0].answers(|_| Answer::Busy);
+    let endpoints = backends.iter().map(|backend| format!("http://{}", backend.address)).collect();
+    let exporter = OtlpConfig {
+        endpoint: None,
+        endpoints,
+        routing_key: Some(RoutingKey::Service),
+        signals: vec![DataType::Traces],
+        ..otlp(&backends[0])
+    };
+    let chain = Chain::start([("otlp_grpc", grpc(exporter))]).await;
+    let spans = |service: &str, version: &str| {
+        let text = |key: &str, value: &str| KeyValue {
+            key: key.into(),
+            value: Some(AnyValue { value: Some(Value::StringValue(value.into())) }),
+            ..Default::default()
+        };
+        let attributes = vec![text("service.version", version), text("service.name", service)];
+        let resource = Some(Resource { attributes, ..Default::default() });
+        let scope_spans = vec![ScopeSpans { spans: vec![Span::default()], ..Default::default() }];
+        ResourceSpans { resource, scope_spans, ..Default::default() }
+    };
+    let service = |n: usize| format!("service-{}", n % 20);
+    for n in 0..40 {
+        let resource_spans = (0..3).map(|more| spans(&service(n + more), ["v1", "v2"][n % 2])).collect();
+        chain.first.export(ExportTraceServiceRequest { resource_spans }.encode_to_vec()).await.unwrap();
+    }
+    let waiting =
+        || chain.reports.exporters()[0].queues.iter().map(|queue| queue.requests[0]).collect::<Vec<_>>();
+    wait_until("the other one has all that is for it", || waiting()[1] == 0).await;
+    assert!(waiting()[0] > 0 && !backends[1].taken().is_empty());
+    backends[0].answers(|_| Answer::Take);
+    wait_until("all is settled", || chain.queued() == 0).await;
+    let services = |backend: &Backend| {
+        let mut found: HashMap<String, usize> = HashMap::new();
+        for message in backend.taken() {
+            for spans in ExportTraceServiceRequest::decode(message).unwrap().resource_spans {
+                let name = spans.resource.unwrap().attributes.pop().unwrap().value.unwrap().value.unwrap();
+                let Value::StringValue(name) = name else { panic!("a name is text") };
+                *found.entry(name).or_default() += 1;
+            }
+        }
+        found
+    };
+    let (mut all, other) = (services(&backends[0]), services(&backends[1]));
+    assert!(!all.is_empty() && !other.is_empty());
+    for (service, n) in other {
+        assert_eq!(all.insert(service, n), None, "at both");
+    }
+    assert_eq!(all, (0..20).map(|n| (service(n), 6)).collect());
 }
 
 /// Guarantees: profiles are passed through as they came, by both protocols, also where they are no profiles.
