@@ -103,6 +103,8 @@ impl Fleet {
                         status: StatusSource::Code,
                         weight: SamplingWeight::Unknown,
                         trace_id: &[1; 16],
+                        marks: 0,
+                        quantities: &[],
                     });
                 }
                 assert!(batch.commit().is_ok(), "the log holds more than a second");

@@ -47,6 +47,8 @@ fn span_and_commit(bencher: Bencher, series: usize) {
                 status: StatusSource::Code,
                 weight: SamplingWeight::Unknown,
                 trace_id: &[1; 16],
+                marks: 0,
+                quantities: &[],
             });
         }
         if batch.commit().is_err() {
@@ -98,6 +100,8 @@ fn resource_and_commit(bencher: Bencher) {
                 status: StatusSource::Code,
                 weight: SamplingWeight::Unknown,
                 trace_id: &[1; 16],
+                marks: 0,
+                quantities: &[],
             });
             batch.sender_of_spans(&resource, 1);
         }

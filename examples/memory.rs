@@ -127,6 +127,8 @@ fn send(
                 status: StatusSource::Code,
                 weight: SamplingWeight::Unknown,
                 trace_id: &[1; 16],
+                marks: 0,
+                quantities: &[],
             });
         }
         batch.commit()?;

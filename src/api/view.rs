@@ -9,7 +9,7 @@ use super::logs::LogsView;
 use crate::deployment::Deployment;
 use crate::model::{Labels, ServiceKey, Source, UnixNanos};
 use crate::objective::Spent;
-use crate::verdict::{Evidence, Policy, SliEvidence, Timing};
+use crate::verdict::{Evidence, OwnEvidence, Policy, SliEvidence, Timing};
 
 /// One deployment.
 #[derive(Debug, Serialize)]
@@ -95,7 +95,7 @@ struct EvidenceView<'a> {
 
 #[derive(Debug, Serialize)]
 struct SliView<'a> {
-    sli: &'static str,
+    sli: &'a str,
     operation: Option<&'a str>,
     weight: f64,
     nats: f64,
@@ -110,6 +110,31 @@ struct SliView<'a> {
     grain: &'static str,
     exceedance: Option<f64>,
     degraded: bool,
+    /// Of an SLI of the policy's own: what it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    own: Option<OwnView>,
+}
+
+/// What an SLI of the policy's own is.
+#[derive(Debug, Serialize)]
+struct OwnView {
+    kind: &'static str,
+    source: &'static str,
+    direction: &'static str,
+    required: bool,
+    report_only: bool,
+}
+
+impl OwnView {
+    fn new(own: &OwnEvidence, weight: f64) -> Self {
+        Self {
+            kind: own.kind.as_str(),
+            source: own.source.as_str(),
+            direction: if own.is_decrease { "decrease" } else { "increase" },
+            required: own.required,
+            report_only: weight <= 0.0 && !own.required,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -241,7 +266,7 @@ impl<'a> SliView<'a> {
     fn new(e: &'a SliEvidence) -> Self {
         let [ratio, ratio_low, ratio_high] = e.ratio.map_or([None; 3], |r| r.map(Some));
         Self {
-            sli: e.sli.as_str(),
+            sli: e.name(),
             operation: e.operation.as_deref(),
             weight: e.weight,
             nats: e.ln_e,
@@ -256,6 +281,7 @@ impl<'a> SliView<'a> {
             grain: e.grain.as_str(),
             exceedance: e.exceedance,
             degraded: e.degraded,
+            own: e.own.as_deref().map(|own| OwnView::new(own, e.weight)),
         }
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::config::{self, Config, Files, LoadError};
 use crate::deployment::Deployment;
-use crate::model::{ServiceKey, Source};
+use crate::model::{Measure, Program, ServiceKey, Source};
 use crate::pipeline::Signal;
 use crate::pipeline::recording::{Outcomes, Recording, RecordingError, Selection};
 use crate::receiver::{
@@ -92,13 +92,15 @@ pub fn replay(options: &ReplayOptions) -> Result<Replayed, ReplayError> {
         None => Config::default(),
     };
     let settings = config.receiver.walk_settings();
-    let mut recording = Recording::default();
-    for path in &options.files {
-        read(path, &settings, &mut recording)?;
-    }
     let service =
         ServiceKey { name: options.selection.service.clone().unwrap_or_default(), ..ServiceKey::default() };
     let mut policy = config.policies.resolve(&service, Deployment::VERSION).policy;
+    let measures: Vec<Measure> = policy.slis.iter().map(|sli| sli.measure.clone()).collect();
+    // A checked file fits; what would not is not tested, as in a running gateway.
+    let mut recording = Program::compile(&measures).map(Recording::with_program).unwrap_or_default();
+    for path in &options.files {
+        read(path, &settings, &mut recording)?;
+    }
     policy.warmup_s = options.warmup.as_secs() as i64;
     let mut trace = options.trace.as_ref().map(|_| Vec::new());
     let outcomes = recording.judge(&options.selection, policy.clone(), |source, slot, judge, memory| {
@@ -192,8 +194,8 @@ fn shown(evidence: &Evidence) -> impl Iterator<Item = &SliEvidence> {
 
 fn row(e: &SliEvidence) -> String {
     let name = match &e.operation {
-        None => e.sli.as_str().to_owned(),
-        Some(operation) => format!("{operation} {}", e.sli.as_str()),
+        None => e.name().to_owned(),
+        Some(operation) => format!("{operation} {}", e.name()),
     };
     let part = |i: usize| format!("{} / {}", e.bad[i], e.requests[i]);
     let ratio = e.ratio.map_or_else(|| "-".to_owned(), |[r, _, _]| format!("{r:.2}"));
@@ -203,7 +205,7 @@ fn row(e: &SliEvidence) -> String {
 
 fn sli_json(e: &SliEvidence) -> Value {
     json!({
-        "sli": e.sli.as_str(),
+        "sli": e.name(),
         "operation": e.operation,
         "weight": e.weight,
         "ln_e": e.ln_e,

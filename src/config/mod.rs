@@ -9,6 +9,7 @@ pub mod diff;
 mod files;
 mod load;
 mod locate;
+mod slis;
 mod substitute;
 pub mod validate;
 

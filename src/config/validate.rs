@@ -83,6 +83,7 @@ pub fn problems(config: &Config) -> Vec<Problem> {
     for (path, message) in config.objectives.problems() {
         checks.require(false, &path, message);
     }
+    slis(&config.policies, &mut checks);
     webhooks(config, &mut checks);
     authenticators(config, &mut checks);
     ports(config, &mut checks);
@@ -252,6 +253,14 @@ fn policies(policies: &PoliciesConfig, checks: &mut Checks) {
     }
 }
 
+/// The SLIs of all blocks with their paths.
+fn slis(policies: &PoliciesConfig, checks: &mut Checks) {
+    let defaults = std::iter::once(("policies.defaults.slis".to_owned(), &policies.defaults.slis));
+    let exceptions = blocks(policies).into_iter();
+    let exceptions = exceptions.map(|(path, block)| (format!("{path}.slis"), &block.slis));
+    super::slis::check(defaults.chain(exceptions), checks);
+}
+
 /// All exceptions with their paths.
 fn blocks(policies: &PoliciesConfig) -> Vec<(String, &PolicyOverride)> {
     let environments = policies.environments.iter();
@@ -288,6 +297,7 @@ fn whole(policy: &PolicyConfig) -> PolicyOverride {
         webhook: policy.webhook.clone(),
         runbook_url: policy.runbook_url.clone(),
         dashboard_url: policy.dashboard_url.clone(),
+        slis: policy.slis.clone(),
     }
 }
 

@@ -249,17 +249,19 @@ fn evidence(page: &Page<'_>, out: &mut Writer) {
     // One process per SLI: those of single operations are in the API, not here.
     let slis = || {
         page.candidates.iter().flat_map(|(labels, d)| {
-            Sli::ALL.iter().filter_map(move |sli| d.evidence.service(*sli).map(|e| (labels, e)))
+            let common = Sli::ALL.iter().filter_map(|sli| d.evidence.service(*sli));
+            let own = d.evidence.slis.iter().filter(|e| e.own.is_some());
+            common.chain(own).map(move |e| (labels, e))
         })
     };
     out.family(&names::SLI_EVIDENCE);
     for (labels, e) in slis() {
-        out.sample(labels, &[("sli", e.sli.as_str())], e.ln_e);
+        out.sample(labels, &[("sli", e.name())], e.ln_e);
     }
     out.family(&names::SLI_RATIO);
     for (labels, e) in slis() {
         for (bound, value) in ["point", "low", "high"].into_iter().zip(e.ratio.into_iter().flatten()) {
-            out.sample(labels, &[("sli", e.sli.as_str()), ("bound", bound)], value);
+            out.sample(labels, &[("sli", e.name()), ("bound", bound)], value);
         }
     }
     out.family(&names::SLI_BAD_RATIO);
@@ -268,7 +270,7 @@ fn evidence(page: &Page<'_>, out: &mut Writer) {
         {
             if requests > 0 {
                 let share = *bad as f64 / requests as f64;
-                out.sample(labels, &[("sli", e.sli.as_str()), ("side", side)], share);
+                out.sample(labels, &[("sli", e.name()), ("side", side)], share);
             }
         }
     }

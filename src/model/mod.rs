@@ -6,9 +6,12 @@ mod discard;
 mod identity;
 mod labels;
 mod log;
+mod measure;
 mod observation;
 mod point;
+mod program;
 mod resource;
+mod selection;
 mod sink;
 pub mod snapshot;
 mod source;
@@ -19,13 +22,19 @@ pub use discard::Discard;
 pub use identity::{DeploymentId, ServiceKey, VersionKey};
 pub use labels::Labels;
 pub use log::{ExceptionView, LogSink, LogView, SpanException};
-pub use observation::{Exemplar, InstanceId, Observation, SeriesId, VersionId};
+pub use measure::{Counted, Measure, MeasureKey};
+pub use observation::{Exemplar, Extra, InstanceId, Observation, SeriesId, VersionId};
 pub use point::{
     BoundsId, Class, DurationUnit, Durations, Family, PointObservation, PointView, Shape, StreamId,
     StreamMeta, Temporality,
 };
+pub use program::{
+    CONDITIONS_MAX, Facts, MEASURES_MAX, Marks, Program, QUANTITIES_MAX, SpanFacts, TooMany, part_bit,
+    total_bit,
+};
 pub use resource::{ResourceAttribute, ResourceTexts, ResourceView};
+pub use selection::{AttributeTest, AttributeValue, Pattern, Selection, SpanStatus, ValueTest};
 pub use sink::{PointSink, SpanSink};
 pub use source::Source;
-pub use span::{Outcome, SamplingWeight, SpanKind, SpanView, StatusSource};
+pub use span::{MarkedSpan, Outcome, SamplingWeight, SpanKind, SpanView, StatusSource};
 pub use time::{NANOS_PER_SECOND, Slot, UnixNanos};

@@ -1,6 +1,6 @@
 //! What a shard keeps of a span until the evaluator takes it: a few numbers, no strings.
 
-use super::{Outcome, StatusSource, UnixNanos};
+use super::{Marks, Outcome, StatusSource, UnixNanos};
 
 /// A version of a service, interned. Never reused while the program runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,6 +44,31 @@ pub struct Observation {
     pub weight: f32,
     /// Whether `weight` came with the span.
     pub weight_known: bool,
+    /// What it counts for, by the program of its service.
+    pub marks: Marks,
+}
+
+/// What a span counts for beside being a request, or without being one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Extra {
+    /// The version.
+    pub version: VersionId,
+    /// Who sent it.
+    pub instance: InstanceId,
+    /// Start: decides whether it is compared.
+    pub start: UnixNanos,
+    /// End: decides the slot.
+    pub end: UnixNanos,
+    /// When the request that carried it arrived.
+    pub arrival: UnixNanos,
+    /// Latency bucket.
+    pub bucket: i16,
+    /// Whether it is a record of its own, or else a quantity of a span that has an account already.
+    pub is_record: bool,
+    /// What it counts for.
+    pub marks: Marks,
+    /// How much of each event: 1, or the quantity.
+    pub amount: u64,
 }
 
 /// The trace id of a span worth showing: failed or slow.

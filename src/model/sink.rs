@@ -1,15 +1,24 @@
 //! Where decoding puts what it finds. One trait, so that the same walker serves the servers, `replay`, the
 //! demo and the tests.
 
-use super::{Discard, PointView, ResourceView, SpanException, SpanView};
+use std::sync::Arc;
+
+use super::{Discard, MarkedSpan, PointView, Program, ResourceView, SpanException, SpanView};
 
 /// Receives the entry spans of a message, each after the resource it belongs to. Every span of the message is
-/// either handed to [`SpanSink::span`] or named in [`SpanSink::discard`].
+/// either handed to [`SpanSink::span`] or [`SpanSink::marked`], or named in [`SpanSink::discard`].
 pub trait SpanSink {
     /// A new `ResourceSpans` begins; the spans that follow are its.
     fn resource(&mut self, resource: &ResourceView<'_>);
+    /// The measures of the service that the resource is of, asked after [`SpanSink::resource`]. Who judges by no
+    /// SLIs of a policy's own leaves this as it is.
+    fn program(&self) -> Option<Arc<Program>> {
+        None
+    }
     /// An entry span.
     fn span(&mut self, span: &SpanView<'_>);
+    /// A span that is no request and counts for something by the program; only who has one is shown any.
+    fn marked(&mut self, _span: &MarkedSpan<'_>) {}
     /// A span that makes no SLI.
     fn discard(&mut self, reason: Discard);
     /// All spans of a resource were read, this many. Who does not account for senders leaves this as it is.

@@ -1,7 +1,7 @@
 //! A span as a borrowed view. Decoding hands these on and nothing else; they are never stored. Strings are the raw bytes of the message: OTLP senders do send invalid UTF-8, and one bad byte
 //! must not cost a batch, so conversion (lossy) happens where a label is made, once per series.
 
-use super::UnixNanos;
+use super::{Marks, UnixNanos};
 
 /// `Span.kind`; numbers beyond the known ones read as `Unspecified`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,6 +21,12 @@ pub enum SpanKind {
     Consumer,
 }
 
+impl SpanKind {
+    /// All kinds.
+    pub const ALL: [Self; 6] =
+        [Self::Unspecified, Self::Internal, Self::Server, Self::Client, Self::Producer, Self::Consumer];
+}
+
 /// How a request ended, for the SLIs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Outcome {
@@ -31,6 +37,11 @@ pub enum Outcome {
     Bad,
     /// Good for availability, but refused as the client's fault (401, INVALID_ARGUMENT, ..).
     ClientError,
+}
+
+impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Good, Self::Bad, Self::ClientError];
 }
 
 /// Whether the span carried an HTTP or RPC status code; client errors are testable only where one does.
@@ -56,7 +67,7 @@ pub enum SamplingWeight {
 }
 
 /// One entry span, classified. Built only for spans that make SLIs (kind SERVER or CONSUMER, valid times).
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct SpanView<'a> {
     /// Operation, first part: the HTTP method, RPC service (old convention) or empty.
     pub operation_head: &'a [u8],
@@ -76,4 +87,21 @@ pub struct SpanView<'a> {
     pub weight: SamplingWeight,
     /// Raw trace id, empty or 16 bytes: exemplars.
     pub trace_id: &'a [u8],
+    /// What it counts for, by the program of its service.
+    pub marks: Marks,
+    /// Quantities that it carries, each with the number of its measure.
+    pub quantities: &'a [(u8, u64)],
+}
+
+/// A span that is no request but counts for something: a call to a database, a retry, a message sent.
+#[derive(Debug, Clone, Copy)]
+pub struct MarkedSpan<'a> {
+    /// Start.
+    pub start: UnixNanos,
+    /// End; never 0.
+    pub end: UnixNanos,
+    /// What it counts for; may be nothing but its quantities.
+    pub marks: Marks,
+    /// Quantities that it carries, each with the number of its measure.
+    pub quantities: &'a [(u8, u64)],
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::ledger::{Disposition, Ledger};
 use super::passage::Signal;
-use crate::model::{InstanceId, SeriesId};
-use crate::verdict::{Arm, Cell, Cells, Counts, InstanceCounts};
-use crate::window::{self, ClosedSlot};
+use crate::model::{InstanceId, Program, SeriesId};
+use crate::verdict::{ALL_OPERATIONS, Arm, Cell, Cells, Counts, InstanceCounts, Measured};
+use crate::window::{self, ClosedMeasures, ClosedSlot, MeasureCounts};
 
 /// One version in one closed slot.
 #[derive(Debug, Default)]
@@ -23,6 +23,8 @@ pub(super) struct Closed {
     pub(super) by_operation: Vec<(Arc<str>, u64, u64)>,
     /// Spans of older slots that were passed over and never closed.
     pub(super) passed_over: u64,
+    /// Spans that are no requests and count for a measure.
+    pub(super) marked: u64,
 }
 
 impl Closed {
@@ -33,7 +35,7 @@ impl Closed {
 
     /// Counts what the slot held, and what was passed over, in the account of records.
     pub(super) fn settle(&self, ledger: &Ledger) {
-        ledger.settle(Signal::Traces, Disposition::Aggregated, self.total.n);
+        ledger.settle(Signal::Traces, Disposition::Aggregated, self.total.n + self.marked);
         ledger.settle(Signal::Traces, Disposition::Late, self.passed_over);
     }
 
@@ -72,6 +74,42 @@ impl Closed {
             }
         }
         closed
+    }
+}
+
+/// Names what the open measures know by number.
+pub(super) fn measured(
+    closed: &ClosedMeasures,
+    program: &Program,
+    operations: &BTreeMap<SeriesId, Arc<str>>,
+) -> Measured {
+    let all: Arc<str> = ALL_OPERATIONS.into();
+    let mut measured = Measured::new();
+    for ((number, series), slot) in &closed.cells {
+        let name = series.map_or(Some(&all), |series| operations.get(&series));
+        let (Some(key), Some(name)) = (program.key(usize::from(*number)), name) else { continue };
+        let cells = measured.entry(key).or_default();
+        cells.is_quantity = program.is_quantity(usize::from(*number));
+        let warm = Cell { groups: slot.warm.each_ref().map(counted), bounds: None };
+        put_counted(&mut cells.warm, name, warm);
+        put_counted(
+            &mut cells.old,
+            name,
+            Cell { groups: [counted(&slot.old), Counts::default()], bounds: None },
+        );
+    }
+    measured
+}
+
+fn counted(counts: &MeasureCounts) -> Counts {
+    let MeasureCounts { n, x, latency } = counts;
+    Counts { requests: *n, bad: *x, client_errors: 0, latency: latency.clone() }
+}
+
+/// Events may come in a second without requests.
+fn put_counted(cells: &mut Cells, name: &Arc<str>, cell: Cell) {
+    if cell.groups.iter().any(|counts| counts.requests + counts.bad > 0) {
+        cells.entry(Arc::clone(name)).or_default().merge(&cell);
     }
 }
 

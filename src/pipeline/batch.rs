@@ -9,6 +9,7 @@ mod points;
 pub(super) use self::points::bounds_id;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use foldhash::fast::RandomState;
@@ -23,8 +24,8 @@ use super::senders::{Heard, Sender};
 use super::shards::{Load, Refused, Room};
 use crate::histogram::layout;
 use crate::model::{
-    BoundsId, Discard, Exemplar, Observation, ResourceAttribute, ResourceView, SamplingWeight, SeriesId,
-    SpanException, SpanSink, SpanView, StreamId, UnixNanos,
+    BoundsId, Discard, Exemplar, Extra, MarkedSpan, Observation, Program, ResourceAttribute, ResourceView,
+    SamplingWeight, SeriesId, SpanException, SpanSink, SpanView, StreamId, UnixNanos, part_bit,
 };
 
 /// Failed spans of one batch whose trace ids are kept.
@@ -42,6 +43,10 @@ const KEPT_FINDINGS: usize = 1_024;
 #[derive(Debug, Default)]
 pub(super) struct BatchBuffers {
     observations: Vec<Observation>,
+    /// What spans count for beside being requests.
+    extras: Vec<Extra>,
+    /// Spans among them that are records of their own.
+    marked: u64,
     points: PointLog,
     /// Bucket counts of the point in hand.
     counts: Vec<u64>,
@@ -70,6 +75,9 @@ impl BatchBuffers {
     fn clear(&mut self) {
         self.observations.clear();
         self.observations.shrink_to(KEPT_OBSERVATIONS);
+        self.extras.clear();
+        self.extras.shrink_to(KEPT_OBSERVATIONS);
+        self.marked = 0;
         self.points.clear();
         self.findings.clear();
         self.findings.shrink_to(KEPT_FINDINGS);
@@ -139,7 +147,7 @@ impl Batch {
     /// the refusal.
     pub fn reserve(&self) -> Result<Room, Refused> {
         let load = self.buffers.as_ref().map_or_else(Load::default, |buffers| Load {
-            records: buffers.observations.len() + buffers.points.len(),
+            records: buffers.observations.len() + buffers.extras.len() + buffers.points.len(),
             counts: buffers.points.counts_len(),
             findings: buffers.findings.len(),
         });
@@ -164,14 +172,14 @@ impl Batch {
         let (spans, points) = (buffers.observations.len() as u64, buffers.points.len() as u64);
         shards.append(
             room,
-            &buffers.observations,
+            (&buffers.observations, &buffers.extras),
             &buffers.points,
             &buffers.exemplars,
             &mut buffers.findings,
         );
         let counters = shards.counters();
         counters.spans.fetch_add(spans, Ordering::Relaxed);
-        shards.ledger().receive(Signal::Traces, spans);
+        shards.ledger().receive(Signal::Traces, spans + buffers.marked);
         shards.ledger().receive(Signal::Metrics, points);
         shards.ledger().receive(Signal::Logs, records);
         shards.ledger().discard(&buffers.discarded);
@@ -267,8 +275,22 @@ impl Batch {
             skewed: span.end < span.start,
             weight,
             weight_known,
+            marks: span.marks,
         };
         buffers.observations.push(observation);
+        for (measure, amount) in span.quantities {
+            buffers.extras.push(Extra {
+                version: sender.version.meta.id,
+                instance: sender.instance,
+                start: observation.start,
+                end: span.end,
+                arrival: self.arrival,
+                bucket: observation.bucket,
+                is_record: false,
+                marks: part_bit(usize::from(*measure)),
+                amount: *amount,
+            });
+        }
         note_exemplar(buffers, &mut self.slowest, &observation, span.trace_id);
     }
 }
@@ -330,6 +352,31 @@ impl SpanSink for Batch {
         self.push(span);
     }
 
+    fn program(&self) -> Option<Arc<Program>> {
+        self.current.as_ref().and_then(|sender| sender.version.measures.program())
+    }
+
+    fn marked(&mut self, span: &MarkedSpan<'_>) {
+        let (Some(buffers), Some(sender)) = (&mut self.buffers, &self.current) else { return };
+        let extra = Extra {
+            version: sender.version.meta.id,
+            instance: sender.instance,
+            start: span.start,
+            end: span.end,
+            arrival: self.arrival,
+            bucket: layout::bucket_of_nanos(span.end.since(span.start)),
+            is_record: true,
+            marks: span.marks,
+            amount: 1,
+        };
+        buffers.marked += 1;
+        buffers.extras.push(extra);
+        for (measure, amount) in span.quantities {
+            let marks = part_bit(usize::from(*measure));
+            buffers.extras.push(Extra { is_record: false, marks, amount: *amount, ..extra });
+        }
+    }
+
     fn sender_of_spans(&mut self, resource: &ResourceView<'_>, spans: u64) {
         self.sender(Signal::Traces, resource, spans);
     }
@@ -381,6 +428,8 @@ mod tests {
             status: StatusSource::Code,
             weight: SamplingWeight::Unknown,
             trace_id: &[7; 16],
+            marks: 0,
+            quantities: &[],
         }
     }
 

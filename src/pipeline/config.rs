@@ -5,6 +5,8 @@
 mod origin;
 pub(super) mod pattern;
 mod policies;
+pub mod slis;
+mod values;
 
 use std::time::Duration;
 
@@ -15,6 +17,7 @@ pub use self::policies::{
     Links, MatchConfig, ModeConfig, PoliciesConfig, PolicyConfig, PolicyOverride, ResolvedPolicy,
     ServicePolicyConfig,
 };
+pub use self::values::Values;
 use super::human;
 
 /// The `pipeline` section: how long to wait for spans, and how much is kept.

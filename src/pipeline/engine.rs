@@ -207,10 +207,28 @@ impl Engine {
             }
             run.end(now);
         }
+        self.absorb_extras(drained);
         self.absorb_points(drained, now);
         self.exemplars.extend_from_slice(&drained.exemplars);
         self.blindness.extend(drained.blindness.clone());
         self.absorb_findings(drained, now);
+    }
+
+    /// Takes in what spans count for beside being requests; their versions are known by their requests.
+    fn absorb_extras(&mut self, drained: &Drained) {
+        for extra in &drained.extras {
+            match self.log_place(extra.version) {
+                Some((key, label)) if self.services.contains_key(&key) => {
+                    if let Some(service) = self.services.get_mut(&key) {
+                        service.extra(&label, extra);
+                    }
+                }
+                _ => {
+                    let records = u64::from(extra.is_record);
+                    self.parts.ledger.settle(Signal::Traces, Disposition::Orphaned, records);
+                }
+            }
+        }
     }
 
     /// Where a series belongs; looked up once.
@@ -243,13 +261,14 @@ impl Engine {
             objectives.configure(policy.slo, self.parts.policies.objectives(key));
             let mut service = Service::new(
                 Arc::clone(key),
-                policy,
+                (policy, self.parts.registry.measures(key)),
                 self.parts.lateness,
                 Arc::clone(&self.parts.ledger),
                 self.began,
                 now,
             );
             service.objectives = objectives;
+            service.admit(&service.policy);
             self.services.insert(Arc::clone(key), service);
         }
         self.services.entry(Arc::clone(key)).or_insert_with_key(|_| unreachable!("inserted above"))
@@ -333,6 +352,7 @@ impl Engine {
         let over: Vec<Arc<ServiceKey>> =
             self.services.iter().filter(|(_, s)| s.is_over()).map(|(key, _)| Arc::clone(key)).collect();
         for key in over {
+            self.parts.registry.forget_measures(&key);
             if let Some(service) = self.services.remove(&key) {
                 self.sleep(key, service.objectives, now);
             }
@@ -414,6 +434,7 @@ impl Engine {
             // A reload changes the objective and the warm-up of versions yet to come.
             service.policy = self.parts.policies.resolve(&service.key, Deployment::VERSION).0;
             service.objectives.configure(service.policy.slo, self.parts.policies.objectives(&service.key));
+            service.admit(&service.policy);
             let [unversioned, all] = service.unversioned(now);
             if let Some(text) = unversioned::complaint(&service.key, unversioned, all)
                 && self.complaints.allow(&service.key.to_string(), now).is_some()

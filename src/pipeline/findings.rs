@@ -134,7 +134,7 @@ impl Engine {
     }
 
     /// Looked up once per version.
-    fn log_place(&mut self, id: VersionId) -> Option<(Arc<ServiceKey>, Arc<str>)> {
+    pub(super) fn log_place(&mut self, id: VersionId) -> Option<(Arc<ServiceKey>, Arc<str>)> {
         if let Some(known) = self.log_places.get(&id) {
             return known.clone();
         }

@@ -115,6 +115,8 @@ impl Process {
                 status: StatusSource::Code,
                 weight: SamplingWeight::Unknown,
                 trace_id: b"",
+                marks: 0,
+                quantities: &[],
             });
         }
         if batch.commit().is_ok() {

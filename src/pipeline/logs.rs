@@ -150,6 +150,22 @@ impl ServiceLogs {
         self.shown.show(label, exception, &occurrence)
     }
 
+    /// Error logs of a version in a second that is about to close; `None` where it sends no logs.
+    pub(super) fn error_logs(&self, label: &str, slot: Slot) -> Option<u64> {
+        let version = self.versions.get(label).filter(|version| version.sends_logs)?;
+        Some(version.open.get(&slot).map_or(0, |open| open.error_logs))
+    }
+
+    /// Learns which versions send logs, of whatever severity.
+    pub(super) fn note_senders(&mut self, versions: &Versions, registry: &Registry) {
+        for (label, version) in versions {
+            let logs = self.version(label);
+            if !logs.sends_logs {
+                logs.sends_logs = version.id.is_some_and(|id| registry.sends_logs(id));
+            }
+        }
+    }
+
     /// Closes a second, after that of the spans.
     pub(super) fn close(&mut self, slot: Slot, versions: &Versions, running: &[Running], ledger: &Ledger) {
         for label in versions.keys() {

@@ -26,6 +26,7 @@ mod journal;
 mod known;
 mod ledger;
 mod logs;
+mod measures;
 mod metered;
 pub mod objectives;
 mod orders;

@@ -88,6 +88,7 @@ impl Engine {
         let deployment = Arc::clone(running.deployment());
         commit.deployments.push(Arc::clone(&deployment));
         let service = self.service(key, now);
+        service.admit(&deployment.policy);
         for other in &mut service.running {
             other.apply(Event::SupersededBy(id.clone()), now, commit);
         }
@@ -116,6 +117,7 @@ impl Engine {
         let key = self.named(request)?;
         let held = request.release.as_deref().map(|release| self.policy(&key, &request.version, release));
         let service = self.service(&key, now);
+        held.iter().for_each(|(policy, _)| service.admit(policy));
         let merging = |r: &&mut Running| r.is_judging() && r.deployment().candidate == request.version;
         if let Some(running) = service.running.iter_mut().find(merging) {
             let mut merged = merge_request(running.deployment(), request);

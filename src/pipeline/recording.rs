@@ -3,18 +3,20 @@
 //! spans in the files does not matter, and the same files give the same bytes.
 
 mod court;
+mod measures;
 mod points;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use self::court::Court;
+use self::measures::{MarkedArms, RecordedMark};
 use self::points::{MetricSlots, RecordedPoints};
 
 use crate::histogram::layout;
 use crate::model::{
-    Discard, NANOS_PER_SECOND, Outcome, ResourceView, Slot, Source, SpanSink, SpanView, StatusSource,
-    UnixNanos,
+    Discard, MarkedSpan, NANOS_PER_SECOND, Outcome, Program, ResourceView, Slot, Source, SpanSink, SpanView,
+    StatusSource, UnixNanos, part_bit,
 };
 use crate::verdict::{
     Arm, Cells, Counts, Evidence, InstanceCounts, Judge, Memory, Policy, SlotInput, Verdict,
@@ -62,6 +64,9 @@ pub struct Recording {
     operations: Names,
     instances: Names,
     spans: Vec<(u32, Recorded)>,
+    /// What spans are compared with, and what they count for.
+    program: Option<Arc<Program>>,
+    marks: Vec<RecordedMark>,
     points: RecordedPoints,
     /// Service, version and instance of the resource in hand.
     current: (u32, u32, u32),
@@ -70,6 +75,9 @@ pub struct Recording {
 }
 
 const NO_INSTANCE: u32 = u32::MAX;
+
+/// Numbers of instances in order of appearance, by version and instance.
+type Ordinals = BTreeMap<(u32, u32), u32>;
 
 impl SpanSink for Recording {
     fn resource(&mut self, resource: &ResourceView<'_>) {
@@ -89,9 +97,13 @@ impl SpanSink for Recording {
             self.scratch.push_str(&String::from_utf8_lossy(part));
         }
         let (service, version, instance) = self.current;
+        let operation = self.operations.number(&self.scratch);
+        if span.marks != 0 || !span.quantities.is_empty() {
+            self.mark(Some(operation), span.start, span.end, span.marks, span.quantities);
+        }
         let recorded = Recorded {
             version,
-            operation: self.operations.number(&self.scratch),
+            operation,
             instance,
             start: span.start,
             end: span.end,
@@ -99,6 +111,14 @@ impl SpanSink for Recording {
             status: span.status,
         };
         self.spans.push((service, recorded));
+    }
+
+    fn program(&self) -> Option<Arc<Program>> {
+        self.program.clone()
+    }
+
+    fn marked(&mut self, span: &MarkedSpan<'_>) {
+        self.mark(None, span.start, span.end, span.marks, span.quantities);
     }
 
     fn discard(&mut self, reason: Discard) {
@@ -169,6 +189,33 @@ pub struct Outcomes {
 }
 
 impl Recording {
+    /// A recording whose spans are compared with the SLIs of a policy.
+    pub fn with_program(program: Program) -> Self {
+        Self { program: Some(Arc::new(program)), ..Self::default() }
+    }
+
+    fn mark(
+        &mut self,
+        operation: Option<u32>,
+        start: UnixNanos,
+        end: UnixNanos,
+        marks: u64,
+        quantities: &[(u8, u64)],
+    ) {
+        let (service, version, instance) = self.current;
+        let bucket = layout::bucket_of_nanos(end.since(start));
+        let mark =
+            RecordedMark { service, version, instance, operation, start, end, bucket, marks, amount: 1 };
+        if marks != 0 {
+            self.marks.push(mark);
+        }
+        self.marks.extend(quantities.iter().map(|(measure, amount)| RecordedMark {
+            marks: part_bit(usize::from(*measure)),
+            amount: *amount,
+            ..mark
+        }));
+    }
+
     /// Entry spans recorded.
     pub fn len(&self) -> usize {
         self.spans.len()
@@ -194,7 +241,13 @@ impl Recording {
     ) -> Result<Outcomes, RecordingError> {
         let arms = self.select(selection)?;
         let (spans, far) = self.arms(arms);
-        let (slots, first) = self.slots(&spans, arms);
+        let (mut slots, first, ordinals) = self.slots(&spans, arms);
+        if let Some(program) = &self.program {
+            let (service, baseline, candidate) = arms;
+            let operations = &self.operations.names;
+            let marked = MarkedArms { service, baseline, candidate, first, ordinals: &ordinals, operations };
+            measures::put(&self.marks, program, &marked, &mut slots);
+        }
         let metrics = self.points.slots(arms, &self.operations.names, policy.latency_margin);
         let first = first.into_iter().chain(metrics.first).min();
         let mut court = Court::new(policy, !slots.is_empty(), &metrics);
@@ -285,11 +338,11 @@ impl Recording {
         &self,
         spans: &[Recorded],
         (_, _, candidate): (u32, u32, u32),
-    ) -> (BTreeMap<Slot, SlotInput>, Option<UnixNanos>) {
+    ) -> (BTreeMap<Slot, SlotInput>, Option<UnixNanos>, Ordinals) {
         let own = || spans.iter().filter(|s| s.version == candidate);
         let first_slot = own().map(|s| s.end.slot()).min();
         let first = own().filter(|s| Some(s.end.slot()) == first_slot).map(|s| s.start).min();
-        let mut ordinals: BTreeMap<(u32, u32), u32> = BTreeMap::new();
+        let mut ordinals = Ordinals::new();
         let mut counts = [0u32; 2];
         let mut slots: BTreeMap<Slot, SlotInput> = BTreeMap::new();
         for span in spans {
@@ -305,7 +358,7 @@ impl Recording {
             let censored = !is_candidate && first.is_some_and(|f| span.start < f);
             self.place(span, ordinal, is_candidate, censored, input);
         }
-        (slots, first)
+        (slots, first, ordinals)
     }
 
     fn place(

@@ -17,6 +17,7 @@ use dashmap::DashMap;
 use foldhash::fast::RandomState;
 
 use super::joins::{JoinCounters, Joins};
+use super::measures::ServiceMeasures;
 use super::senders::Account;
 use crate::model::{
     BoundsId, InstanceId, Labels, ResourceView, SeriesId, ServiceKey, StreamId, StreamMeta, VersionId,
@@ -132,6 +133,8 @@ pub(crate) struct VersionEntry {
     below: RwLock<Below>,
     /// What its senders say of themselves.
     pub(super) account: Mutex<Account>,
+    /// What spans of its service count for.
+    pub(super) measures: Arc<ServiceMeasures>,
     /// Arrival of its last resource, nanoseconds.
     pub(super) touched: AtomicU64,
 }
@@ -170,6 +173,8 @@ pub struct Registry {
     bounds: DashMap<BoundsId, Arc<[f64]>, RandomState>,
     /// Where instances run, of those whose telemetry says so.
     pub(super) places: DashMap<InstanceId, Arc<Labels>, RandomState>,
+    /// What the policies of a service count, by service.
+    measures: DashMap<ServiceKey, Arc<ServiceMeasures>, RandomState>,
     /// Which pod, container or process is of which version.
     pub(super) joins: Joins,
     /// Number of living versions under the cap, per service; held while a version is made or retired.
@@ -307,16 +312,34 @@ impl Registry {
         population.all += 1;
         population.capped += usize::from(is_capped(&key.version));
         let id = VersionId(self.next_version.fetch_add(1, Ordering::Relaxed));
+        let measures = self.measures(&key.service);
         let meta = VersionMeta { id, key, is_function };
         let entry = Arc::new(VersionEntry {
             meta,
             below: RwLock::default(),
             account: Mutex::default(),
+            measures,
             touched: AtomicU64::new(0),
         });
         self.by_id.insert(id, Arc::clone(&entry));
         self.versions.insert(identity.into_boxed_slice(), Arc::clone(&entry));
         entry
+    }
+
+    /// The measures of a service.
+    pub(super) fn measures(&self, service: &ServiceKey) -> Arc<ServiceMeasures> {
+        if let Some(known) = self.measures.get(service) {
+            return Arc::clone(&known);
+        }
+        Arc::clone(&self.measures.entry(service.clone()).or_default())
+    }
+
+    /// Forgets the measures of a service that is over, unless a version of it has come meanwhile.
+    pub(super) fn forget_measures(&self, service: &ServiceKey) {
+        let services = lock(&self.services);
+        if !services.contains_key(service) {
+            self.measures.remove(service);
+        }
     }
 
     /// The instance of a resource. `scratch` is overwritten. A process id that is not 0 is part of the name:

@@ -48,6 +48,7 @@ impl Version {
         self.memory.save(out);
         self.history.save(out);
         self.open.fates().save(out);
+        self.measures.as_ref().map_or(0, |measures| measures.waiting()).save(out);
         self.sampling.save(out);
         self.totals.save(out);
         self.first.save(out);
@@ -69,6 +70,7 @@ impl Version {
         version.memory = Memory::load(from)?;
         version.history = History::load(from)?;
         let mut fates = Fates::load(from)?;
+        let marked = u64::load(from)?;
         version.sampling = Counts::load(from)?;
         version.totals = Totals::load(from)?;
         // What was in open slots is gone.
@@ -87,7 +89,7 @@ impl Version {
             (version.metered, points) = (Some(Box::new(side)), waiting);
         }
         version.continued(now);
-        Ok((version, [lost, points]))
+        Ok((version, [lost + marked, points]))
     }
 }
 
@@ -212,6 +214,7 @@ impl Engine {
             None => (None, Slot::MAX),
         };
         let service = self.service(&Arc::new(deployment.service.clone()), now);
+        service.admit(&deployment.policy);
         service.running.push(Running::restored(deployment, panel, from));
     }
 }

@@ -291,7 +291,7 @@ impl Running {
         }
         let censor = self.deployment.candidate_first.filter(|_| is_new);
         if let Some(baseline) = self.deployment.baseline.as_deref().and_then(|b| versions.get_mut(b)) {
-            baseline.open.set_censor(censor);
+            baseline.set_censor(censor);
         }
     }
 

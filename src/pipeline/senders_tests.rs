@@ -47,6 +47,8 @@ fn spans(batch: &mut Batch, view: &ResourceView<'_>, spans: u64) {
             status: StatusSource::Code,
             weight: SamplingWeight::Unknown,
             trace_id: &[7; 16],
+            marks: 0,
+            quantities: &[],
         });
     }
     batch.sender_of_spans(view, spans);

@@ -14,6 +14,7 @@ use super::findings::Finding;
 use super::journal::Commit;
 use super::ledger::{Disposition, Ledger};
 use super::logs::ServiceLogs;
+use super::measures::ServiceMeasures;
 use super::metered::Metered;
 use super::objectives::ServiceObjectives;
 use super::passage::Signal;
@@ -22,11 +23,11 @@ use super::running::Running;
 use super::version::{Version, Versions};
 use crate::deployment::{Deployment, Sighting, is_version};
 use crate::model::{
-    Exemplar, NANOS_PER_SECOND, Observation, Outcome, SeriesId, ServiceKey, Slot, Source, UnixNanos,
-    VersionId, VersionKey,
+    Discard, Exemplar, Extra, MeasureKey, NANOS_PER_SECOND, Observation, Outcome, Program, SeriesId,
+    ServiceKey, Slot, Source, UnixNanos, VersionId, VersionKey,
 };
-use crate::verdict::{Cells, Policy};
-use crate::window::{Lateness, LatenessConfig, Placed};
+use crate::verdict::{ALL_OPERATIONS, Cell, Cells, Counts, OwnSli, Policy};
+use crate::window::{Lateness, LatenessConfig, Placed, Wanted};
 
 /// Slots that may be closed in one tick; after a longer stop of the clock the rest is skipped, for all
 /// versions alike.
@@ -37,6 +38,8 @@ const CATCH_UP_SLOTS: i64 = 600;
 pub(super) struct Service {
     pub(super) key: Arc<ServiceKey>,
     pub(super) policy: Policy,
+    /// What SLIs of its policies count.
+    pub(super) measures: Arc<ServiceMeasures>,
     pub(super) lateness: Lateness,
     pub(super) versions: Versions,
     /// The oldest open slot.
@@ -61,7 +64,7 @@ pub(super) struct Service {
 impl Service {
     pub(super) fn new(
         key: Arc<ServiceKey>,
-        policy: Policy,
+        (policy, measures): (Policy, Arc<ServiceMeasures>),
         lateness_config: LatenessConfig,
         ledger: Arc<Ledger>,
         watched_since: UnixNanos,
@@ -73,6 +76,7 @@ impl Service {
         Self {
             key,
             policy,
+            measures,
             lateness,
             versions: BTreeMap::new(),
             next,
@@ -117,8 +121,45 @@ impl Service {
     /// The door for a run of spans of one version.
     pub(super) fn run(&mut self, label: &Arc<str>, id: VersionId) -> Option<Run<'_>> {
         let version = self.versions.get_mut(label)?;
+        let wanted = self.measures.wanted();
         let Self { lateness, arrivals, ledger, objectives, .. } = self;
-        Some(Run { id, version, lateness, arrivals, ledger, objectives, spans: 0, late: 0, future: 0 })
+        Some(Run {
+            id,
+            version,
+            lateness,
+            arrivals,
+            ledger,
+            objectives,
+            wanted,
+            spans: 0,
+            late: 0,
+            future: 0,
+        })
+    }
+
+    /// Makes the measures of a policy known.
+    pub(super) fn admit(&self, policy: &Policy) {
+        if let Err((refused, why)) = self.measures.admit(policy.slis.iter().map(|sli| &sli.measure)) {
+            let of = |sli: &&OwnSli| refused.contains(&sli.measure.key);
+            let names: Vec<&str> = policy.slis.iter().filter(of).map(|sli| sli.name.as_str()).collect();
+            tracing::error!(service = %self.key, slis = names.join(", "), ?why,
+                "there is no room for these SLIs beside those that were counted since the start; they are not \
+                 tested until a restart");
+        }
+    }
+
+    /// Takes in what a span counts for beside being a request, or without being one.
+    pub(super) fn extra(&mut self, label: &Arc<str>, extra: &Extra) {
+        let wanted = self.measures.wanted();
+        let placed = self.versions.get_mut(label).map(|version| version.extra(extra, wanted));
+        let became = match placed {
+            Some(Placed::Counted) => return,
+            Some(Placed::Late) => Disposition::Late,
+            Some(Placed::Future) => Disposition::Future,
+            // Calls of a version that was never asked for anything say nothing.
+            None => Disposition::Discarded(Discard::Kind),
+        };
+        self.ledger.settle(Signal::Traces, became, u64::from(extra.is_record));
     }
 
     /// Closes and judges the slots whose time has come, and moves the deployments on.
@@ -139,13 +180,21 @@ impl Service {
     /// Closes a slot of all versions. Where nothing is judged, each version is done with at once. Of a slot that
     /// misses what was refused nothing is concluded and nothing remembered.
     fn close(&mut self, slot: Slot, now: UnixNanos, blindness: &Blindness, commit: &mut Commit) {
+        let program = self.measures.program();
+        let program = program.as_deref();
         if blindness.covers(Source::Spans, slot) {
-            self.versions.values_mut().for_each(|version| version.close(slot).settle(&self.ledger));
+            self.versions.values_mut().for_each(|version| version.close(slot, program).settle(&self.ledger));
             return;
         }
+        let error_logs = program.and_then(Program::error_logs);
+        if error_logs.is_some() && self.logs.is_none() {
+            self.logs = Some(Box::new(ServiceLogs::new(&self.versions, slot)));
+        }
+        let logs = error_logs.zip(self.logs.as_deref());
         if !self.is_judging() {
-            for version in self.versions.values_mut() {
-                let one = version.close(slot);
+            for (label, version) in &mut self.versions {
+                let mut one = version.close(slot, program);
+                count_logs(&mut one, label, slot, logs);
                 one.settle(&self.ledger);
                 if version.shows(Source::Spans) {
                     self.objectives.close(slot, &one);
@@ -157,7 +206,8 @@ impl Service {
         }
         let mut closed: BTreeMap<Arc<str>, Closed> = BTreeMap::new();
         for (label, version) in &mut self.versions {
-            let one = version.close(slot);
+            let mut one = version.close(slot, program);
+            count_logs(&mut one, label, slot, logs);
             one.settle(&self.ledger);
             if version.shows(Source::Spans) {
                 self.objectives.close(slot, &one);
@@ -194,6 +244,9 @@ impl Service {
     /// Draws up what the logs say of the deployments that are judged.
     pub(super) fn draw_up_logs(&mut self, registry: &Registry) {
         let Some(logs) = &mut self.logs else { return };
+        if self.measures.program().is_some_and(|program| program.error_logs().is_some()) {
+            logs.note_senders(&self.versions, registry);
+        }
         for running in self.running.iter_mut().filter(|r| r.is_judging()) {
             let evidence = logs.evidence(running, &self.versions, registry, self.next);
             running.set_logs(evidence, self.next);
@@ -241,7 +294,7 @@ impl Service {
         self.running = running;
         self.ended.extend(over.into_iter().map(Running::into_deployment));
         if self.running.iter().all(|r| !r.is_judging()) {
-            self.versions.values_mut().for_each(|v| v.open.set_censor(None));
+            self.versions.values_mut().for_each(|v| v.set_censor(None));
         }
     }
 
@@ -348,6 +401,7 @@ pub(super) struct Run<'a> {
     arrivals: &'a mut Arrivals,
     ledger: &'a Ledger,
     objectives: &'a mut ServiceObjectives,
+    wanted: Wanted,
     spans: u64,
     late: u64,
     future: u64,
@@ -357,7 +411,7 @@ impl Run<'_> {
     pub(super) fn observe(&mut self, o: &Observation, ordinal: Option<u32>) {
         self.lateness.record(self.id, o.instance, o.end, o.arrival);
         self.spans += 1;
-        match self.version.observe(o, ordinal) {
+        match self.version.observe(o, ordinal, self.wanted) {
             Placed::Counted => {}
             Placed::Late => {
                 self.late += 1;
@@ -375,6 +429,19 @@ impl Run<'_> {
         self.ledger.settle(Signal::Traces, Disposition::Late, self.late);
         self.ledger.settle(Signal::Traces, Disposition::Future, self.future);
         self.arrivals.add(now.slot(), self.spans, self.late + self.future);
+    }
+}
+
+/// Adds the error logs of a second to what SLIs count, per request; of a version that sends no logs there is
+/// nothing to count, which is not the same as none.
+fn count_logs(one: &mut Closed, label: &str, slot: Slot, logs: Option<(MeasureKey, &ServiceLogs)>) {
+    let Some((key, logs)) = logs else { return };
+    let Some(errors) = logs.error_logs(label, slot) else { return };
+    let counts = Counts { requests: one.total.n, bad: errors, ..Counts::default() };
+    if counts.requests + counts.bad > 0 {
+        let cell = Cell { groups: [counts, Counts::default()], bounds: None };
+        let cells = one.arm.measures.entry(key).or_default();
+        cells.warm.insert(ALL_OPERATIONS.into(), cell);
     }
 }
 

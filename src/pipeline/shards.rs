@@ -14,7 +14,7 @@ use super::findings::Finding;
 use super::ledger::Ledger;
 use super::passage::DataType;
 use super::point_log::PointLog;
-use crate::model::{Exemplar, Observation, PointObservation, UnixNanos};
+use crate::model::{Exemplar, Extra, Observation, PointObservation, UnixNanos};
 
 /// Spans and metric points that one shard holds between two ticks of the evaluator, unless told otherwise.
 pub const DEFAULT_SHARD_CAPACITY: usize = 262_144;
@@ -24,6 +24,8 @@ const COUNTS_PER_POINT: usize = 16;
 const EXEMPLARS_PER_SHARD: usize = 1_024;
 /// Error logs and exceptions that one shard holds between two ticks, of 100 bytes each.
 const FINDINGS_PER_SHARD: usize = 65_536;
+/// What spans count for beside being requests, for which an emptied log keeps room.
+const KEPT_EXTRAS: usize = 16_384;
 /// Idle batch buffers kept per shard; more are freed.
 const POOL_PER_SHARD: usize = 8;
 
@@ -103,6 +105,7 @@ struct Shard {
 #[derive(Debug, Default)]
 struct Log {
     observations: Vec<Observation>,
+    extras: Vec<Extra>,
     points: PointLog,
     exemplars: Vec<Exemplar>,
     findings: Vec<Finding>,
@@ -142,6 +145,8 @@ impl Drop for Room {
 #[derive(Debug, Default)]
 pub struct Drained {
     logs: Vec<Vec<Observation>>,
+    /// What spans count for beside being requests.
+    pub(super) extras: Vec<Extra>,
     points: Vec<PointLog>,
     /// Trace ids of failed and slow spans.
     pub exemplars: Vec<Exemplar>,
@@ -198,7 +203,7 @@ impl Shards {
 
     /// Spans and points waiting for the evaluator, over all shards.
     pub fn waiting(&self) -> usize {
-        let waiting = |log: &Log| log.observations.len() + log.points.len();
+        let waiting = |log: &Log| log.observations.len() + log.extras.len() + log.points.len();
         self.shards.iter().map(|shard| waiting(&lock(&shard.log))).sum()
     }
 
@@ -211,6 +216,8 @@ impl Shards {
     pub fn drain(&self, out: &mut Drained) {
         out.exemplars.clear();
         out.blindness = std::mem::take(&mut lock(&self.blindness));
+        out.extras.clear();
+        out.extras.shrink_to(self.capacity);
         out.findings.clear();
         out.findings.shrink_to(FINDINGS_PER_SHARD);
         out.logs.resize_with(self.shards.len(), Vec::new);
@@ -224,6 +231,8 @@ impl Shards {
             std::mem::swap(&mut log.observations, buffer);
             std::mem::swap(&mut log.points, points);
             out.exemplars.append(&mut log.exemplars);
+            out.extras.append(&mut log.extras);
+            log.extras.shrink_to(KEPT_EXTRAS);
             out.findings.append(&mut log.findings);
         }
     }
@@ -257,7 +266,7 @@ impl Shards {
         if log.closed {
             return Err(Refused::ShuttingDown);
         }
-        let waiting = log.observations.len() + log.points.len() + log.promised.records;
+        let waiting = log.observations.len() + log.extras.len() + log.points.len() + log.promised.records;
         let counts = log.points.counts_len() + log.promised.counts + load.counts;
         let findings = log.findings.len() + log.promised.findings;
         let too_many = waiting + load.records > self.capacity || counts > self.capacity * COUNTS_PER_POINT;
@@ -278,7 +287,7 @@ impl Shards {
     pub(super) fn append(
         &self,
         room: Room,
-        observations: &[Observation],
+        (observations, extras): (&[Observation], &[Extra]),
         points: &PointLog,
         exemplars: &[Exemplar],
         findings: &mut Vec<Finding>,
@@ -286,6 +295,7 @@ impl Shards {
         let mut log = lock(&self.shards[room.shard].log);
         log.findings.append(findings);
         log.observations.extend_from_slice(observations);
+        log.extras.extend_from_slice(extras);
         log.points.extend(points);
         let spare = EXEMPLARS_PER_SHARD.saturating_sub(log.exemplars.len()).min(exemplars.len());
         log.exemplars.extend_from_slice(&exemplars[..spare]);

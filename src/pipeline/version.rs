@@ -4,16 +4,20 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::arms::Closed;
+use super::arms::{Closed, measured};
 use super::board::{SourceBoard, VersionBoard};
 use super::logs::LogTotals;
 use super::metered::MeteredVersion;
 use super::registry::VersionEntry;
 use crate::deployment::{KNOWN_REQUESTS, KNOWN_SECONDS, Sighting};
 use crate::model::snapshot::snapshot_fields;
-use crate::model::{InstanceId, NANOS_PER_SECOND, Observation, SeriesId, Slot, Source, UnixNanos, VersionId};
+use crate::model::{
+    Extra, InstanceId, NANOS_PER_SECOND, Observation, Program, SeriesId, Slot, Source, UnixNanos, VersionId,
+};
 use crate::verdict::{Memories, Memory};
-use crate::window::{ClosedSlot, Counts, Delta, History, Instances, OpenSlots, Placed, Placement};
+use crate::window::{
+    ClosedSlot, Counts, Delta, History, Instances, Mark, OpenMeasures, OpenSlots, Placed, Placement, Wanted,
+};
 
 /// Closed slots whose totals are kept one by one: rates, recovery.
 pub(super) const RECENT_SLOTS: usize = 10;
@@ -53,6 +57,8 @@ pub(super) struct Version {
     pub(super) senders: Option<Arc<VersionEntry>>,
     pub(super) memory: Memory,
     pub(super) open: OpenSlots,
+    /// What SLIs of a policy's own count; boxed, because most services have none.
+    pub(super) measures: Option<Box<OpenMeasures>>,
     pub(super) history: History,
     pub(super) totals: Totals,
     /// The source that showed its requests first: the one that displays go by.
@@ -93,6 +99,7 @@ impl Version {
             senders: None,
             memory: Memory::default(),
             open: OpenSlots::new(open_from),
+            measures: None,
             history: History::default(),
             totals: Totals::default(),
             shown: None,
@@ -121,7 +128,7 @@ impl Version {
     }
 
     /// Takes in one span.
-    pub(super) fn observe(&mut self, o: &Observation, ordinal: Option<u32>) -> Placed {
+    pub(super) fn observe(&mut self, o: &Observation, ordinal: Option<u32>, wanted: Wanted) -> Placed {
         self.touched = self.touched.max(o.arrival);
         if self.instances.note(o, ordinal.unwrap_or(0))
             && let Some(ordinal) = ordinal
@@ -136,8 +143,57 @@ impl Version {
         let placed = self.open.record(o, placement);
         if placed == Placed::Counted {
             self.see(o.start, o.end);
+            if o.marks != 0 {
+                let mark = Mark {
+                    series: o.series,
+                    start: o.start,
+                    end: o.end,
+                    arrival: o.arrival,
+                    bucket: o.bucket,
+                    marks: o.marks,
+                    amount: 1,
+                    is_record: false,
+                };
+                self.mark(&mark, placement, wanted);
+            }
         }
         placed
+    }
+
+    /// Takes in what a span counts for beside being a request, or without being one.
+    pub(super) fn extra(&mut self, extra: &Extra, wanted: Wanted) -> Placed {
+        let slot = extra.end.slot();
+        let mut placement = self.instances.placement(extra.instance, slot, self.warmup_s);
+        if extra.arrival < self.restored_until {
+            placement.young = self.instances.placement(InstanceId::UNKNOWN, slot, self.warmup_s).young;
+        }
+        let mark = Mark {
+            series: SeriesId(u32::MAX),
+            start: extra.start,
+            end: extra.end,
+            arrival: extra.arrival,
+            bucket: extra.bucket,
+            marks: extra.marks,
+            amount: extra.amount,
+            is_record: extra.is_record,
+        };
+        self.mark(&mark, placement, wanted)
+    }
+
+    fn mark(&mut self, mark: &Mark, placement: Placement, wanted: Wanted) -> Placed {
+        let (from, censor) = (self.open.open_from(), self.open.censor());
+        let fresh = || {
+            let mut measures = OpenMeasures::new(from);
+            measures.set_censor(censor);
+            Box::new(measures)
+        };
+        self.measures.get_or_insert_with(fresh).record(mark, placement, wanted)
+    }
+
+    /// What started before this is remembered only.
+    pub(super) fn set_censor(&mut self, censor: Option<UnixNanos>) {
+        self.open.set_censor(censor);
+        self.measures.iter_mut().for_each(|measures| measures.set_censor(censor));
     }
 
     /// Notes that there were requests between these times.
@@ -258,13 +314,19 @@ impl Version {
     }
 
     /// Closes a slot: what is judged and remembered of it.
-    pub(super) fn close(&mut self, slot: Slot) -> Closed {
+    pub(super) fn close(&mut self, slot: Slot, program: Option<&Program>) -> Closed {
         let late = self.open.fates().late;
         let slots = self.open.close(slot);
-        let closed = Closed {
+        let mut closed = Closed {
             passed_over: self.open.fates().late - late,
             ..Closed::new(&slots, &self.operations, &self.ordinals, None)
         };
+        if let (Some(measures), Some(program)) = (&mut self.measures, program) {
+            let of_slot = measures.close(slot);
+            closed.arm.measures = measured(&of_slot, program, &self.operations);
+            closed.marked = of_slot.records;
+            closed.passed_over += of_slot.passed_over;
+        }
         self.count(slot, &closed.total);
         closed
     }
@@ -276,7 +338,8 @@ impl Version {
 
     /// Spans in open slots.
     pub(super) fn waiting(&self) -> u64 {
-        self.open.fates().counted.saturating_sub(self.totals.requests)
+        let measures = self.measures.as_ref().map_or(0, |measures| measures.waiting());
+        self.open.fates().counted.saturating_sub(self.totals.requests) + measures
     }
 
     fn count(&mut self, slot: Slot, total: &Counts) {

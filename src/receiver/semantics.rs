@@ -4,7 +4,7 @@
 
 use super::settings::WalkSettings;
 use super::value::Value;
-use crate::model::{Outcome, StatusSource};
+use crate::model::{AttributeValue, Outcome, StatusSource};
 
 macro_rules! attributes {
     ($($length:literal { $($name:literal => $slot:ident),+ $(,)? })+) => {
@@ -178,6 +178,11 @@ impl<'a> SpanAttributes<'a> {
     fn http_code(&self) -> Option<i64> {
         let code = |attribute| self.get(attribute).number().filter(|code| *code >= 100);
         code(Attribute::HttpStatus).or_else(|| code(Attribute::OldHttpStatus))
+    }
+
+    /// The status code of HTTP, else of RPC, as conditions of SLIs look at it.
+    pub(super) fn code(&self) -> AttributeValue<'a> {
+        self.http_code().map_or_else(|| self.rpc_code().attribute(), AttributeValue::Whole)
     }
 
     fn rpc_code(&self) -> Value<'a> {

@@ -1,10 +1,11 @@
-//! `KeyValue` and `AnyValue` of OTLP as borrowed views. Only text, whole numbers and the first element of a
+//! `KeyValue` and `AnyValue` of OTLP as borrowed views. Only text, numbers, yes or no and the first element of a
 //! list matter to anything that is judged; other kinds are legal (OTLP allows any kind anywhere) and read as
 //! [`Value::Other`].
 //!
 //! Protobuf merges a message that occurs twice. For `AnyValue` this means: a later value replaces an earlier
 //! one, an empty later message leaves the earlier one in place, and a second list is appended to the first.
 
+use crate::model::AttributeValue;
 use crate::wire::{BYTES, FIXED64, Fields, VARINT, WalkError, key, numbers};
 
 const KEY: u32 = key(1, BYTES);
@@ -37,6 +38,10 @@ pub(super) enum Value<'a> {
     Text(&'a [u8]),
     /// A whole number.
     Int(i64),
+    /// A number with a fraction, as its bits.
+    Double(u64),
+    /// Yes or no.
+    Bool(bool),
     /// The first element of a list: its text, or empty where it is no text; `None` for an empty list.
     List(Option<&'a [u8]>),
     /// Anything else.
@@ -61,6 +66,18 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// The value as conditions of SLIs look at it.
+    pub(super) fn attribute(self) -> AttributeValue<'a> {
+        match self {
+            Self::Absent => AttributeValue::Absent,
+            Self::Text(text) | Self::List(Some(text)) => AttributeValue::Text(text),
+            Self::Int(number) => AttributeValue::Whole(number),
+            Self::Double(bits) => AttributeValue::Double(f64::from_bits(bits)),
+            Self::Bool(truth) => AttributeValue::Bool(truth),
+            Self::List(None) | Self::Other => AttributeValue::Other,
+        }
+    }
+
     /// Whether there is any value but an empty string.
     pub(super) fn is_present(self) -> bool {
         !matches!(self, Self::Absent | Self::Text(b""))
@@ -82,7 +99,9 @@ impl<'a> Value<'a> {
                     let first = if let Self::List(first) = *self { first } else { None };
                     Self::List(first_of_list(first, fields.bytes()?)?)
                 }
-                BOOL | DOUBLE | LIST | MAP | RAW => {
+                BOOL => Self::Bool(fields.varint()? != 0),
+                DOUBLE => Self::Double(fields.fixed64()?),
+                LIST | MAP | RAW => {
                     fields.skip(key)?;
                     Self::Other
                 }

@@ -9,6 +9,8 @@
 mod exception;
 mod logs;
 
+use std::sync::Arc;
+
 use self::exception::{Exception, is_exception_name};
 pub use self::logs::{LogCounts, walk_logs};
 mod metrics;
@@ -21,7 +23,10 @@ use super::semantics::{Attribute, SpanAttributes};
 use super::settings::WalkSettings;
 use super::tracestate::sampling_weight;
 use super::value::key_value;
-use crate::model::{Discard, ResourceView, SpanException, SpanKind, SpanSink, SpanView, UnixNanos};
+use crate::model::{
+    AttributeValue, Discard, Facts, MarkedSpan, Marks, Outcome, Program, ResourceView, SpanException,
+    SpanFacts, SpanKind, SpanSink, SpanStatus, SpanView, UnixNanos,
+};
 pub use crate::wire::WalkError;
 use crate::wire::{BYTES, FIXED32, FIXED64, Fields, VARINT, key, numbers};
 
@@ -70,6 +75,8 @@ pub struct Counts {
     pub spans: u64,
     /// Spans handed on to [`SpanSink::span`].
     pub entries: u64,
+    /// Spans handed on to [`SpanSink::marked`].
+    pub marked: u64,
     /// Spans with a trace, span or parent id of the wrong length: rejected, the sender is told.
     pub bad_ids: u64,
     /// Links with such ids on other spans: the span counts, the link is not passed on.
@@ -86,7 +93,7 @@ pub fn walk_traces<S: SpanSink>(
     settings: &WalkSettings,
     sink: &mut S,
 ) -> Result<Counts, WalkError> {
-    let mut walk = Walk { settings, sink, counts: Counts::default() };
+    let mut walk = Walk { settings, sink, counts: Counts::default(), program: None, quantities: Vec::new() };
     let mut fields = Fields::new(message);
     while let Some(key) = fields.next_key()? {
         match key {
@@ -101,6 +108,10 @@ struct Walk<'s, S> {
     settings: &'s WalkSettings,
     sink: &'s mut S,
     counts: Counts,
+    /// What spans of the present resource count for; `None` where the service has no measures.
+    program: Option<Arc<Program>>,
+    /// Those of the span in hand.
+    quantities: Vec<(u8, u64)>,
 }
 
 /// The resource of the spans being read; the sink hears of it at the first span, so that an envelope without
@@ -146,6 +157,8 @@ impl<S: SpanSink> Walk<'_, S> {
                     if !envelope.announced {
                         envelope.announced = true;
                         self.sink.resource(&envelope.resource);
+                        self.quantities.clear();
+                        self.program = self.sink.program().filter(|program| !program.is_empty());
                     }
                     self.span(span)?;
                 }
@@ -156,9 +169,17 @@ impl<S: SpanSink> Walk<'_, S> {
     }
 
     fn span(&mut self, message: &[u8]) -> Result<(), WalkError> {
+        // Taken out for the time being: counting references for each span would cost more than most measures.
+        let program = self.program.take();
+        let read = self.span_by(message, program.as_deref());
+        self.program = program;
+        read
+    }
+
+    fn span_by(&mut self, message: &[u8], watch: Option<&Program>) -> Result<(), WalkError> {
         self.counts.spans += 1;
-        let mut attributes = SpanAttributes::new();
-        let span = RawSpan::read(message, &mut attributes)?;
+        let (mut attributes, mut facts) = (SpanAttributes::new(), Facts::default());
+        let span = RawSpan::read(message, &mut attributes, watch, &mut facts)?;
         let discard = span.discard();
         if discard == Some(Discard::BadId) {
             self.counts.bad_ids += 1;
@@ -166,15 +187,21 @@ impl<S: SpanSink> Walk<'_, S> {
             self.counts.bad_links += span.bad_links;
         }
         if let Some(reason) = discard {
-            self.sink.discard(reason);
+            let is_marked = match watch.filter(|watch| reason == Discard::Kind && watch.reads(span.kind)) {
+                Some(watch) => self.mark(message, &span, watch, (&mut attributes, &mut facts))?,
+                None => false,
+            };
+            if !is_marked {
+                self.sink.discard(reason);
+            }
             if span.has_events && reason == Discard::Kind {
                 self.exceptions(message, &span)?;
             }
             return Ok(());
         }
         if span.attributes_missed {
-            attributes = SpanAttributes::new();
-            read_attributes(message, &mut attributes)?;
+            (attributes, facts) = (SpanAttributes::new(), Facts::default());
+            read_attributes(message, &mut attributes, watch, &mut facts)?;
         }
         if attributes.is_synthetic() {
             self.sink.discard(Discard::Synthetic);
@@ -183,7 +210,7 @@ impl<S: SpanSink> Walk<'_, S> {
         } else if attributes.is_excluded(self.settings) {
             self.sink.discard(Discard::Excluded);
         } else {
-            self.entry(&span, &attributes);
+            self.entry(&span, &attributes, watch.map(|watch| (watch, &facts)));
             if span.has_events {
                 self.exceptions(message, &span)?;
             }
@@ -235,9 +262,63 @@ impl<S: SpanSink> Walk<'_, S> {
         Ok(())
     }
 
-    fn entry(&mut self, span: &RawSpan<'_>, attributes: &SpanAttributes<'_>) {
+    /// Hands on a span that is no request, if it counts for something.
+    fn mark<'a>(
+        &mut self,
+        message: &'a [u8],
+        span: &RawSpan<'a>,
+        program: &Program,
+        (attributes, facts): (&mut SpanAttributes<'a>, &mut Facts),
+    ) -> Result<bool, WalkError> {
+        if span.end == 0 {
+            return Ok(false);
+        }
+        if span.attributes_missed {
+            (*attributes, *facts) = (SpanAttributes::new(), Facts::default());
+            read_attributes(message, attributes, Some(program), facts)?;
+        }
+        let status = SpanStatus::of(span.status_code);
+        let outcome = if status == SpanStatus::Error { Outcome::Bad } else { Outcome::Good };
+        let told = Told { outcome, operation: [b"", b"", span.name], code: attributes.code() };
+        let marks = self.marks(program, facts, span, &told);
+        if marks == 0 && self.quantities.is_empty() {
+            return Ok(false);
+        }
+        self.counts.marked += 1;
+        let (start, end) = (UnixNanos(span.start.min(span.end)), UnixNanos(span.end));
+        self.sink.marked(&MarkedSpan { start, end, marks, quantities: &self.quantities });
+        Ok(true)
+    }
+
+    /// What a span counts for; leaves its quantities in `self.quantities`.
+    fn marks(&mut self, program: &Program, facts: &Facts, span: &RawSpan<'_>, told: &Told<'_>) -> Marks {
+        self.quantities.clear();
+        let all = SpanFacts {
+            kind: span.kind,
+            status: SpanStatus::of(span.status_code),
+            outcome: told.outcome,
+            name: span.name,
+            operation: told.operation,
+            code: told.code,
+            nanos: span.end.saturating_sub(span.start),
+        };
+        let quantities = &mut self.quantities;
+        program.marks(facts, &all, |measure, amount| quantities.push((measure, amount)))
+    }
+
+    fn entry(
+        &mut self,
+        span: &RawSpan<'_>,
+        attributes: &SpanAttributes<'_>,
+        watched: Option<(&Program, &Facts)>,
+    ) {
         let operation = attributes.operation(span.name);
         let (outcome, status) = attributes.outcome(span.status_code);
+        let pieces = [operation.head, operation.joint, operation.tail];
+        let marks = watched.map_or(0, |(program, facts)| {
+            let told = Told { outcome, operation: pieces, code: attributes.code() };
+            self.marks(program, facts, span, &told)
+        });
         self.counts.entries += 1;
         if span.dropped_attributes > 0 && !attributes.has_operation_and_code() {
             self.counts.attributes_dropped += 1;
@@ -252,8 +333,17 @@ impl<S: SpanSink> Walk<'_, S> {
             status,
             weight: sampling_weight(span.trace_state, span.trace_id),
             trace_id: span.trace_id,
+            marks,
+            quantities: &self.quantities,
         });
     }
+}
+
+/// What the attributes of a span say, as far as measures look at it.
+struct Told<'a> {
+    outcome: Outcome,
+    operation: [&'a [u8]; 3],
+    code: AttributeValue<'a>,
 }
 
 /// The fields of a span as they stand, the last of each.
@@ -279,7 +369,12 @@ impl<'a> RawSpan<'a> {
     /// Reads the fields; the attributes too if the kind, which senders write before them, says that they
     /// matter.
     #[inline]
-    fn read(message: &'a [u8], attributes: &mut SpanAttributes<'a>) -> Result<Self, WalkError> {
+    fn read(
+        message: &'a [u8],
+        attributes: &mut SpanAttributes<'a>,
+        watch: Option<&Program>,
+        facts: &mut Facts,
+    ) -> Result<Self, WalkError> {
         let mut span = Self::default();
         let mut fields = Fields::new(message);
         while let Some(key) = fields.next_key()? {
@@ -292,7 +387,15 @@ impl<'a> RawSpan<'a> {
                 KIND => span.kind = kind_of(fields.varint()? as i32),
                 START => span.start = fields.fixed64()?,
                 END => span.end = fields.fixed64()?,
-                ATTRIBUTE if is_entry(span.kind) => read_attribute(fields.bytes()?, attributes)?,
+                ATTRIBUTE if is_entry(span.kind) => match watch {
+                    None => read_attribute(fields.bytes()?, attributes)?,
+                    Some(watch) => watch_attribute(fields.bytes()?, attributes, watch, facts)?,
+                },
+                ATTRIBUTE if watch.is_some_and(|watch| watch.reads(span.kind)) => {
+                    if let Some(watch) = watch {
+                        watch_attribute(fields.bytes()?, attributes, watch, facts)?;
+                    }
+                }
                 ATTRIBUTE => {
                     span.attributes_missed = true;
                     fields.skip(key)?;
@@ -349,13 +452,44 @@ fn read_attribute<'a>(message: &'a [u8], attributes: &mut SpanAttributes<'a>) ->
     Ok(())
 }
 
+/// The same with what the measures of a service look at.
+#[inline]
+fn watch_attribute<'a>(
+    message: &'a [u8],
+    attributes: &mut SpanAttributes<'a>,
+    watch: &Program,
+    facts: &mut Facts,
+) -> Result<(), WalkError> {
+    let select = |name: &[u8]| match (Attribute::named(name), watch.watched(name)) {
+        (None, None) => None,
+        found => Some(found),
+    };
+    if let Some(((attribute, watched), value)) = key_value(message, select)? {
+        if let Some(attribute) = attribute {
+            attributes.set(attribute, value);
+        }
+        if let Some(watched) = watched {
+            watch.note(facts, watched, value.attribute());
+        }
+    }
+    Ok(())
+}
+
 /// For a span whose kind came after (some of) its attributes.
 #[cold]
-fn read_attributes<'a>(message: &'a [u8], attributes: &mut SpanAttributes<'a>) -> Result<(), WalkError> {
+fn read_attributes<'a>(
+    message: &'a [u8],
+    attributes: &mut SpanAttributes<'a>,
+    watch: Option<&Program>,
+    facts: &mut Facts,
+) -> Result<(), WalkError> {
     let mut fields = Fields::new(message);
     while let Some(key) = fields.next_key()? {
         match key {
-            ATTRIBUTE => read_attribute(fields.bytes()?, attributes)?,
+            ATTRIBUTE => match watch {
+                None => read_attribute(fields.bytes()?, attributes)?,
+                Some(watch) => watch_attribute(fields.bytes()?, attributes, watch, facts)?,
+            },
             _ => fields.skip(key)?,
         }
     }

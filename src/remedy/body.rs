@@ -99,7 +99,7 @@ struct Pair {
 
 #[derive(Serialize)]
 struct Line<'a> {
-    sli: &'static str,
+    sli: &'a str,
     operation: Option<&'a str>,
     ln_e: f64,
     weight: f64,
@@ -196,7 +196,7 @@ fn worst_operations(evidence: &Evidence, limit: usize) -> Vec<Line<'_>> {
 
 fn line(e: &SliEvidence) -> Line<'_> {
     Line {
-        sli: e.sli.as_str(),
+        sli: e.name(),
         operation: e.operation.as_deref(),
         ln_e: e.ln_e,
         weight: e.weight,

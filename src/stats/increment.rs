@@ -12,6 +12,19 @@ pub type Steps = [f64; STEPS];
 
 /// Effect sizes relative to the margin, uniform prior: how much worse the candidate may be.
 pub const LADDER: [f64; 10] = [1.15, 1.35, 1.7, 2.3, 3.3, 5.0, 8.0, 14.0, 30.0, 100.0];
+/// The same for fewer: the reciprocals of [`LADDER`].
+pub const LADDER_BELOW: [f64; 10] = [
+    1.0 / 1.15,
+    1.0 / 1.35,
+    1.0 / 1.7,
+    1.0 / 2.3,
+    1.0 / 3.3,
+    1.0 / 5.0,
+    1.0 / 8.0,
+    1.0 / 14.0,
+    1.0 / 30.0,
+    1.0 / 100.0,
+];
 /// Effect sizes of the reversed test: how much better than "unacceptable" the candidate may be.
 pub const LADDER_PASS: [f64; 5] = [0.85, 0.7, 0.5, 0.3, 0.1];
 /// Odds ratios of the two-sample Bernoulli form.
@@ -66,6 +79,17 @@ pub enum Term {
         /// Incident size, at least 1.
         c: f64,
     },
+    /// Null: the candidate's rate is at least `p0`. The same form on a ladder below 1.
+    OneSampleBelow {
+        /// Candidate requests.
+        n: f64,
+        /// Candidate events.
+        x: f64,
+        /// The rate of the null.
+        p0: f64,
+        /// Incident size, at least 1.
+        c: f64,
+    },
 }
 
 impl Term {
@@ -74,6 +98,7 @@ impl Term {
         match self {
             Self::Bernoulli { .. } => &ODDS,
             Self::RateRatio { .. } | Self::OneSample { .. } => &LADDER,
+            Self::OneSampleBelow { .. } => &LADDER_BELOW,
         }
     }
 
@@ -83,7 +108,7 @@ impl Term {
             Self::RateRatio { n_c, x_c, n_b, x_b, .. } | Self::Bernoulli { n_c, x_c, n_b, x_b, .. } => {
                 [n_c, x_c, n_b, x_b]
             }
-            Self::OneSample { n, x, .. } => [n, x, 0.0, 0.0],
+            Self::OneSample { n, x, .. } | Self::OneSampleBelow { n, x, .. } => [n, x, 0.0, 0.0],
         }
     }
 
@@ -110,7 +135,9 @@ impl Term {
                 let baseline = x_b * (p / p0).ln() + (n_b - x_b) * ((1.0 - p) / (1.0 - p0)).ln();
                 (candidate + baseline) / phi
             }
-            Self::OneSample { n, x, p0, c } => -n * p0 * (g - 1.0) / c + events(x, g, c),
+            Self::OneSample { n, x, p0, c } | Self::OneSampleBelow { n, x, p0, c } => {
+                -n * p0 * (g - 1.0) / c + events(x, g, c)
+            }
         }
     }
 }
@@ -145,6 +172,10 @@ impl Snapshot for Term {
                 2u8.save(out);
                 [n, x, p0, c].save(out);
             }
+            Self::OneSampleBelow { n, x, p0, c } => {
+                3u8.save(out);
+                [n, x, p0, c].save(out);
+            }
         }
     }
 
@@ -161,6 +192,10 @@ impl Snapshot for Term {
             2 => {
                 let [n, x, p0, c] = Snapshot::load(from)?;
                 Ok(Self::OneSample { n, x, p0, c })
+            }
+            3 => {
+                let [n, x, p0, c] = Snapshot::load(from)?;
+                Ok(Self::OneSampleBelow { n, x, p0, c })
             }
             _ => Err(Corrupt::Body),
         }

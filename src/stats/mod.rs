@@ -8,7 +8,7 @@ mod logsum;
 mod process;
 
 pub use combine::{degraded_list, ratio_interval, score};
-pub use increment::{LADDER, LADDER_PASS, ODDS, STEPS, Steps, Term, lower_bound, upper_bound};
+pub use increment::{LADDER, LADDER_BELOW, LADDER_PASS, ODDS, STEPS, Steps, Term, lower_bound, upper_bound};
 pub use logsum::{ln_add_exp, ln_sum_exp};
 pub use process::{
     BLOCK_S, EProcess, RESTART_S, Rhythm, WATCH_RESTART_S, WatchProcess, block_cap, watch_unit,

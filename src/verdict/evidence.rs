@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::logs::LogEvidence;
+use super::own::OwnEvidence;
 use super::slot_log::SlotLog;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields};
 use crate::model::{Slot, Source};
@@ -58,10 +59,12 @@ pub enum Sli {
     Absolute,
     /// Share of requests refused as the client's fault.
     ClientErrors,
+    /// One of the policy's own, by its place in the policy.
+    Own(u8),
 }
 
 impl Sli {
-    /// All SLIs, in reading order.
+    /// Those that every service has, in reading order.
     pub const ALL: [Self; 8] = [
         Self::ErrorRate,
         Self::LatencyP50,
@@ -84,6 +87,24 @@ impl Sli {
             Self::Guard => "guard",
             Self::Absolute => "absolute",
             Self::ClientErrors => "client_errors",
+            Self::Own(_) => "own",
+        }
+    }
+}
+
+impl Snapshot for Sli {
+    fn save(&self, out: &mut Writer) {
+        const OWN: usize = 128;
+        let index = match self {
+            Self::Own(place) => OWN + usize::from(*place).min(OWN - 1),
+            known => Self::ALL.iter().position(|sli| sli == known).unwrap_or(0),
+        };
+        (index as u8).save(out);
+    }
+    fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
+        match u8::load(from)? {
+            own @ 128.. => Ok(Self::Own(own - 128)),
+            index => Self::ALL.get(usize::from(index)).copied().ok_or(Corrupt::Body),
         }
     }
 }
@@ -227,6 +248,15 @@ pub struct SliEvidence {
     pub exceedance: Option<f64>,
     /// Whether it is on the list of degraded SLIs (e-BH at a false discovery rate of 10 %).
     pub degraded: bool,
+    /// What it is, where it is one of the policy's own.
+    pub own: Option<Box<OwnEvidence>>,
+}
+
+impl SliEvidence {
+    /// The name used in the API and in metrics: of one of the policy's own the name that it has there.
+    pub fn name(&self) -> &str {
+        self.own.as_ref().map_or(self.sli.as_str(), |own| &own.name)
+    }
 }
 
 /// The whole evidence for one deployment at one moment.
@@ -260,6 +290,8 @@ pub struct Evidence {
     pub slot_log: Option<Arc<SlotLog>>,
     /// The same of the metrics, where spans are judged too.
     pub metric_slot_log: Option<Arc<SlotLog>>,
+    /// The same of SLIs of the policy's own, one for each clock by which they are judged.
+    pub own_slot_logs: Vec<Arc<SlotLog>>,
     /// The source on which a PASS rests; totals above are its own.
     pub required: Source,
     /// Seconds between two exports of the metrics that are judged; `None` without metrics.
@@ -319,7 +351,7 @@ macro_rules! snapshot_index {
         }
     )*};
 }
-snapshot_index!(Verdict, Sli, Flag, Grain, Source);
+snapshot_index!(Verdict, Flag, Grain, Source);
 snapshot_fields!(SliEvidence {
     source,
     sli,
@@ -334,6 +366,7 @@ snapshot_fields!(SliEvidence {
     grain,
     exceedance,
     degraded,
+    own,
 });
 snapshot_fields!(Evidence {
     slot,
@@ -350,6 +383,7 @@ snapshot_fields!(Evidence {
     exemplars,
     slot_log,
     metric_slot_log,
+    own_slot_logs,
     required,
     slot_seconds,
     span_share,

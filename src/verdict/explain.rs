@@ -4,6 +4,7 @@
 
 use super::log_words::beside;
 use super::notes::{notes, passed_latencies};
+use super::own_words::own_ground;
 use super::words::{count, duration, interval, per_cent, round2, share};
 use super::{Evidence, Flag, Grain, Policy, Sli, SliEvidence, Verdict};
 use crate::model::Source;
@@ -80,6 +81,9 @@ fn fail(d: &ExplainInput<'_>) -> String {
             format!("{}, as the client's fault (401, 403 and the like)", errors(d, cause, "refuses"))
         }
         Sli::LatencyP50 | Sli::LatencyP75 | Sli::LatencyP95 | Sli::LatencyP99 => latency(d, cause),
+        Sli::Own(_) => {
+            cause.own.as_ref().map_or_else(String::new, |own| own_ground(d.candidate, old(d), cause, own))
+        }
     };
     let place = place(d, cause).map_or_else(String::new, |place| format!("; {place}"));
     let compared = service_level(d.evidence, cause).requests[0];

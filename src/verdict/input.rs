@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::buckets::{Bounds, onto, shared};
 use crate::histogram::SparseHistogram;
+use crate::model::MeasureKey;
 
 /// Requests of one cell.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -123,6 +124,26 @@ pub struct Arm {
     pub status_seen: bool,
     /// Warm requests by instance; empty where instances are unknown.
     pub instances: Vec<InstanceCounts>,
+    /// What SLIs of the policy's own count.
+    pub measures: Measured,
+}
+
+/// Measures in one slot, by what they count.
+pub type Measured = BTreeMap<MeasureKey, MeasuredCells>;
+
+/// The key of cells of measures that do not tell operations apart.
+pub const ALL_OPERATIONS: &str = "";
+
+/// One measure of one version in one slot. In its cells `requests` are all, `bad` are the bad ones, the events or
+/// the quantity.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct MeasuredCells {
+    /// What is compared.
+    pub warm: Cells,
+    /// What began before the candidate's first request: remembered only.
+    pub old: Cells,
+    /// Whether the events are a quantity, which counts in units of its mean.
+    pub is_quantity: bool,
 }
 
 impl Arm {

@@ -10,6 +10,7 @@ use super::buckets::{Bounds, on_grid, shared};
 use super::heterogeneity::{Heterogeneity, Spread};
 use super::input::{Cell, Cells, SlotInput, totals};
 use super::memory::Memory;
+use super::own::Stage;
 use super::pairing::Pairing;
 use super::passing::Passing;
 use super::policy::Policy;
@@ -279,6 +280,17 @@ impl Judge {
     /// Whether evidence against a remembered baseline still counts towards FAIL.
     pub(super) fn in_time(&self, t: Slot) -> bool {
         !self.gone || self.taken.is_none_or(|taken| t <= taken + self.timing.whole(REMEMBERED_FAIL_S))
+    }
+
+    /// What other judges of the same slots go by; `None` before the candidate's first request.
+    pub(super) fn stage(&self, t: Slot) -> Option<Stage> {
+        Some(Stage {
+            begin: self.first? + self.warmup_s(),
+            latency_from: self.settling.from,
+            gone: self.gone,
+            in_time: self.in_time(t),
+            latency_extra: self.margins.2,
+        })
     }
 
     /// Whether the candidate's operations are mostly unknown to the baseline.

@@ -9,12 +9,13 @@ use super::buckets::{Bounds, on_grid, onto, shared, weights_onto};
 use super::dispersion::Dispersion;
 use super::heterogeneity::Heterogeneity;
 use super::input::{Arm, Cells, pooled, totals};
+use super::own::MeasureMemory;
 use super::stratum::{Dispersions, Stratum, renew, slow};
 use super::thresholds::Thresholds;
 use super::timing::Timing;
 use crate::histogram::{SparseHistogram, layout};
-use crate::model::Slot;
 use crate::model::snapshot::snapshot_fields;
+use crate::model::{MeasureKey, Slot};
 use crate::stats::upper_bound;
 
 /// Seconds whose baseline counts may lift the null of the absolute check; two slots at least, because a shared
@@ -46,6 +47,8 @@ pub struct Memory {
     /// Slots with any traffic, for the mean gap.
     present_slots: u64,
     pub(crate) heterogeneity: Heterogeneity,
+    /// What SLIs of a policy's own count.
+    pub(crate) measures: BTreeMap<MeasureKey, MeasureMemory>,
 }
 
 snapshot_fields!(Memory {
@@ -64,6 +67,7 @@ snapshot_fields!(Memory {
     last,
     present_slots,
     heterogeneity,
+    measures,
 });
 
 impl Memory {
@@ -92,6 +96,7 @@ impl Memory {
             stratum.dispersions.close(t, block_s);
             stratum.begin(t, timing);
         }
+        self.measures.values_mut().for_each(|measure| measure.begin(t, timing));
         let mut thresholds = self.pooled_thresholds;
         let bounds = self.common_bounds();
         if bounds != self.pooled_bounds {
@@ -134,6 +139,9 @@ impl Memory {
         self.recent.push_back((t, requests, errors));
         if requests + arm.young.requests > 0 {
             self.present_slots += 1;
+        }
+        for (key, cells) in &arm.measures {
+            self.measures.entry(*key).or_default().end(t, self.timing, cells);
         }
         if requests == 0 {
             return;
@@ -276,6 +284,9 @@ impl Memory {
         self.dispersions = from.dispersions.clone();
         self.p75 = from.p75.clone();
         self.client_errors = from.client_errors.clone();
+        for (key, measure) in &from.measures {
+            self.measures.entry(*key).or_default().inherit(measure);
+        }
         for (operation, stratum) in &from.strata {
             self.strata.entry(Arc::clone(operation)).or_default().dispersions = stratum.dispersions.clone();
         }

@@ -15,6 +15,7 @@ mod input;
 mod judge;
 mod logs;
 mod memory;
+mod own;
 mod pairing;
 mod panel;
 mod passing;
@@ -35,14 +36,18 @@ mod witness;
 
 pub use buckets::on_grid;
 pub use evidence::{Evidence, Flag, Grain, Sli, SliEvidence, Verdict};
-pub use input::{Arm, Cell, Cells, Counts, InstanceCounts, SlotInput};
+pub use input::{
+    ALL_OPERATIONS, Arm, Cell, Cells, Counts, InstanceCounts, Measured, MeasuredCells, SlotInput,
+};
 pub use judge::{Context, Judge};
 pub use logs::{Exposure, Leaning, LogArm, LogEvidence, LogInput, LogSlot, NewException, SAMPLED};
 pub use memory::Memory;
+pub use own::{OwnEvidence, OwnKind, OwnSli, OwnSource, OwnTest};
 pub use panel::{Memories, Panel};
 mod explain;
 mod log_words;
 mod notes;
+mod own_words;
 pub mod words;
 pub use explain::{ExplainInput, Waiting, explain};
 pub use policy::Policy;

@@ -12,9 +12,10 @@ use super::evidence::{Evidence, Flag, SliEvidence, Verdict};
 use super::input::{SlotInput, totals};
 use super::judge::{Context, Judge};
 use super::memory::Memory;
+use super::own::{OwnJudge, OwnSli};
 use super::policy::Policy;
 use super::summary::{LIST_RATE, place};
-use crate::model::snapshot::snapshot_fields;
+use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields};
 use crate::model::{Slot, Source};
 use crate::stats::{degraded_list, ln_sum_exp, score, watch_threshold};
 
@@ -55,6 +56,8 @@ pub struct Panel {
     policy: Policy,
     spans: Option<Judge>,
     metrics: Option<Judge>,
+    /// Judges of the policy's own SLIs, by the source whose slots they are judged in.
+    own: [Option<Box<OwnJudge>>; 2],
     /// Shares of alpha, by source; fixed before the first slot with a request of the candidate is judged.
     shares: Option<[f64; 2]>,
     watching: bool,
@@ -63,7 +66,32 @@ pub struct Panel {
     contexts: [Context; 2],
 }
 
-snapshot_fields!(Panel { policy, spans, metrics, shares, watching, coverage, presence, contexts });
+impl Snapshot for Panel {
+    fn save(&self, out: &mut Writer) {
+        self.policy.save(out);
+        self.spans.save(out);
+        self.metrics.save(out);
+        self.own.iter().for_each(|own| own.save(out));
+        self.shares.save(out);
+        self.watching.save(out);
+        self.coverage.save(out);
+        self.presence.save(out);
+        self.contexts.save(out);
+    }
+    fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
+        Ok(Self {
+            policy: Policy::load(from)?,
+            spans: Option::load(from)?,
+            metrics: Option::load(from)?,
+            own: [Option::load(from)?, Option::load(from)?],
+            shares: Option::load(from)?,
+            watching: bool::load(from)?,
+            coverage: Coverage::load(from)?,
+            presence: Snapshot::load(from)?,
+            contexts: Snapshot::load(from)?,
+        })
+    }
+}
 
 impl Panel {
     /// A panel that has seen nothing. It expects what the baseline has sent so far; spans, if nothing.
@@ -72,6 +100,7 @@ impl Panel {
             policy,
             spans: None,
             metrics: None,
+            own: [None, None],
             shares: None,
             watching: false,
             coverage: Coverage::default(),
@@ -91,6 +120,9 @@ impl Panel {
     fn admit(&mut self, source: Source, memory: Option<&Memory>) {
         let timing = memory.map(Memory::timing).unwrap_or_default();
         let policy = self.policy.clone();
+        if self.own[source.index()].is_none() && !policy.slis.is_empty() {
+            self.own[source.index()] = OwnJudge::new(&policy, source, timing).map(Box::new);
+        }
         self.place(source).get_or_insert_with(|| Judge::new(policy, timing));
     }
 
@@ -144,6 +176,13 @@ impl Panel {
             if watching {
                 judge.watch();
             }
+            let stage = judge.stage(t);
+            if let Some(own) = &mut self.own[source.index()] {
+                own.slot(t, &self.policy, stage, memory, input);
+                if watching {
+                    own.watch(&self.policy);
+                }
+            }
         }
     }
 
@@ -193,9 +232,58 @@ impl Panel {
         if parts.is_empty() { 0.0 } else { ln_sum_exp(parts.iter().copied()) }
     }
 
+    /// The same with the policy's own SLIs. Alpha is one budget: their weights come beside the 1 of the others, and
+    /// all of them together are brought back to 1. `set` is 0 for what decides, 1 for watches, 2 for what no FAIL
+    /// reads. Without own SLIs of any weight it is the sum of the others, to the bit.
+    fn with_own(&self, others: f64, set: usize) -> f64 {
+        let weight = self.policy.own_weight();
+        if weight <= 0.0 {
+            return others;
+        }
+        let mut parts = vec![others];
+        for (source, own) in Source::ALL.into_iter().zip(&self.own) {
+            match own {
+                Some(own) => parts.push(own.ln_sums(&self.policy)[set]),
+                // Nothing of them came yet: a bet that stands as it was placed.
+                None if set != 1 => {
+                    let waiting = self.policy.slis.iter().filter(|sli| sli.source.clock() == source);
+                    parts.push(waiting.map(|sli| sli.weight).sum::<f64>().ln());
+                }
+                None => {}
+            }
+        }
+        ln_sum_exp(parts.iter().copied()) - (1.0 + weight).ln()
+    }
+
+    /// What is left of a weight beside those of the policy's own SLIs.
+    fn rest(&self) -> f64 {
+        1.0 / (1.0 + self.policy.own_weight())
+    }
+
+    fn own(&self) -> impl Iterator<Item = (Source, &OwnJudge)> {
+        Source::ALL.into_iter().zip(&self.own).filter_map(|(source, own)| Some((source, own.as_deref()?)))
+    }
+
+    /// How far the slowest of the policy's own required SLIs has come; nowhere while nothing of one came.
+    fn own_passed(&self) -> f64 {
+        let is_missing = |sli: &OwnSli| sli.required && self.own[sli.source.clock().index()].is_none();
+        if self.policy.slis.iter().any(is_missing) {
+            return 0.0;
+        }
+        self.own().map(|(_, own)| own.pass_fraction(&self.policy)).fold(1.0, f64::min)
+    }
+
+    fn ln_watch(&self) -> f64 {
+        self.with_own(self.ln_sum(Judge::ln_watch), 1)
+    }
+
+    fn ln_later(&self) -> f64 {
+        self.with_own(self.ln_sum(Judge::ln_later), 2)
+    }
+
     /// ln of the weighted average of all evidence so far.
     pub fn ln_e_bar(&self) -> f64 {
-        self.ln_sum(Judge::ln_e_bar)
+        self.with_own(self.ln_sum(Judge::ln_e_bar), 0)
     }
 
     /// The source on which a PASS rests: the spans, unless there are none that count or they are a sample.
@@ -221,8 +309,9 @@ impl Panel {
         let weighed = |(source, judge): (Source, &Judge)| self.share(source) > 0.0 && judge.is_weighed();
         let (chair, memory) = (self.chair(), memories.of(self.required()));
         let passed = chair.zip(memory).map_or(0.0, |(judge, memory)| judge.pass_fraction(memory));
+        let passed = passed.min(self.own_passed());
         Standing {
-            ln_watch: self.watching.then(|| self.ln_sum(Judge::ln_watch)),
+            ln_watch: self.watching.then(|| self.ln_watch()),
             ln_e_bar: self.judges().any(weighed).then(|| self.ln_e_bar()),
             age_s: self.judges().filter_map(|(_, judge)| judge.age_s()).max(),
             pass_age_s: chair.and_then(Judge::age_s),
@@ -238,12 +327,16 @@ impl Panel {
         for judge in self.spans.iter_mut().chain(&mut self.metrics).filter(|judge| judge.last_slot() > 0) {
             judge.watch();
         }
+        for own in self.own.iter_mut().flatten() {
+            own.watch(&self.policy);
+        }
     }
 
     /// Whether evidence that no FAIL reads has reached the threshold.
     pub fn degraded(&self) -> bool {
-        self.judges().any(|(_, judge)| judge.has_later_evidence())
-            && self.ln_sum(Judge::ln_later) >= self.threshold()
+        let is_any = self.judges().any(|(_, judge)| judge.has_later_evidence())
+            || self.own().any(|(_, own)| own.has_later_evidence());
+        is_any && self.ln_later() >= self.threshold()
     }
 
     /// The first slot with a request of the candidate, of any source.
@@ -263,8 +356,15 @@ impl Panel {
             let judged = self.judge(source).zip(memories.of(source));
             judged.map(|(judge, memory)| judge.flags(memory)).unwrap_or_default()
         };
-        if let Some((source, _)) = self.single() {
-            return of(source);
+        if let Some((source, judge)) = self.single() {
+            let mut flags = of(source);
+            // By its requests alone a judge cannot say.
+            if self.policy.own_weight() > 0.0 && self.degraded() != judge.degraded() {
+                flags.retain(|flag| *flag != Flag::Degraded);
+                flags.extend(self.degraded().then_some(Flag::Degraded));
+                flags.sort_by_key(|flag| Flag::ALL.iter().position(|known| known == flag));
+            }
+            return flags;
         }
         let (own, other) = (of(self.required()), of(self.required().other()));
         let is_set = |flag: Flag| match flag {
@@ -293,7 +393,7 @@ impl Panel {
         let own = judge.evidence(memory);
         let slot_seconds = self.metrics.as_ref().map(|judge| judge.timing.slot_s());
         let (ln_e_bar, fail_threshold) = self.stand(judge);
-        let fraction = judge.pass_fraction(memory);
+        let fraction = judge.pass_fraction(memory).min(self.own_passed());
         Evidence {
             ln_e_bar,
             fail_threshold,
@@ -314,15 +414,16 @@ impl Panel {
             None => (log(Source::Metrics), None),
             spans => (spans, log(Source::Metrics)),
         };
-        Evidence { slot_log, metric_slot_log, ..self.evidence(memories) }
+        let own_slot_logs = self.own().map(|(_, own)| Arc::new(own.slot_log())).collect();
+        Evidence { slot_log, metric_slot_log, own_slot_logs, ..self.evidence(memories) }
     }
 
     /// Where the evidence that counts now stands, and where it is a fail.
     fn stand(&self, chair: &Judge) -> (f64, f64) {
         let ln = match self.watching {
             false => self.ln_e_bar(),
-            true if !chair.baseline_gone() => self.ln_sum(Judge::ln_watch),
-            true => self.ln_sum(Judge::ln_later),
+            true if !chair.baseline_gone() => self.ln_watch(),
+            true => self.ln_later(),
         };
         (ln, self.threshold())
     }
@@ -337,11 +438,20 @@ impl Panel {
         let mut lines: Vec<(f64, SliEvidence)> = Vec::new();
         for (source, judge) in self.judges() {
             let Some(memory) = memories.of(source) else { continue };
-            let share = self.share(source);
+            let share = if self.policy.own_weight() > 0.0 {
+                self.share(source) * self.rest()
+            } else {
+                self.share(source)
+            };
             lines.extend(judge.lines(memory).into_iter().map(|(e_value, line)| {
                 let weight = if share == 1.0 { line.weight } else { line.weight * share };
                 (e_value, SliEvidence { source, weight, ..line })
             }));
+        }
+        for (source, own) in self.own() {
+            if let Some(memory) = memories.of(source) {
+                lines.extend(own.lines(&self.policy, memory, self.rest()));
+            }
         }
         let e_values: Vec<f64> = lines.iter().map(|line| line.0).collect();
         for i in degraded_list(&e_values, LIST_RATE) {

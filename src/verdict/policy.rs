@@ -1,7 +1,10 @@
 //! What a version is held to: the constants of `docs/statistics.md` with their defaults, and the few that a
 //! team sets per service.
 
-use crate::model::snapshot::snapshot_fields;
+use std::sync::Arc;
+
+use super::own::OwnSli;
+use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields};
 
 /// The policy one deployment is judged by. A running deployment keeps the one it began with.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +29,8 @@ pub struct Policy {
     pub pass_error_ratio: f64,
     /// Latency shift in buckets at which PASS must have rejected "unacceptably slower": 10 is +24 %.
     pub pass_latency_margin: i32,
+    /// SLIs of its own.
+    pub slis: Arc<Vec<OwnSli>>,
 }
 
 impl Default for Policy {
@@ -41,6 +46,7 @@ impl Default for Policy {
             latency_margin: 4,
             pass_error_ratio: 2.0,
             pass_latency_margin: 10,
+            slis: Arc::default(),
         }
     }
 }
@@ -54,6 +60,11 @@ impl Policy {
     /// Evidence in nats at which a version fails: ln(1/alpha).
     pub fn fail_threshold(&self) -> f64 {
         (1.0 / self.alpha).ln()
+    }
+
+    /// Weights of its own SLIs together, beside the 1 of those that every service has.
+    pub fn own_weight(&self) -> f64 {
+        self.slis.iter().map(|sli| sli.weight).sum()
     }
 
     /// Evidence in nats that every required SLI needs for PASS: ln(1/beta).
@@ -73,4 +84,14 @@ snapshot_fields!(Policy {
     latency_margin,
     pass_error_ratio,
     pass_latency_margin,
+    slis,
 });
+
+impl Snapshot for Arc<Vec<OwnSli>> {
+    fn save(&self, out: &mut Writer) {
+        self.as_ref().save(out);
+    }
+    fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
+        Ok(Self::new(Vec::load(from)?))
+    }
+}

@@ -295,7 +295,9 @@ fn parts(term: &Term) -> ([f64; 2], [f64; 2], [f64; 3]) {
     match *term {
         Term::RateRatio { n_c, x_c, n_b, x_b, r0, delta, c } => ([n_c, n_b], [x_c, x_b], [r0, delta, c]),
         Term::Bernoulli { n_c, x_c, n_b, x_b, p, phi } => ([n_c, n_b], [x_c, x_b], [p, phi, 0.0]),
-        Term::OneSample { n, x, p0, c } => ([n, 0.0], [x, 0.0], [p0, c, 0.0]),
+        Term::OneSample { n, x, p0, c } | Term::OneSampleBelow { n, x, p0, c } => {
+            ([n, 0.0], [x, 0.0], [p0, c, 0.0])
+        }
     }
 }
 

@@ -32,9 +32,15 @@ impl Key {
         Self { operation: Some(Arc::clone(operation)), sli }
     }
 
+    /// Place of an SLI of the policy's own in the policy.
+    fn place(&self) -> u8 {
+        if let Sli::Own(place) = self.sli { place } else { 0 }
+    }
+
     /// The name in traces: `service/err`, `operation/GET /a/err`.
     pub fn name(&self) -> String {
         match &self.operation {
+            None if matches!(self.sli, Sli::Own(_)) => format!("own/{}", self.place()),
             None => format!("service/{}", self.sli.as_str()),
             Some(operation) => format!("operation/{operation}/{}", self.sli.as_str()),
         }

@@ -176,7 +176,7 @@ impl Judge {
             Sli::LatencyP95 => &own.p95,
             Sli::LatencyP99 => &own.p99,
             Sli::ClientErrors => &memory.client_errors,
-            Sli::ErrorRate | Sli::Guard | Sli::Absolute => &own.errors,
+            Sli::ErrorRate | Sli::Guard | Sli::Absolute | Sli::Own(_) => &own.errors,
         };
         dispersion.phi().max(1.0)
     }

@@ -14,7 +14,7 @@ use crate::model::snapshot::snapshot_fields;
 use crate::model::{InstanceId, NANOS_PER_SECOND, Observation, Outcome, SeriesId, Slot, UnixNanos};
 
 /// An end this far ahead of the arrival is a wrong clock.
-const FUTURE_NANOS: u64 = 5 * NANOS_PER_SECOND;
+pub(super) const FUTURE_NANOS: u64 = 5 * NANOS_PER_SECOND;
 /// Open slots by which the room for them grows: at the usual lateness 8 to 12 are open.
 const SLOTS_GROWTH: usize = 4;
 
@@ -177,6 +177,11 @@ impl OpenSlots {
     /// From now on, spans that started before this go to the `old` cells.
     pub fn set_censor(&mut self, censor: Option<UnixNanos>) {
         self.censor = censor;
+    }
+
+    /// What started before this goes to the `old` cells.
+    pub fn censor(&self) -> Option<UnixNanos> {
+        self.censor
     }
 
     /// What became of all spans so far.
@@ -349,6 +354,7 @@ pub(super) mod tests {
             skewed: false,
             weight: 1.0,
             weight_known: false,
+            marks: 0,
         }
     }
 

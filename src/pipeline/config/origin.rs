@@ -114,6 +114,10 @@ impl PoliciesConfig {
         }
         let mut applied = Vec::new();
         for (origin, policy) in self.layers(service, release) {
+            for (name, _) in policy.slis.iter().filter(|(_, sli)| sli.is_definition()) {
+                let below = format!("slis.{name}.");
+                lines.retain(|key, _| !key.starts_with(&below));
+            }
             for (key, value) in leaves(tree(policy)) {
                 if !value.is_null() {
                     lines.insert(key, (value, origin.clone()));

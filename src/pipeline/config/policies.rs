@@ -3,6 +3,7 @@
 //! where two set the same key the more specific one wins.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::super::human;
 use super::origin::Origin;
 use super::pattern::{Rank, rank};
+use super::slis::SliConfig;
 use crate::deployment::Mode;
 use crate::model::ServiceKey;
 use crate::verdict::Policy;
@@ -62,6 +64,8 @@ pub struct PolicyConfig {
     pub runbook_url: Option<String>,
     /// Shown with the verdict and sent with the rollback.
     pub dashboard_url: Option<String>,
+    /// SLIs of its own, by name.
+    pub slis: BTreeMap<String, SliConfig>,
 }
 
 impl Default for PolicyConfig {
@@ -81,6 +85,7 @@ impl Default for PolicyConfig {
             webhook: None,
             runbook_url: None,
             dashboard_url: None,
+            slis: BTreeMap::new(),
         }
     }
 }
@@ -192,6 +197,7 @@ pub struct PolicyOverride {
     pub webhook: Option<String>,
     pub runbook_url: Option<String>,
     pub dashboard_url: Option<String>,
+    pub slis: BTreeMap<String, SliConfig>,
 }
 
 impl PolicyOverride {
@@ -214,6 +220,9 @@ impl PolicyOverride {
         over!(slo, alpha, beta, horizon, warmup, min_pass, error_margin, latency_margin);
         over!(pass_error_margin, pass_latency_margin, mode);
         over_optional!(webhook, runbook_url, dashboard_url);
+        for (name, sli) in &self.slis {
+            policy.slis.entry(name.clone()).or_default().overlay(sli);
+        }
     }
 }
 
@@ -295,6 +304,9 @@ impl PolicyConfig {
                 latency_margin: buckets(self.latency_margin),
                 pass_error_ratio: 1.0 + self.pass_error_margin,
                 pass_latency_margin: buckets(self.pass_latency_margin),
+                slis: Arc::new(
+                    self.slis.iter().filter_map(|(name, sli)| sli.resolve(name, self.slo)).collect(),
+                ),
             },
             mode: self.mode.into(),
             webhook: self.webhook.clone(),
@@ -304,7 +316,7 @@ impl PolicyConfig {
 }
 
 /// A margin as histogram buckets, of which 32 make an octave.
-fn buckets(margin: f64) -> i32 {
+pub(super) fn buckets(margin: f64) -> i32 {
     (32.0 * (1.0 + margin).log2()).round() as i32
 }
 

@@ -11,5 +11,6 @@ mod objectives;
 mod redo;
 mod restarts;
 mod senders;
+mod slis;
 mod spans;
 mod world;

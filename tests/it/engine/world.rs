@@ -351,6 +351,8 @@ pub(super) fn post(
             status: StatusSource::Code,
             weight: SamplingWeight::Unknown,
             trace_id: &[9; 16],
+            marks: 0,
+            quantities: &[],
         });
     }
     batch.commit().expect("the log has room");

@@ -1,0 +1,295 @@
+//! What is wrong with the SLIs of a policy's own, and the way out: keys that do not belong to a kind, words that
+//! mean nothing, weights of what decides nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::validate::Checks;
+use crate::model::{Measure, MeasureKey, Program, TooMany};
+use crate::pipeline::config::Values;
+use crate::pipeline::config::slis::{
+    Direction, OUTCOMES, QUANTILES, SPAN_KINDS, SPAN_STATUSES, SelectionConfig, SliConfig, SliKind,
+};
+use crate::verdict::Sli;
+
+/// SLIs of one block, and attributes and values of one condition.
+const SLIS_MAX: usize = 16;
+const ATTRIBUTES_MAX: usize = 8;
+const VALUES_MAX: usize = 16;
+/// Longest name of an SLI.
+const NAME_BYTES: usize = 40;
+
+/// Checks the SLIs of all blocks; `blocks` are their paths with what they say.
+pub(super) fn check<'a>(
+    blocks: impl Iterator<Item = (String, &'a BTreeMap<String, SliConfig>)>,
+    checks: &mut Checks,
+) {
+    let blocks: Vec<_> = blocks.collect();
+    let is_defined = |(name, sli): (&String, &SliConfig)| sli.is_definition().then(|| name.clone());
+    let defined: BTreeSet<String> =
+        blocks.iter().flat_map(|(_, slis)| slis.iter().filter_map(is_defined)).collect();
+    for (path, slis) in &blocks {
+        let few = format!("names {} SLIs; at most {SLIS_MAX} are told apart in one block", slis.len());
+        checks.require(slis.len() <= SLIS_MAX, path, few);
+        for (name, sli) in *slis {
+            let path = format!("{path}.{name}");
+            check_name(&path, name, checks);
+            if sli.is_definition() {
+                definition(&path, sli, checks);
+            } else {
+                change(&path, name, sli, defined.contains(name), checks);
+            }
+            decides(&path, sli, checks);
+        }
+        has_room(path, slis.values(), checks);
+    }
+}
+
+fn check_name(path: &str, name: &str, checks: &mut Checks) {
+    let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let is_word = name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(letters);
+    let message =
+        format!("the name must be of a-z, 0-9 and _, begin with a letter, and have at most {NAME_BYTES}");
+    checks.require(is_word && name.len() <= NAME_BYTES, path, message);
+    let is_common = Sli::ALL.iter().any(|sli| sli.as_str() == name) || name == "own";
+    checks.require(!is_common, path, "is the name of an SLI that every service has; give yours another");
+}
+
+/// Which keys of an SLI are set beside those that any may have.
+fn set_keys(sli: &SliConfig) -> [(&'static str, bool); 8] {
+    [
+        ("total", sli.total.is_some()),
+        ("bad", sli.bad.is_some()),
+        ("good", sli.good.is_some()),
+        ("events", sli.events.is_some()),
+        ("quantity", sli.quantity.is_some()),
+        ("codes", sli.codes.is_some()),
+        ("quantile", sli.quantile.is_some()),
+        ("threshold", sli.threshold.is_some()),
+    ]
+}
+
+/// The keys that a kind may have.
+const fn keys_of(kind: SliKind) -> &'static [&'static str] {
+    match kind {
+        SliKind::Ratio => &["total", "bad", "good"],
+        SliKind::Latency => &["total", "quantile", "threshold"],
+        SliKind::ClientErrors => &["total", "codes"],
+        SliKind::LogErrors => &[],
+        SliKind::Rate => &["total", "events", "quantity"],
+    }
+}
+
+fn definition(path: &str, sli: &SliConfig, checks: &mut Checks) {
+    let Some(kind) = sli.kind else { return };
+    let known = keys_of(kind);
+    for (key, _) in set_keys(sli).into_iter().filter(|(key, is_set)| *is_set && !known.contains(key)) {
+        let may = if known.is_empty() { "none of its own".to_owned() } else { known.join(", ") };
+        let message = format!("is no key of kind `{}`, which has {may}", kind.as_str());
+        checks.require(false, &format!("{path}.{key}"), message);
+    }
+    match kind {
+        SliKind::Ratio => {
+            let one = sli.bad.is_some() != sli.good.is_some();
+            checks.require(one, path, "a ratio needs either `bad` or `good`: which of `total` they are");
+        }
+        SliKind::Latency => {
+            let one = sli.quantile.is_some() != sli.threshold.is_some();
+            checks.require(one, path, "a latency needs either `quantile` or `threshold`");
+            let is_known = sli.quantile.is_none_or(|q| QUANTILES.contains(&q));
+            checks.require(is_known, &format!("{path}.quantile"), "must be 0.5, 0.75, 0.95 or 0.99");
+            let is_some = sli.threshold.is_none_or(|threshold| !threshold.is_zero());
+            checks.require(is_some, &format!("{path}.threshold"), "must be longer than 0s");
+        }
+        SliKind::Rate => {
+            let one = sli.events.is_some() || sli.quantity.is_some();
+            checks.require(one, path, "a rate needs `events` that are counted, a `quantity`, or both");
+        }
+        SliKind::ClientErrors | SliKind::LogErrors => {}
+    }
+    let is_rate = matches!(kind, SliKind::Rate | SliKind::LogErrors);
+    let message = "fewer is worse only of a rate or of log errors; of a ratio, swap `good` and `bad`";
+    let direction = sli.direction != Some(Direction::Decrease) || is_rate;
+    checks.require(direction, &format!("{path}.direction"), message);
+    let is_quantile = kind == SliKind::Latency && sli.quantile.is_some();
+    let message = "a quantile has no share to give slack to; use `margin`";
+    checks.require(!is_quantile || sli.slack.is_none(), &format!("{path}.slack"), message);
+    let selections = [("total", &sli.total), ("bad", &sli.bad), ("good", &sli.good), ("events", &sli.events)];
+    for (key, chosen) in selections {
+        if let Some(chosen) = chosen {
+            selection(&format!("{path}.{key}"), chosen, checks);
+        }
+    }
+    if let Some(codes) = &sli.codes {
+        values(&format!("{path}.codes"), codes, false, checks);
+        checks.require(!codes.is_empty(), &format!("{path}.codes"), "names no code");
+    }
+    let is_named = sli.quantity.as_ref().is_none_or(|name| !name.is_empty());
+    checks.require(is_named, &format!("{path}.quantity"), "must name the attribute that holds the quantity");
+}
+
+/// A block that changes an SLI of another one.
+fn change(path: &str, name: &str, sli: &SliConfig, is_defined: bool, checks: &mut Checks) {
+    let message =
+        format!("has no `kind`, and no block defines an SLI named {name}; say what it is with `kind`");
+    checks.require(is_defined, path, message);
+    for (key, _) in set_keys(sli).into_iter().filter(|(_, is_set)| *is_set) {
+        let message = "belongs to a definition; give the SLI its `kind` here too, and it stands whole";
+        checks.require(false, &format!("{path}.{key}"), message);
+    }
+}
+
+/// What it may decide.
+fn decides(path: &str, sli: &SliConfig, checks: &mut Checks) {
+    let key = |name: &str| format!("{path}.{name}");
+    let weight = sli.weight.is_none_or(|w| w > 0.0 && w <= 1.0);
+    let message = "must be above 0 and at most 1; for an SLI without a say write `report_only: true`";
+    checks.require(weight, &key("weight"), message);
+    let reports = sli.report_only == Some(true);
+    let message = "has no effect on an SLI that is `report_only`; remove one of the two";
+    checks.require(!(reports && sli.weight.is_some()), &key("weight"), message);
+    let message = "a PASS cannot rest on an SLI that is `report_only`; remove one of the two";
+    checks.require(!(reports && sli.required == Some(true)), &key("required"), message);
+    for (name, value, most) in
+        [("margin", sli.margin, 100.0), ("slack", sli.slack, 1.0), ("pass_margin", sli.pass_margin, 100.0)]
+    {
+        let ok = value.is_none_or(|v| (0.0..=most).contains(&v));
+        checks.require(ok, &key(name), format!("must be between 0 and {most}"));
+    }
+    if let (Some(margin), Some(pass)) = (sli.margin, sli.pass_margin) {
+        let message = "must be above `margin`, or a version could pass and fail at once";
+        checks.require(pass > margin, &key("pass_margin"), message);
+    }
+}
+
+fn selection(path: &str, chosen: &SelectionConfig, checks: &mut Checks) {
+    words(&format!("{path}.span_kind"), &chosen.span_kind, &SPAN_KINDS.map(|(word, _)| word), checks);
+    words(&format!("{path}.span_status"), &chosen.span_status, &SPAN_STATUSES.map(|(word, _)| word), checks);
+    words(&format!("{path}.outcome"), &chosen.outcome, &OUTCOMES.map(|(word, _)| word), checks);
+    values(&format!("{path}.status_code"), &chosen.status_code, false, checks);
+    let few = chosen.attributes.len() <= ATTRIBUTES_MAX;
+    checks.require(few, &format!("{path}.attributes"), format!("at most {ATTRIBUTES_MAX} attributes"));
+    for (name, wanted) in &chosen.attributes {
+        let path = format!("{path}.attributes.{name}");
+        checks.require(!name.is_empty(), &path, "an attribute needs a name");
+        checks.require(!wanted.is_empty(), &path, "names no value; write \"*\" for any");
+        values(&path, wanted, true, checks);
+    }
+}
+
+fn words(path: &str, wanted: &Values, known: &[&str], checks: &mut Checks) {
+    for word in &wanted.0 {
+        let message = format!("`{word}` is none of {}", known.join(", "));
+        checks.require(known.contains(&word.as_str()), path, message);
+    }
+}
+
+fn values(path: &str, wanted: &Values, may_negate: bool, checks: &mut Checks) {
+    checks.require(wanted.0.len() <= VALUES_MAX, path, format!("at most {VALUES_MAX} values"));
+    checks.require(!wanted.is_mixed(), path, "write `!` in front of all of them or of none");
+    checks.require(may_negate || !wanted.is_negated(), path, "cannot be negated; name what is meant");
+}
+
+/// Whether the SLIs of a block fit into the caps of a service.
+fn has_room<'a>(path: &str, slis: impl Iterator<Item = &'a SliConfig>, checks: &mut Checks) {
+    let measure = |sli: &SliConfig| {
+        let counted = sli.counted()?;
+        Some(Measure { key: MeasureKey::of(&format!("{counted:?}")), counted })
+    };
+    let measures: Vec<Measure> = slis.filter_map(measure).collect();
+    let message = match Program::compile(&measures) {
+        Ok(_) => return,
+        Err(TooMany::Measures) => "more SLIs than a service may have",
+        Err(TooMany::Conditions) => "more than 64 different conditions; use fewer, or lists in one",
+        Err(TooMany::Quantities) => "more than 4 different quantities",
+    };
+    checks.require(false, path, message);
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::parse;
+
+    fn problem(slis: &str) -> String {
+        let yaml = format!("policies:\n  defaults:\n    slis:\n      {slis}\n");
+        match parse(&yaml, |_| None) {
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn sound_ones_are_sound() {
+        for slis in [
+            "a: {kind: ratio, bad: {attributes: {x: [1, 'y*', true]}}}",
+            "a: {kind: latency, quantile: 0.95, total: {span_kind: client}, margin: 0.2, required: true}",
+            "a: {kind: client_errors, codes: ['400..403', UNAUTHENTICATED]}",
+            "a: {kind: log_errors, report_only: true}",
+            "a: {kind: rate, events: {span_kind: [client]}, direction: decrease, weight: 0.3}",
+        ] {
+            assert_eq!(problem(slis), "", "{slis}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_says_where_and_the_way_out() {
+        let rows: [(&str, &[&str]); 24] = [
+            ("err: {kind: log_errors}", &["slis.err", "every service has; give yours another"]),
+            ("Mine: {kind: log_errors}", &["slis.Mine", "a-z, 0-9 and _"]),
+            ("a: {kind: ratio}", &["slis.a", "either `bad` or `good`"]),
+            ("a: {kind: ratio, bad: {}, good: {}}", &["either `bad` or `good`"]),
+            (
+                "a: {kind: ratio, bad: {}, quantile: 0.5}",
+                &["slis.a.quantile", "no key of kind `ratio`", "total, bad, good"],
+            ),
+            ("a: {kind: latency}", &["either `quantile` or `threshold`"]),
+            ("a: {kind: latency, quantile: 0.9}", &["0.5, 0.75, 0.95 or 0.99"]),
+            ("a: {kind: latency, quantile: 0.5, slack: 0.1}", &["slis.a.slack", "use `margin`"]),
+            ("a: {kind: rate}", &["needs `events` that are counted"]),
+            (
+                "a: {kind: ratio, bad: {}, direction: decrease}",
+                &["slis.a.direction", "swap `good` and `bad`"],
+            ),
+            ("a: {kind: log_errors, weight: 0}", &["slis.a.weight", "report_only: true"]),
+            ("a: {kind: log_errors, weight: 2}", &["at most 1"]),
+            (
+                "a: {kind: log_errors, weight: 0.1, report_only: true}",
+                &["slis.a.weight", "remove one of the two"],
+            ),
+            (
+                "a: {kind: log_errors, required: true, report_only: true}",
+                &["slis.a.required", "cannot rest on"],
+            ),
+            ("a: {kind: log_errors, margin: 1, pass_margin: 0.5}", &["slis.a.pass_margin", "above `margin`"]),
+            ("a: {weight: 0.1}", &["slis.a", "no block defines an SLI named a"]),
+            (
+                "a: {kind: ratio, bad: {span_kind: klient}}",
+                &["slis.a.bad.span_kind", "`klient` is none of", "client"],
+            ),
+            ("a: {kind: ratio, bad: {outcome: fine}}", &["good, bad, client_error"]),
+            ("a: {kind: ratio, bad: {attributes: {x: ['!a', b]}}}", &["all of them or of none"]),
+            ("a: {kind: ratio, bad: {attributes: {x: []}}}", &["write \"*\" for any"]),
+            ("a: {kind: ratio, bad: {status_code: '!401'}}", &["cannot be negated"]),
+            ("a: {kind: ratio, bad: {attributes: {x: 1.5}}}", &["text, a whole number, true, false"]),
+            ("a: {kind: rations, bad: {}}", &["line 4", "did you mean `ratio`?"]),
+            ("a: {kind: ratio, bad: {}, wieght: 1}", &["line 4", "did you mean `weight`?"]),
+        ];
+        for (slis, expected) in rows {
+            let found = problem(slis);
+            for part in expected {
+                assert!(found.contains(part), "{slis}\nshould say {part:?}, says:\n{found}");
+            }
+        }
+    }
+
+    #[test]
+    fn caps_are_told() {
+        let many: Vec<String> = (0..17).map(|i| format!("s{i}: {{kind: log_errors}}")).collect();
+        assert!(problem(&many.join("\n      ")).contains("at most 16"));
+        let tests = |sli: usize| {
+            let each: Vec<String> = (0..8).map(|i| format!("x{i}: v{sli}")).collect();
+            format!("s{sli}: {{kind: ratio, bad: {{attributes: {{{}}}}}}}", each.join(", "))
+        };
+        let many: Vec<String> = (0..9).map(tests).collect();
+        assert!(problem(&many.join("\n      ")).contains("more than 64 different conditions"));
+    }
+}

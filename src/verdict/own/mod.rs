@@ -1,0 +1,14 @@
+//! SLIs of a policy's own. Each counts something of the two versions (a [`crate::model::Measure`]) and asks one
+//! question of it: is there more, less, or is it slower? They share alpha with the SLIs that every service has:
+//! weights are renormalised, never added (see [`super::Panel`]).
+
+mod judge;
+mod memory;
+mod sli;
+
+pub(super) use judge::{OwnJudge, Stage};
+pub(super) use memory::MeasureMemory;
+pub use sli::{OwnEvidence, OwnKind, OwnSli, OwnSource, OwnTest};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+//! What an SLI of a policy's own is: its name, what it counts, the question, and what it may decide.
+
+use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields};
+use crate::model::{Measure, Source};
+
+/// What kind of SLI it is, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OwnKind {
+    /// Bad ones of all.
+    #[default]
+    Ratio,
+    /// How long they take.
+    Latency,
+    /// Requests refused as the client's fault.
+    ClientErrors,
+    /// Error logs per request.
+    LogErrors,
+    /// Events, or a quantity, per request.
+    Rate,
+}
+
+impl OwnKind {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Ratio, Self::Latency, Self::ClientErrors, Self::LogErrors, Self::Rate];
+
+    /// The word used in the configuration and the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ratio => "ratio",
+            Self::Latency => "latency",
+            Self::ClientErrors => "client_errors",
+            Self::LogErrors => "log_errors",
+            Self::Rate => "rate",
+        }
+    }
+}
+
+/// Where its counts come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OwnSource {
+    /// Spans.
+    #[default]
+    Spans,
+    /// Log records, per request that spans show.
+    Logs,
+}
+
+impl OwnSource {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Spans, Self::Logs];
+
+    /// The word used in the configuration and the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Spans => "spans",
+            Self::Logs => "logs",
+        }
+    }
+
+    /// The source whose slots it is judged in.
+    pub const fn clock(self) -> Source {
+        match self {
+            Self::Spans | Self::Logs => Source::Spans,
+        }
+    }
+}
+
+/// The question.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum OwnTest {
+    /// Null: the candidate's rate is at most `ratio` times the baseline's plus `delta`; with `is_decrease`, the
+    /// arms are swapped: the baseline's is at most `ratio` times the candidate's.
+    Rate {
+        /// Tolerated ratio.
+        ratio: f64,
+        /// Tolerated absolute increase.
+        delta: f64,
+        /// Whether fewer is worse.
+        is_decrease: bool,
+        /// Whether it is a share, which cannot exceed 1.
+        is_share: bool,
+        /// Ratio that a PASS must have ruled out.
+        pass_ratio: f64,
+        /// Absolute increase that a PASS must have ruled out.
+        pass_delta: f64,
+    },
+    /// Null: at a quantile of the baseline the candidate is at most a margin slower.
+    Latency {
+        /// Place in the quantiles 0.5, 0.75, 0.95, 0.99.
+        quantile: u8,
+        /// Tolerated shift, in buckets of 1/32 octave.
+        margin: i32,
+        /// Shift that a PASS must have ruled out.
+        pass_margin: i32,
+    },
+}
+
+/// One SLI of a policy's own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OwnSli {
+    /// Its name in the policy.
+    pub name: String,
+    /// What kind it is.
+    pub kind: OwnKind,
+    /// Where its counts come from.
+    pub source: OwnSource,
+    /// What it counts.
+    pub measure: Measure,
+    /// The question.
+    pub test: OwnTest,
+    /// Its weight beside those of the SLIs that every service has, which are 1 together; 0: it is reported only.
+    pub weight: f64,
+    /// Whether a PASS rests on it.
+    pub required: bool,
+}
+
+/// What a line of evidence of such an SLI says beside its numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OwnEvidence {
+    /// Its name.
+    pub name: String,
+    /// What kind it is.
+    pub kind: OwnKind,
+    /// Where its counts come from.
+    pub source: OwnSource,
+    /// Whether fewer is worse.
+    pub is_decrease: bool,
+    /// Whether a PASS rests on it.
+    pub required: bool,
+}
+
+snapshot_fields!(OwnSli { name, kind, source, measure, test, weight, required });
+snapshot_fields!(OwnEvidence { name, kind, source, is_decrease, required });
+
+macro_rules! snapshot_index {
+    ($($t:ty),*) => {$(
+        impl Snapshot for $t {
+            fn save(&self, out: &mut Writer) {
+                let index = Self::ALL.iter().position(|v| v == self).unwrap_or(0);
+                (index as u8).save(out);
+            }
+            fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
+                Self::ALL.get(usize::from(u8::load(from)?)).copied().ok_or(Corrupt::Body)
+            }
+        }
+    )*};
+}
+snapshot_index!(OwnKind, OwnSource);
+
+impl Snapshot for OwnTest {
+    fn save(&self, out: &mut Writer) {
+        match *self {
+            Self::Rate { ratio, delta, is_decrease, is_share, pass_ratio, pass_delta } => {
+                0u8.save(out);
+                [ratio, delta, pass_ratio, pass_delta].save(out);
+                [is_decrease, is_share].save(out);
+            }
+            Self::Latency { quantile, margin, pass_margin } => {
+                1u8.save(out);
+                quantile.save(out);
+                [margin, pass_margin].save(out);
+            }
+        }
+    }
+    fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
+        Ok(match u8::load(from)? {
+            0 => {
+                let [ratio, delta, pass_ratio, pass_delta] = Snapshot::load(from)?;
+                let [is_decrease, is_share] = Snapshot::load(from)?;
+                Self::Rate { ratio, delta, is_decrease, is_share, pass_ratio, pass_delta }
+            }
+            1 => {
+                let quantile = u8::load(from)?;
+                let [margin, pass_margin] = Snapshot::load(from)?;
+                Self::Latency { quantile, margin, pass_margin }
+            }
+            _ => return Err(Corrupt::Body),
+        })
+    }
+}
