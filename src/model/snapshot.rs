@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 /// Bumped whenever any `Snapshot` impl changes its layout.
-pub const FORMAT: u32 = 7;
+pub const FORMAT: u32 = 8;
 const MAGIC: &[u8; 4] = b"RGSN";
 
 /// Why a snapshot could not be read.

@@ -15,7 +15,7 @@ use crate::deployment::Deployment;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer};
 use crate::model::{DeploymentId, ServiceKey, Slot, UnixNanos};
 use crate::verdict::{Memory, Panel};
-use crate::window::{Counts, Fates, History, Lateness, LatenessConfig};
+use crate::window::{Churn, Counts, Fates, History, Lateness, LatenessConfig};
 
 impl Service {
     pub(super) fn snapshot(&self, now: UnixNanos) -> ServiceSnapshot {
@@ -50,6 +50,7 @@ impl Version {
         self.open.fates().save(out);
         self.measures.as_ref().map_or(0, |measures| measures.waiting()).save(out);
         self.sampling.save(out);
+        self.churn.save(out);
         self.totals.save(out);
         self.first.save(out);
         self.last.save(out);
@@ -72,6 +73,7 @@ impl Version {
         let mut fates = Fates::load(from)?;
         let marked = u64::load(from)?;
         version.sampling = Counts::load(from)?;
+        version.churn = Churn::load(from)?;
         version.totals = Totals::load(from)?;
         // What was in open slots is gone.
         let lost = fates.counted.saturating_sub(version.totals.requests);

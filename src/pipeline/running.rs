@@ -156,6 +156,8 @@ impl Running {
         let context = Context {
             gone_not_before: surroundings.gone_not_before,
             late_data: surroundings.late_data,
+            instances_restart: source == Source::Spans
+                && candidate.is_some_and(|c| c.churn.exceeds(&baseline.churn)),
             biased_input: source == Source::Spans
                 && candidate.is_some_and(|c| is_biased(&c.sampling, &baseline.sampling)),
         };

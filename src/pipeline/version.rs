@@ -16,7 +16,8 @@ use crate::model::{
 };
 use crate::verdict::{Memories, Memory};
 use crate::window::{
-    ClosedSlot, Counts, Delta, History, Instances, Mark, OpenMeasures, OpenSlots, Placed, Placement, Wanted,
+    Churn, ClosedSlot, Counts, Delta, History, Instances, Mark, OpenMeasures, OpenSlots, Placed, Placement,
+    Wanted,
 };
 
 /// Closed slots whose totals are kept one by one: rates, recovery.
@@ -84,6 +85,8 @@ pub(super) struct Version {
     /// All counts so far: sampling.
     pub(super) sampling: Counts,
     instances: Instances,
+    /// Those of its instances that died and were replaced, by its spans.
+    pub(super) churn: Churn,
     /// Until then instances that appear are taken for old ones: we were restarted, not they.
     pub(super) restored_until: UnixNanos,
     operations: BTreeMap<SeriesId, Arc<str>>,
@@ -115,6 +118,7 @@ impl Version {
             ended: false,
             sampling: Counts::default(),
             instances: Instances::new(),
+            churn: Churn::default(),
             restored_until: UnixNanos::default(),
             operations: BTreeMap::new(),
             ordinals: BTreeMap::new(),
@@ -317,6 +321,7 @@ impl Version {
     pub(super) fn close(&mut self, slot: Slot, program: Option<&Program>) -> Closed {
         let late = self.open.fates().late;
         let slots = self.open.close(slot);
+        self.churn.close(slot, slots.instances.iter().map(|seen| seen.instance));
         let mut closed = Closed {
             passed_over: self.open.fates().late - late,
             ..Closed::new(&slots, &self.operations, &self.ordinals, None)

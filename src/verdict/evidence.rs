@@ -124,6 +124,8 @@ pub enum Flag {
     RememberedBaseline,
     /// Sampling differs between the versions or depends on the outcome. Blocks PASS.
     BiasedInput,
+    /// Instances of the candidate die and are replaced more often than the baseline's. Blocks PASS.
+    InstancesRestart,
     /// Baseline instances are younger than the warm-up.
     BaselineCold,
     /// Errors come in bursts; evidence gathers slowly.
@@ -146,13 +148,14 @@ pub enum Flag {
 
 impl Flag {
     /// All flags.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::SinglePod,
         Self::MixShift,
         Self::OperationsDiffer,
         Self::TooHeterogeneous,
         Self::RememberedBaseline,
         Self::BiasedInput,
+        Self::InstancesRestart,
         Self::BaselineCold,
         Self::Bursty,
         Self::InstancesUnknown,
@@ -173,6 +176,7 @@ impl Flag {
             Self::TooHeterogeneous => "too_heterogeneous",
             Self::RememberedBaseline => "remembered_baseline",
             Self::BiasedInput => "biased_input",
+            Self::InstancesRestart => "instances_restart",
             Self::BaselineCold => "baseline_cold",
             Self::Bursty => "bursty",
             Self::InstancesUnknown => "instances_unknown",
@@ -187,7 +191,14 @@ impl Flag {
 
     /// Whether a PASS waits until this is no longer so.
     pub const fn blocks_pass(self) -> bool {
-        matches!(self, Self::SinglePod | Self::TooHeterogeneous | Self::BiasedInput | Self::CandidateSilent)
+        matches!(
+            self,
+            Self::SinglePod
+                | Self::TooHeterogeneous
+                | Self::BiasedInput
+                | Self::InstancesRestart
+                | Self::CandidateSilent
+        )
     }
 }
 

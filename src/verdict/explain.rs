@@ -166,6 +166,9 @@ fn obstacles(d: &ExplainInput<'_>) -> String {
         .filter_map(|flag| match flag {
             Flag::SinglePod => Some("the new version runs on one instance only"),
             Flag::TooHeterogeneous => Some("the old version's instances differ too much among themselves"),
+            Flag::InstancesRestart => {
+                Some("instances of the new version die and are replaced more often than the old one's")
+            }
             Flag::BiasedInput => Some("sampling differs between the versions or depends on the outcome"),
             Flag::CandidateSilent => Some("the new version has stopped sending"),
             _ => None,

@@ -95,6 +95,8 @@ pub struct Context {
     pub gone_not_before: Slot,
     /// Sampling differs between the versions or depends on the outcome.
     pub biased_input: bool,
+    /// Instances of the candidate die and are replaced clearly more often than the baseline's.
+    pub instances_restart: bool,
     /// Spans arrive late beyond what is waited for.
     pub late_data: bool,
 }
@@ -137,7 +139,7 @@ pub struct Judge {
     pub(crate) context: Context,
 }
 
-snapshot_fields!(Context { gone_not_before, biased_input, late_data });
+snapshot_fields!(Context { gone_not_before, biased_input, instances_restart, late_data });
 snapshot_fields!(Judge {
     policy,
     timing,

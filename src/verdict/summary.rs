@@ -101,6 +101,7 @@ impl Judge {
             }
             Flag::RememberedBaseline => self.gone,
             Flag::BiasedInput => self.context.biased_input,
+            Flag::InstancesRestart => self.context.instances_restart,
             Flag::BaselineCold => self.baseline_young,
             Flag::Bursty => memory.incident_size() > BURSTY,
             Flag::InstancesUnknown => self.requests[0] > 0 && instances == 0,

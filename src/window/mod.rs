@@ -7,6 +7,7 @@
 //! less than 1 KiB; the display history 3.6 KiB after a day. In all below 8 KiB.
 
 mod cell;
+mod churn;
 mod delays;
 mod instances;
 mod intervals;
@@ -17,6 +18,7 @@ mod ring;
 mod streams;
 
 pub use cell::{Cell, Counts};
+pub use churn::Churn;
 pub use instances::Instances;
 pub use intervals::{Addition, ClosedInterval, OpenIntervals, Reduced};
 pub use lateness::{Lateness, LatenessConfig};

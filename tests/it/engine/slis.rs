@@ -146,6 +146,8 @@ struct Front {
     random: fastrand::Rng,
     /// Bodies of traces that were sent.
     sent: Vec<Vec<u8>>,
+    /// Whether each instance of `v2` is replaced by one of another name every 20 s.
+    crashes: bool,
 }
 
 impl Front {
@@ -179,6 +181,7 @@ impl Front {
             serving,
             random: fastrand::Rng::with_seed(3),
             sent: Vec::new(),
+            crashes: false,
         }
     }
 
@@ -203,7 +206,8 @@ impl Front {
                 all_logs.extend(logs);
             }
             for (instance, (spans, records)) in sent.into_iter().enumerate() {
-                let body = traces(version, instance, spans);
+                let lives = if self.crashes && version == "v2" { now as usize / 20 } else { 0 };
+                let body = traces(version, instance + 1_000 * lives, spans);
                 self.sent.push(body.clone());
                 self.post("/v1/traces", body).await;
                 if !records.is_empty() {
@@ -383,4 +387,39 @@ async fn a_recording_is_judged_by_the_same_slis() {
     assert_eq!((live.verdict, outcomes.verdict), (Verdict::Fail, Verdict::Fail));
     let own = outcomes.evidence.slis.iter().find(|e| e.name() == "db_calls").unwrap();
     assert!(own.ln_e > 4.0 && own.bad[0] > 2 * own.bad[1], "{own:?}");
+}
+
+/// Scenario: every 20 s each instance of `v2` dies and another takes its place; no span shows an error. Guarantees:
+/// the verdict says so and holds the PASS back; as many instances that stay pass.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_that_die_and_are_replaced_hold_a_pass_back() {
+    for crashes in [true, false] {
+        let mut front = Front::open(Policy { horizon_s: 180, ..policy("      {}\n") }).await;
+        front.crashes = crashes;
+        let d = front.judge(WELL, true).await;
+        let expected = if crashes { Verdict::Inconclusive } else { Verdict::Pass };
+        assert_eq!(d.verdict, expected, "{}", d.explanation);
+        assert_eq!(d.evidence.has(Flag::InstancesRestart), crashes, "{:?}", d.evidence.flags);
+        assert_eq!(d.explanation.contains("die and are replaced"), crashes, "{}", d.explanation);
+        front.end().await;
+    }
+}
+
+/// Scenario: `v2` serves for a while and falls silent while `v1` serves on. Guarantees: never a PASS, never a fail; the
+/// verdict says that it is silent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_candidate_that_falls_silent_is_told_and_never_passed() {
+    let mut front = Front::open(Policy { horizon_s: 120, ..policy("      {}\n") }).await;
+    for second in 0..400 {
+        let v1 = ("v1", 4, 40, WELL);
+        if (170..215).contains(&second) {
+            front.second(&[v1, ("v2", 4, 40, WELL)]).await;
+        } else {
+            front.second(&[v1]).await;
+        }
+    }
+    let d = front.world.deployment("v2").unwrap();
+    assert_eq!(d.verdict, Verdict::Inconclusive, "{}", d.explanation);
+    assert!(d.evidence.has(Flag::CandidateSilent), "{:?}", d.evidence.flags);
+    front.end().await;
 }
