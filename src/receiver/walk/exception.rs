@@ -103,16 +103,28 @@ pub(super) fn is_exception_name(event_name: &[u8]) -> bool {
 }
 
 /// Whether an attribute may say that something was thrown, by the name it begins with. Nearly every sender
-/// writes the name, then the value; one that is written otherwise is looked at closely.
+/// writes the name, then the value and nothing more; one that is written otherwise is looked at closely.
 #[inline]
 pub(super) fn may_tell(attribute: &[u8]) -> bool {
     match attribute {
         [0x0a, length, rest @ ..] if *length < 0x80 => {
             let (name, value) = rest.split_at_checked(usize::from(*length)).unwrap_or_default();
             // The commonest names differ in their first letter already.
-            value.first() != Some(&0x12)
+            !is_value_alone(value)
                 || name.first() == Some(&b'e') && (name.starts_with(b"exception.") || name == b"event.name")
         }
         _ => true,
+    }
+}
+
+/// Whether these bytes are the value of an attribute to their end: a second name would replace the first.
+#[inline]
+fn is_value_alone(bytes: &[u8]) -> bool {
+    match bytes {
+        [0x12, length, rest @ ..] if *length < 0x80 => rest.len() == usize::from(*length),
+        [0x12, low, high, rest @ ..] if *high < 0x80 => {
+            rest.len() == usize::from(*low & 0x7f) | usize::from(*high) << 7
+        }
+        _ => false,
     }
 }

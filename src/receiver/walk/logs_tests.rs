@@ -237,6 +237,24 @@ fn l4_an_exception_counts_at_any_severity() {
 }
 
 #[test]
+fn the_last_name_of_an_attribute_counts() {
+    let value = AnyValue { value: Some(Value::StringValue("E".into())) }.encode_to_vec();
+    for filler in [0, 200] {
+        let long = AnyValue { value: Some(Value::StringValue("x".repeat(filler))) }.encode_to_vec();
+        let attribute =
+            [field(1, b"other"), field(2, &long), field(1, b"exception.type"), field(2, &value)].concat();
+        let record = LogRecord { severity_number: 9, time_unix_nano: 5, ..Default::default() };
+        let record = [record.encode_to_vec(), field(6, &attribute)].concat();
+        let message = field(1, &field(2, &field(2, &record)));
+        let (seen, _) = walked(&message).unwrap();
+        assert!(
+            matches!(&seen[1], Told::Log { thrown: Some(([kind, ..], _)), .. } if kind == b"E"),
+            "{seen:?}"
+        );
+    }
+}
+
+#[test]
 fn the_resource_may_follow_its_records_and_is_not_resolved_for_nothing() {
     let record = |severity_number| LogRecord { severity_number, time_unix_nano: 1, ..Default::default() };
     let message = |severity| {
