@@ -86,6 +86,9 @@ struct EvidenceView<'a> {
     metrics_least_seconds: Option<i64>,
     /// Spans per request that metrics count, the lower of both versions.
     span_share: Option<f64>,
+    /// Scale of the exponential buckets where they are coarser than the grid, and what a latency may be off by.
+    histogram_scale: Option<i8>,
+    latency_error: Option<f64>,
     flags: Vec<&'static str>,
     slis: Vec<SliView<'a>>,
     exemplar_trace_ids: &'a [String],
@@ -249,6 +252,8 @@ impl<'a> EvidenceView<'a> {
             metrics_interval_seconds: interval,
             metrics_least_seconds: interval.map(|s| Timing::of_slot(s).earliest_fail_s()),
             span_share: e.span_share,
+            histogram_scale: e.coarse_scale,
+            latency_error: e.coarse_scale.map(crate::histogram::error_of_scale),
             flags: e.flags.iter().map(|f| f.as_str()).collect(),
             slis: e
                 .slis

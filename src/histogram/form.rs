@@ -123,13 +123,17 @@ impl Form {
         layout::bucket_of_nanos((middle.max(0.0) * 1e9) as u64)
     }
 
-    /// Worst relative error of a duration that is read from the middle of its bucket; `None` where buckets are
-    /// explicit, for there it differs from bucket to bucket (and nothing is read from their middle).
-    pub fn error(&self) -> Option<f64> {
-        let Self::Grid(scale) = self else { return None };
-        let base = (1.0 / f64::from(*scale).exp2()).exp2();
-        Some((base - 1.0) / (base + 1.0))
+    /// The scale of a grid that is coarser than [`FINEST`].
+    pub fn coarse_scale(&self) -> Option<i8> {
+        if let Self::Grid(scale) = self { Some(*scale).filter(|scale| *scale < FINEST) } else { None }
     }
+}
+
+/// Worst relative error of a value that is read from the middle of its exponential bucket (the harmonic mean of
+/// its bounds): (base - 1) / (base + 1) with base = 2^(2^-scale).
+pub fn error_of_scale(scale: i8) -> f64 {
+    let base = (1.0 / f64::from(scale).exp2()).exp2();
+    (base - 1.0) / (base + 1.0)
 }
 
 /// Whether buckets of this scale are no wider than a margin.
@@ -208,6 +212,15 @@ mod tests {
         // Milliseconds and seconds of the same bounds are the same bounds.
         let ms = [5.0, 10.0, 25.0, 75.0, 7500.0].map(|b| crate::model::DurationUnit::Millis.seconds(b));
         assert_eq!(form(&[Explicit(&ms), Explicit(&[0.005, 0.01, 0.025, 0.075, 7.5])]), bounds(&ms));
+    }
+
+    #[test]
+    fn e4_a_coarse_scale_keeps_its_own_error() {
+        let coarse = |scale| form(&[Ruler::Exponential(6), Ruler::Exponential(scale)]).coarse_scale();
+        assert_eq!([3, 4, 5, 6].map(coarse), [Some(3), Some(4), None, None]);
+        assert_eq!(form(&[Ruler::Explicit(&[0.1])]).coarse_scale(), None);
+        let per_mille = [3, 4, 5, 6, 7].map(|scale| (error_of_scale(scale) * 1000.0).round());
+        assert_eq!(per_mille, [43.0, 22.0, 11.0, 5.0, 3.0]);
     }
 
     #[test]

@@ -6,5 +6,5 @@ mod form;
 pub mod layout;
 mod sparse;
 
-pub use form::{Form, Ruler};
+pub use form::{Form, Ruler, error_of_scale};
 pub use sparse::{SparseHistogram, growth, quantile};

@@ -102,7 +102,7 @@ macro_rules! number {
         }
     )*};
 }
-number!(u8, u16, i16, u32, i32, u64, i64, f32, f64);
+number!(u8, i8, u16, i16, u32, i32, u64, i64, f32, f64);
 
 impl Snapshot for bool {
     fn save(&self, out: &mut Writer) {

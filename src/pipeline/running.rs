@@ -26,6 +26,8 @@ pub(super) const COMPLETE: f64 = 0.99;
 pub(super) struct Surroundings {
     pub(super) gone_not_before: Slot,
     pub(super) late_data: bool,
+    /// Of the histograms, where it is coarser than the grid's.
+    pub(super) coarse_scale: Option<i8>,
 }
 
 /// A deployment that is not over.
@@ -158,6 +160,7 @@ impl Running {
             late_data: surroundings.late_data,
             instances_restart: source == Source::Spans
                 && candidate.is_some_and(|c| c.churn.exceeds(&baseline.churn)),
+            coarse_scale: surroundings.coarse_scale,
             biased_input: source == Source::Spans
                 && candidate.is_some_and(|c| is_biased(&c.sampling, &baseline.sampling)),
         };

@@ -258,6 +258,7 @@ impl Service {
         super::running::Surroundings {
             gone_not_before: self.gone_not_before,
             late_data: self.completeness(now) < super::running::COMPLETE,
+            coarse_scale: None,
         }
     }
 

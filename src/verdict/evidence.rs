@@ -309,6 +309,8 @@ pub struct Evidence {
     pub slot_seconds: Option<i64>,
     /// Spans per request that metrics count, the lower of both versions; `None` where not both are there.
     pub span_share: Option<f64>,
+    /// Scale of the judged exponential buckets where it is coarser than the grid's; `None` otherwise.
+    pub coarse_scale: Option<i8>,
     /// What the logs say; beside the verdict, not part of it. `None` where no error was logged.
     pub logs: Option<Arc<LogEvidence>>,
 }
@@ -398,5 +400,6 @@ snapshot_fields!(Evidence {
     required,
     slot_seconds,
     span_share,
+    coarse_scale,
     logs,
 });

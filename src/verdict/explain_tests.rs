@@ -55,6 +55,10 @@ const fn case(verdict: Verdict, slis: &'static str, flags: &'static [Flag], text
 }
 
 fn check(case: &Case) {
+    check_with(case, None);
+}
+
+fn check_with(case: &Case, coarse_scale: Option<i8>) {
     let slis: Vec<SliEvidence> =
         case.slis.split(',').map(str::trim).filter(|s| !s.is_empty()).map(sli).collect();
     let service = slis.iter().filter(|e| e.operation.is_none()).map(|e| e.requests[0]).max().unwrap_or(0);
@@ -67,6 +71,7 @@ fn check(case: &Case) {
     let evidence = Evidence {
         required,
         slot_seconds: metrics.then_some(15),
+        coarse_scale,
         span_share: metrics.then_some(0.12),
         slis,
         flags: case.flags.to_vec(),
@@ -306,4 +311,13 @@ fn metrics_say_what_they_can_and_cannot_tell() {
     ] {
         check(&row);
     }
+    let coarse = case(
+        Verdict::Pass,
+        "m.err .2 -1 50/45000 400/405000, m.p50 .07 0 1/2 1/2, m.p95 .09 0 1/2 1/2, m.p99 .05 0 1/2 1/2",
+        &[],
+        "v2 is not worse than v1: v2 fails 0.11 % of its requests, v1 0.099 %; p50, p95 and p99 are less than 24 % \
+         longer; 45,000 requests. Metrics arrive every 15 s; a decision takes at least 45 s. Their exponential buckets \
+         are of scale 3: a latency is known to within 4.3 %.",
+    );
+    check_with(&coarse, Some(3));
 }

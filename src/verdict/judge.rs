@@ -99,6 +99,8 @@ pub struct Context {
     pub instances_restart: bool,
     /// Spans arrive late beyond what is waited for.
     pub late_data: bool,
+    /// Scale of exponential buckets that are coarser than the grid; `None`: as fine as the grid, or explicit.
+    pub coarse_scale: Option<i8>,
 }
 
 /// One candidate against one baseline.
@@ -139,7 +141,7 @@ pub struct Judge {
     pub(crate) context: Context,
 }
 
-snapshot_fields!(Context { gone_not_before, biased_input, instances_restart, late_data });
+snapshot_fields!(Context { gone_not_before, biased_input, instances_restart, late_data, coarse_scale });
 snapshot_fields!(Judge {
     policy,
     timing,

@@ -3,6 +3,7 @@
 
 use super::words::{duration, per_cent};
 use super::{Evidence, Flag, Grain, Sli, Timing};
+use crate::histogram::error_of_scale;
 use crate::model::Source;
 
 /// The latency SLIs that a PASS is about, as people call them.
@@ -62,6 +63,12 @@ pub(super) fn notes(evidence: &Evidence) -> String {
             " Metrics arrive every {}; a decision takes at least {}.",
             duration(slot_s as f64),
             duration(least as f64)
+        ));
+    }
+    if let Some(scale) = evidence.coarse_scale {
+        notes.push_str(&format!(
+            " Their exponential buckets are of scale {scale}: a latency is known to within {}.",
+            per_cent(error_of_scale(scale))
         ));
     }
     notes

@@ -42,6 +42,7 @@ impl Judge {
             flags: self.flags(memory),
             requests_needed: self.passing.requests_needed(pass_threshold, self.required(memory)),
             incident_size: memory.incident_size(),
+            coarse_scale: self.context.coarse_scale,
             ..Evidence::default()
         }
     }

@@ -344,6 +344,7 @@ impl Service {
         let context = Surroundings {
             gone_not_before: self.gone_not_before,
             late_data: metered.completeness(now) < COMPLETE,
+            coarse_scale: metered.form.coarse_scale(),
         };
         for (label, one) in &closed {
             let Some(version) = self.versions.get_mut(label) else { continue };
