@@ -101,6 +101,12 @@ impl Pairing {
         Some(group)
     }
 
+    /// First slot of the open group, as slot `t` finds it.
+    #[cfg(test)]
+    pub(crate) fn since(&self, t: Slot, longest_s: i64) -> Option<Slot> {
+        self.slices.iter().map(|slice| slice.t).find(|first| *first > t - longest_s)
+    }
+
     /// Drops the open group: at a change of form nothing is judged twice.
     pub(crate) fn clear(&mut self) {
         self.slices.clear();

@@ -391,15 +391,19 @@ proptest! {
             all.into_iter().filter(|l| l.key.sli != Sli::Absolute).collect()
         };
         let rng = &mut Rng::with_seed(seed ^ 2);
-        // With slots that only one version serves, so many slots hold every open group.
-        let open = (stream.timing().pairing_s() / stream.slot_s) as usize;
-        let mut since = 0;
+        // Of the group that slot `i` closes. What closed before may be read, also where nothing was judged yet.
+        let opened = |i: usize| {
+            let longest_s = stream.timing().pairing_s();
+            let groups = worlds[i].judge.operations.values().map(|state| &state.pairing);
+            let first = groups.filter_map(|group| group.since(stream.t(i), longest_s)).min();
+            first.map_or(i, |first| i - ((stream.t(i) - first) / stream.slot_s) as usize)
+        };
         for i in 0..slots.len() {
             let closed = paired(i);
             if closed.is_empty() {
                 continue;
             }
-            let first = since.max((i + 1).saturating_sub(open));
+            let first = opened(i);
             let change = CHANGES[i % CHANGES.len()];
             let mut other = worlds[first].clone();
             for (j, input) in slots.iter().enumerate().take(i + 1).skip(first) {
@@ -408,7 +412,6 @@ proptest! {
             let mut got = other.logged(stream.t(i));
             got.retain(|l| l.key.sli != Sli::Absolute);
             check(change, &closed, &got, &format!("group {first}..={i}"))?;
-            since = i + 1;
         }
     }
 
