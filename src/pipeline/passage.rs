@@ -302,7 +302,13 @@ mod tests {
         for (i, one) in all.iter().enumerate() {
             let bytes = one.to_bytes();
             assert_eq!(Metadata::from_bytes(&bytes).as_ref(), Some(one));
-            for end in (1..bytes.len()).filter(|end| all.iter().all(|m| m.to_bytes() != bytes[..*end])) {
+            // A cut between two headers leaves fewer of them; whoever keeps the bytes keeps their length.
+            let ends = one.iter().scan(0, |end, (name, value)| {
+                *end += 2 * size_of::<u64>() + name.len() + value.len();
+                Some(*end)
+            });
+            let ends: Vec<usize> = ends.collect();
+            for end in (1..bytes.len()).filter(|end| !ends.contains(end)) {
                 assert_eq!(Metadata::from_bytes(&bytes[..end]), None, "{end} bytes of {one:?}");
             }
             for (j, other) in all.iter().enumerate() {
