@@ -1,24 +1,28 @@
 //! Metric points on their way from the shards to the versions they are of. What a stream is, is looked up once.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use super::engine::{Engine, Place, ordinal};
 use super::ledger::Disposition;
 use super::metered::PointPlace;
 use super::passage::Signal;
+use super::registry::Registry;
 use super::shards::Drained;
 use crate::model::{BoundsId, NANOS_PER_SECOND, Shape, StreamId, StreamMeta, UnixNanos};
 
 /// Seconds between two searches for streams that are silent.
 const SWEEP_S: u64 = 60;
 
+/// Bounds in seconds.
+type BoundsById = HashMap<BoundsId, Arc<[f64]>, foldhash::fast::RandomState>;
+
 /// What is known of streams.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
     places: HashMap<StreamId, Option<Known>, foldhash::fast::RandomState>,
-    /// Bounds in seconds.
-    bounds: HashMap<BoundsId, Arc<[f64]>, foldhash::fast::RandomState>,
+    bounds: BoundsById,
     next_sweep: u64,
 }
 
@@ -36,44 +40,54 @@ impl Streams {
 }
 
 impl Engine {
+    /// Takes points in by runs: those of one request are of one version, which is looked up once.
     pub(super) fn absorb_points(&mut self, drained: &Drained, now: UnixNanos) {
-        for (point, counts) in drained.points() {
-            let Some(Known { place, meta }) = self.stream(point.stream, now) else {
+        let mut points = drained.points().peekable();
+        while let Some((first, _)) = points.peek() {
+            let Some(place) = self.place_of_stream(first.stream, now) else {
                 self.parts.ledger.settle(Signal::Metrics, Disposition::Orphaned, 1);
+                points.next();
                 continue;
             };
-            let bounds = match point.shape {
-                Shape::Explicit(id) => self.bounds(id),
-                Shape::Count | Shape::Exponential { .. } => None,
-            };
-            let ordinal = ordinal(&mut self.instances, &self.parts.registry, meta.instance);
-            let Some(service) = self.services.get_mut(&place.service) else {
-                self.parts.ledger.settle(Signal::Metrics, Disposition::Orphaned, 1);
+            let Self { services, streams: Streams { places, bounds, .. }, instances, parts, .. } = self;
+            let run = services.get_mut(&place.service).and_then(|service| service.point_run(&place.version));
+            let Some(mut run) = run else {
+                parts.ledger.settle(Signal::Metrics, Disposition::Orphaned, 1);
+                points.next();
                 continue;
             };
-            let at = PointPlace { version: place.id, meta: &meta, ordinal, bounds: bounds.as_ref() };
-            service.point(&place.version, &at, point, counts, now);
+            let mut sender = None;
+            while let Some((point, counts)) = points.peek() {
+                let known = places.get(&point.stream).and_then(Option::as_ref);
+                let Some(meta) = known.filter(|known| known.place.id == place.id).map(|known| &known.meta)
+                else {
+                    break;
+                };
+                let ordinal = match sender {
+                    Some((instance, ordinal)) if instance == meta.instance => ordinal,
+                    _ => ordinal(instances, &parts.registry, meta.instance),
+                };
+                sender = Some((meta.instance, ordinal));
+                let bounds = match point.shape {
+                    Shape::Explicit(id) => bounds_of(bounds, &parts.registry, id),
+                    Shape::Count | Shape::Exponential { .. } => None,
+                };
+                run.observe(&PointPlace { version: place.id, meta, ordinal, bounds }, point, counts, now);
+                points.next();
+            }
         }
     }
 
     /// Whose a stream is; looked up once.
-    fn stream(&mut self, id: StreamId, now: UnixNanos) -> Option<Known> {
+    fn place_of_stream(&mut self, id: StreamId, now: UnixNanos) -> Option<Place> {
         if let Some(known) = self.streams.places.get(&id) {
-            return known.clone();
+            return known.as_ref().map(|known| known.place.clone());
         }
         let meta = self.parts.registry.stream(id);
         let known = meta.and_then(|meta| Some(Known { place: self.place(meta.series, now)?, meta }));
-        self.streams.places.insert(id, known.clone());
-        known
-    }
-
-    fn bounds(&mut self, id: BoundsId) -> Option<Arc<[f64]>> {
-        if let Some(bounds) = self.streams.bounds.get(&id) {
-            return Some(Arc::clone(bounds));
-        }
-        let bounds = self.parts.registry.bounds(id)?;
-        self.streams.bounds.insert(id, Arc::clone(&bounds));
-        Some(bounds)
+        let place = known.as_ref().map(|known| known.place.clone());
+        self.streams.places.insert(id, known);
+        place
     }
 
     /// Forgets streams that were silent for as long as ends a version: processes that are gone, label values
@@ -91,5 +105,13 @@ impl Engine {
         }
         let registry = &self.parts.registry;
         self.streams.places.retain(|id, _| registry.stream(*id).is_some());
+    }
+}
+
+/// Bounds in seconds, asked for once.
+fn bounds_of<'a>(known: &'a mut BoundsById, registry: &Registry, id: BoundsId) -> Option<&'a Arc<[f64]>> {
+    match known.entry(id) {
+        Entry::Occupied(known) => Some(known.into_mut()),
+        Entry::Vacant(place) => Some(place.insert(registry.bounds(id)?)),
     }
 }

@@ -52,8 +52,8 @@ enum CellName {
 /// Latencies as they came, by division.
 #[derive(Debug, Default)]
 struct Latencies {
-    /// By scale; index in seconds.
-    exponential: BTreeMap<(i8, i32), u64>,
+    /// By scale: indices in seconds, ascending, and their counts.
+    exponential: BTreeMap<i8, Vec<(i32, u64)>>,
     explicit: BTreeMap<BoundsId, (Arc<[f64]>, Vec<u64>)>,
     /// About 0, or not known.
     lowest: u64,
@@ -140,8 +140,9 @@ impl OpenIntervals {
     /// Bytes on the heap, nearly.
     pub fn heap_bytes(&self) -> usize {
         let cell = |cell: &OpenCell| {
+            let exponential = cell.latencies.exponential.values().map(|sums| sums.capacity() * 16 + 32);
             let explicit = cell.latencies.explicit.values().map(|(_, counts)| counts.capacity() * 8 + 64);
-            size_of::<OpenCell>() + cell.latencies.exponential.len() * 24 + explicit.sum::<usize>()
+            size_of::<OpenCell>() + exponential.sum::<usize>() + explicit.sum::<usize>()
         };
         self.slots
             .values()
@@ -207,12 +208,11 @@ fn add_instance(seen: &mut InstanceSlot, a: &Addition<'_>, young: bool) {
     }
     // The middle of an explicit bucket stands for what is in it: instances are told apart by large factors.
     let middle = a.bounds.map(|bounds| Form::Bounds(Arc::clone(bounds)));
+    let first = first_in_seconds(a);
     for (at, n) in a.counts.iter().enumerate().filter(|(_, n)| **n > 0) {
         let bucket = match (a.shape, &middle) {
             (Shape::Explicit(_), Some(form)) => form.grid_of(at as i16),
-            (Shape::Exponential { scale, offset, .. }, _) => {
-                grid_bucket(scale, in_seconds(a, scale, offset, at))
-            }
+            (Shape::Exponential { scale, .. }, _) => grid_bucket(scale, first + at as i64),
             _ => continue,
         };
         let (bucket, n) = (i64::from(bucket), n.cast_signed());
@@ -221,9 +221,22 @@ fn add_instance(seen: &mut InstanceSlot, a: &Addition<'_>, young: bool) {
     }
 }
 
-/// The index of a bucket as if its unit were seconds.
-fn in_seconds(a: &Addition<'_>, scale: i8, offset: i32, at: usize) -> i64 {
-    i64::from(offset) + at as i64 - unit_shift(scale, a.stream.unit.per_second())
+/// The index of the first exponential bucket as if its unit were seconds.
+fn first_in_seconds(a: &Addition<'_>) -> i64 {
+    let Shape::Exponential { scale, offset, .. } = a.shape else { return 0 };
+    i64::from(offset) - unit_shift(scale, a.stream.unit.per_second())
+}
+
+/// Adds counts of ascending indices to others.
+fn add_ascending(sums: &mut Vec<(i32, u64)>, counts: impl Iterator<Item = (i32, u64)>) {
+    let mut at = 0;
+    for (index, n) in counts {
+        at += sums[at..].iter().take_while(|(own, _)| *own < index).count();
+        match sums.get_mut(at) {
+            Some((own, sum)) if *own == index => *sum += n,
+            _ => sums.insert(at, (index, n)),
+        }
+    }
 }
 
 fn small(n: u64) -> u32 {
@@ -233,13 +246,13 @@ fn small(n: u64) -> u32 {
 impl Latencies {
     fn add(&mut self, a: &Addition<'_>) {
         match (a.shape, a.bounds) {
-            (Shape::Exponential { scale, offset, zero }, _) => {
+            (Shape::Exponential { scale, zero, .. }, _) => {
                 self.lowest += zero;
-                for (at, n) in a.counts.iter().enumerate().filter(|(_, n)| **n > 0) {
-                    let index =
-                        in_seconds(a, scale, offset, at).clamp(i64::from(i32::MIN), i64::from(i32::MAX));
-                    *self.exponential.entry((scale, index as i32)).or_default() += n;
-                }
+                let first = first_in_seconds(a);
+                let index = |at| (first + at as i64).clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32;
+                let counts = a.counts.iter().enumerate().filter(|(_, n)| **n > 0);
+                let sums = self.exponential.entry(scale).or_default();
+                add_ascending(sums, counts.map(|(at, n)| (index(at), *n)));
             }
             (Shape::Explicit(id), Some(bounds)) => {
                 let fresh = || (Arc::clone(bounds), vec![0; a.counts.len()]);
@@ -253,7 +266,7 @@ impl Latencies {
     /// Takes the divisions that occur into account.
     fn admit(&self, form: &mut Form, margin: i32) -> bool {
         let mut changed = false;
-        for (scale, _) in self.exponential.keys() {
+        for scale in self.exponential.keys() {
             changed |= form.admit(Ruler::Exponential(*scale), margin);
         }
         for (bounds, _) in self.explicit.values() {
@@ -263,10 +276,9 @@ impl Latencies {
     }
 
     fn in_form(&self, form: &Form) -> SparseHistogram {
-        let exponential = self
-            .exponential
-            .iter()
-            .map(|((scale, index), n)| (form.of_exponential(*scale, i64::from(*index)), small(*n)));
+        let exponential = self.exponential.iter().flat_map(|(scale, sums)| {
+            sums.iter().map(|(index, n)| (form.of_exponential(*scale, i64::from(*index)), small(*n)))
+        });
         let explicit = self.explicit.values().flat_map(|(bounds, counts)| {
             counts.iter().enumerate().map(move |(at, n)| (form.of_explicit(bounds, at), small(*n)))
         });

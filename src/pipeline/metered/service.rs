@@ -18,7 +18,7 @@ use crate::pipeline::arrivals::Arrivals;
 use crate::pipeline::blindness::Blindness;
 use crate::pipeline::board::MetricsSide;
 use crate::pipeline::journal::Commit;
-use crate::pipeline::ledger::Disposition;
+use crate::pipeline::ledger::{Disposition, Ledger};
 use crate::pipeline::passage::Signal;
 use crate::pipeline::running::{COMPLETE, Surroundings};
 use crate::pipeline::service::Service;
@@ -257,28 +257,35 @@ fn class_of(number: u8) -> Result<Class, Corrupt> {
     all.get(usize::from(number)).copied().ok_or(Corrupt::Body)
 }
 
-impl Service {
-    /// Takes in one metric point of a version.
-    pub(in crate::pipeline) fn point(
+/// Metric points of one version, one after the other.
+pub(in crate::pipeline) struct PointRun<'a> {
+    version: &'a mut Version,
+    metered: &'a mut Metered,
+    ledger: &'a Ledger,
+}
+
+impl PointRun<'_> {
+    pub(in crate::pipeline) fn observe(
         &mut self,
-        label: &Arc<str>,
         place: &PointPlace<'_>,
         point: &PointObservation,
         counts: &[u64],
         now: UnixNanos,
     ) {
-        let became = match self.versions.get_mut(label) {
-            Some(version) => {
-                version.touched = version.touched.max(point.arrival);
-                let (lateness, since) = (self.lateness_config, self.watched_since);
-                let metered = self.metered.get_or_insert_with(|| Box::new(Metered::new(lateness, since)));
-                metered.observe(version, place, point, counts, now)
-            }
-            None => Some(Disposition::Orphaned),
-        };
-        if let Some(became) = became {
+        self.version.touched = self.version.touched.max(point.arrival);
+        if let Some(became) = self.metered.observe(self.version, place, point, counts, now) {
             self.ledger.settle(Signal::Metrics, became, 1);
         }
+    }
+}
+
+impl Service {
+    /// Takes in consecutive metric points of one version; `None` where it is not known.
+    pub(in crate::pipeline) fn point_run(&mut self, label: &Arc<str>) -> Option<PointRun<'_>> {
+        let version = self.versions.get_mut(label)?;
+        let (lateness, since) = (self.lateness_config, self.watched_since);
+        let metered = self.metered.get_or_insert_with(|| Box::new(Metered::new(lateness, since)));
+        Some(PointRun { version, metered, ledger: &self.ledger })
     }
 
     /// Closes and judges the intervals whose time has come.

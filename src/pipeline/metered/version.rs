@@ -1,6 +1,6 @@
 //! The metric side of one version: what its streams said last, its open intervals, what is remembered of it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use super::early::Early;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer};
@@ -9,10 +9,13 @@ use crate::pipeline::version::{RECENT_SLOTS, Totals};
 use crate::verdict::{Memory, Timing};
 use crate::window::{Counts, Delta, History, Instances, OpenIntervals, Placement, Point, Stream, Taken};
 
+/// By the digest that names a stream.
+type Streams = HashMap<u128, Stream, foldhash::fast::RandomState>;
+
 /// The metric side of a version.
 #[derive(Debug)]
 pub(in crate::pipeline) struct MeteredVersion {
-    streams: BTreeMap<u128, Stream>,
+    streams: Streams,
     pub(in crate::pipeline) memory: Memory,
     pub(super) open: OpenIntervals,
     /// What waits until the export interval is known.
@@ -33,7 +36,7 @@ pub(in crate::pipeline) struct MeteredVersion {
 impl MeteredVersion {
     pub(super) fn new(timing: Timing, open_from: Slot) -> Self {
         Self {
-            streams: BTreeMap::new(),
+            streams: Streams::default(),
             memory: Memory::new(timing),
             open: OpenIntervals::new(timing.slot_s(), open_from),
             early: Early::default(),
@@ -171,7 +174,9 @@ impl MeteredVersion {
 
     pub(in crate::pipeline) fn save(&self, out: &mut Writer) {
         (self.streams.len() as u32).save(out);
-        for (key, stream) in &self.streams {
+        let mut streams: Vec<_> = self.streams.iter().collect();
+        streams.sort_unstable_by_key(|(key, _)| **key);
+        for (key, stream) in streams {
             ((*key >> 64) as u64).save(out);
             (*key as u64).save(out);
             stream.save(out);
@@ -188,7 +193,7 @@ impl MeteredVersion {
     /// Reads what [`MeteredVersion::save`] wrote, and the number of points that waited then. The slot in
     /// which `now` lies counts as closed.
     pub(in crate::pipeline) fn load(from: &mut Reader<'_>, now: Slot) -> Result<(Self, u64), Corrupt> {
-        let mut streams = BTreeMap::new();
+        let mut streams = Streams::default();
         for _ in 0..u32::load(from)? {
             let key = u128::from(u64::load(from)?) << 64 | u128::from(u64::load(from)?);
             streams.insert(key, Stream::load(from)?);
