@@ -258,3 +258,24 @@ fn files_that_were_never_finished_go_and_damaged_ones_are_counted() {
     assert_eq!(recovered, expected);
     assert_eq!(files(folder.path()).len(), 0);
 }
+
+/// The search for the next record goes through the file piece by piece; its header may lie across two of them.
+#[test]
+fn the_next_record_is_found_wherever_it_begins() {
+    const PIECE: usize = 16 * 1024;
+    for before in PIECE - 75..PIECE - 25 {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut log, _) = Log::open(folder.path(), LogConfig { segment_bytes: 1 << 20, ..CONFIG }).unwrap();
+        let damaged = put(&mut log, &vec![b'R'; before]);
+        put(&mut log, b"behind it");
+        let file = OpenOptions::new().write(true).open(&files(folder.path())[0]).unwrap();
+        file.write_all_at(&[0xff], damaged.offset).unwrap();
+        assert_eq!(drain(&mut log).len(), 1, "{before}, running");
+        drop(log);
+        // The mark of the one that was found, taken back.
+        file.write_all_at(&[0; 4], damaged.offset + record_bytes(8, before) + 4).unwrap();
+        let (mut log, recovered) = open(folder.path());
+        assert_eq!((recovered.entries, recovered.damaged_places), (1, 1), "{before}");
+        assert_eq!(drain(&mut log).len(), 1, "{before}, after a start");
+    }
+}
