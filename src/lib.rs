@@ -35,6 +35,8 @@
 //! To follow a span, read [`receiver`], [`pipeline`], [`window`], then [`verdict`]. To follow a decision,
 //! read [`verdict`], [`deployment`], [`store`], [`remedy`].
 
+#![forbid(unsafe_code)]
+
 pub mod api;
 pub mod app;
 pub mod cli;

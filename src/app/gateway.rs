@@ -32,6 +32,7 @@ use crate::pipeline::{
 use crate::receiver::{DoorError, Doors, ReceiverDeps, Receivers};
 use crate::remedy::{Endpoints, Webhook, WebhookError, Worker};
 use crate::store::{Store, StoreError};
+use crate::telemetry::ProcessMemory;
 use crate::verdict::Policy;
 
 /// Commands that may wait for the evaluator.
@@ -152,6 +153,7 @@ impl Gateway {
             downstream: forwarder.downstream(),
             clock: Arc::clone(&clock),
             doors: Doors::new(&config.receiver, &credentials)?,
+            memory: Arc::new(ProcessMemory),
         };
         let (grpc, http) = (config.receiver.grpc.endpoint.clone(), config.receiver.http.endpoint.clone());
         let failed = |cause| StartError::Receivers { grpc: grpc.clone(), http: http.clone(), cause };

@@ -1,4 +1,4 @@
-//! When telemetry was refused because an exporter had no room. What is refused is missing for both versions and
+//! When telemetry was refused because an exporter had no room, or memory was short. What is refused is missing for both versions and
 //! nobody knows of which more, so seconds in which it happened say nothing: they are not judged, nothing is
 //! remembered of them, and silence meanwhile proves nothing. Verdicts wait, and say for whom.
 
@@ -14,7 +14,7 @@ const SHOWN_S: i64 = 60;
 /// A request that was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// The exporter that had no room.
+    /// The exporter that had no room, or the memory limiter.
     pub by: Arc<str>,
     /// When the request came.
     pub at: UnixNanos,
@@ -52,7 +52,7 @@ impl Blindness {
         self.of(source).is_some_and(|last| last.at.slot() >= slot)
     }
 
-    /// The exporter for which verdicts wait now.
+    /// The exporter, or the limiter, for which verdicts wait now.
     pub(super) fn by(&self, now: UnixNanos) -> Option<&Arc<str>> {
         let newest = self.spans.iter().chain(&self.metrics).max_by_key(|last| last.at)?;
         (now.slot() - newest.at.slot() <= SHOWN_S).then_some(&newest.by)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::cors::CorsConfig;
+use super::memory::MemoryLimiterConfig;
 use super::walk::POINT_NAMES_MAX;
 use super::{PointAttributes, VersionSource, WalkSettings};
 use crate::credentials::{AuthConfig, ServerTlsConfig};
@@ -19,6 +20,8 @@ pub struct ReceiverConfig {
     pub grpc: GrpcConfig,
     /// Address of OTLP/HTTP.
     pub http: HttpConfig,
+    /// How much memory may be used before requests are pushed back.
+    pub memory_limiter: MemoryLimiterConfig,
     /// Largest message in bytes, on the wire and inflated.
     pub max_request_bytes: usize,
     /// Connections of both addresses together; further ones wait to be accepted.
@@ -154,6 +157,7 @@ impl Default for ReceiverConfig {
         Self {
             grpc: GrpcConfig::default(),
             http: HttpConfig::default(),
+            memory_limiter: MemoryLimiterConfig::default(),
             max_request_bytes: 64 << 20,
             max_connections: 4096,
             max_connection_age: Duration::ZERO,
@@ -223,6 +227,7 @@ impl ReceiverConfig {
         }
         let odd = self.excluded_statuses.iter().filter(|code| !(100..600).contains(*code));
         problems.extend(odd.map(|code| format!("receiver.excluded_statuses: {code} is no HTTP status code")));
+        problems.extend(self.memory_limiter.problems());
         problems.extend(self.http.cors.iter().flat_map(CorsConfig::problems));
         for (name, endpoint) in [("grpc", &self.grpc.endpoint), ("http", &self.http.endpoint)] {
             let port = endpoint.rsplit_once(':').map(|(_, port)| port.parse::<u16>());

@@ -13,6 +13,7 @@ use tower_http::cors::CorsLayer;
 
 use super::door::Doors;
 use super::ids::{BadIds, bad_ids, without_bad_ids};
+use super::memory::MemoryLimiter;
 use super::metrics::{ReceiverMetrics, RequestOutcome, Transport};
 use super::resend::{Asked, Claim, First, Resends};
 use super::status::Refusal;
@@ -22,7 +23,7 @@ use crate::pipeline::clock::Clock;
 use crate::pipeline::{
     Admission, AdmissionBatch, DataType, Downstream, Full, Metadata, Passage, Permit, Refused, Signal,
 };
-use crate::telemetry::Limiter;
+use crate::telemetry::{Limiter, Memory};
 
 /// How long a request waits for room before it is pushed back. Some clients never send again, so a short wait
 /// saves their data; a long one would run into the timeouts of the others.
@@ -30,6 +31,8 @@ const ADMISSION_WAIT: Duration = Duration::from_secs(1);
 /// Waits before a full queue is tried again, 1 s in all.
 const ADMISSION_WAITS_MS: [u64; 4] = [50, 150, 300, 500];
 
+/// For whom verdicts wait while memory is short.
+const MEMORY_LIMITER: &str = "memory_limiter";
 /// Seconds between two log lines about rejected records of one signal.
 const COMPLAIN_EVERY_S: u64 = 60;
 
@@ -44,6 +47,8 @@ pub struct ReceiverDeps<A> {
     pub clock: Arc<dyn Clock>,
     /// Who gets in.
     pub doors: Doors,
+    /// How much memory is used, and how much there is.
+    pub memory: Arc<dyn Memory>,
 }
 
 /// Handles requests of both protocols.
@@ -51,6 +56,7 @@ pub(super) struct Exchange<A> {
     deps: ReceiverDeps<A>,
     settings: WalkSettings,
     slots: Arc<Semaphore>,
+    pub(super) memory: Arc<MemoryLimiter>,
     pub(super) max_request_bytes: usize,
     pub(super) request_timeout: Duration,
     include_metadata: bool,
@@ -96,8 +102,10 @@ struct NoRoom {
 
 impl<A: Admission> Exchange<A> {
     pub(super) fn new(deps: ReceiverDeps<A>, config: &super::ReceiverConfig) -> Self {
+        let memory = Arc::new(MemoryLimiter::new(&config.memory_limiter, Arc::clone(&deps.memory)));
         Self {
             deps,
+            memory,
             settings: config.walk_settings(),
             slots: Arc::new(Semaphore::new(config.max_concurrent_requests)),
             max_request_bytes: config.max_request_bytes,
@@ -136,8 +144,22 @@ impl<A: Admission> Exchange<A> {
         self.deps.clock.now()
     }
 
-    /// A place among the requests in progress, taken before the body is read: bodies are what needs memory.
-    pub(super) async fn enter(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+    /// A request was pushed back for want of memory, so verdicts wait.
+    pub(super) fn blinded_by_memory(&self, data: DataType) {
+        self.deps.admission.blinded(data, &MEMORY_LIMITER.into(), self.now());
+    }
+
+    /// A place among the requests in progress, taken before the body is read: bodies are what needs memory, and
+    /// there must be some.
+    pub(super) async fn enter(&self, data: DataType) -> Result<OwnedSemaphorePermit, Refusal> {
+        let mut waits = ADMISSION_WAITS_MS.into_iter();
+        while !self.memory.has_room(self.now()) {
+            let Some(wait) = waits.next() else {
+                self.blinded_by_memory(data);
+                return Err(self.memory.refuse());
+            };
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+        }
         let place = tokio::time::timeout(ADMISSION_WAIT, Arc::clone(&self.slots).acquire_owned());
         match place.await {
             Ok(Ok(place)) => Ok(place),

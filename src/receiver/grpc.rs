@@ -47,7 +47,7 @@ pub(super) async fn handle<A: Admission>(
     let Some(data) = data_of(request.uri().path()).filter(|data| exchange.takes(*data)) else {
         return Status::unimplemented(format!("no method {}", request.uri().path())).into_http();
     };
-    let _slot = match exchange.enter().await {
+    let _slot = match exchange.enter(data).await {
         Ok(slot) => slot,
         Err(refusal) => {
             exchange.metrics.request(Transport::Grpc, refusal.outcome());
@@ -59,6 +59,15 @@ pub(super) async fn handle<A: Admission>(
         .accept_compressed(CompressionEncoding::Zstd)
         .max_decoding_message_size(exchange.max_request_bytes);
     let metadata = exchange.metadata(request.headers());
+    let given_up = {
+        let exchange = Arc::clone(exchange);
+        // Whoever unpacks the request never hears of it, so it is counted here.
+        move || {
+            exchange.metrics.request(Transport::Grpc, RequestOutcome::Refused);
+            exchange.blinded_by_memory(data);
+        }
+    };
+    let request = request.map(|body| exchange.memory.watch(body, given_up));
     let call = grpc.unary(Export { exchange: Arc::clone(exchange), data, metadata }, request);
     match tokio::time::timeout(exchange.request_timeout, call).await {
         Ok(response) => with_final_codes(exchange, response),

@@ -19,6 +19,7 @@ use super::door::Door;
 use super::encoding::Encoding;
 use super::exchange::{Exchange, Received};
 use super::json::{self, JsonError};
+use super::memory::out_of_memory;
 use super::metrics::Transport;
 use super::status::{RETRY_AFTER_SECONDS, Refusal, success_json, success_protobuf};
 use crate::pipeline::{Admission, DataType, Signal};
@@ -112,9 +113,9 @@ async fn exchange_message<A: Admission>(
     data: DataType,
     request: Request<Incoming>,
 ) -> Result<u64, Refusal> {
-    let _slot = exchange.enter().await?;
+    let _slot = exchange.enter(data).await?;
     let metadata = exchange.metadata(request.headers());
-    let receive = receive(exchange, media, request);
+    let receive = receive(exchange, media, data, request);
     let message = tokio::time::timeout(exchange.request_timeout, receive)
         .await
         .unwrap_or_else(|_| Err(Refusal::Busy("the request took too long to arrive".into())))?;
@@ -125,6 +126,7 @@ async fn exchange_message<A: Admission>(
 async fn receive<A: Admission>(
     exchange: &Exchange<A>,
     media: Media,
+    data: DataType,
     request: Request<Incoming>,
 ) -> Result<Bytes, Refusal> {
     let limit = exchange.max_request_bytes;
@@ -133,8 +135,10 @@ async fn receive<A: Admission>(
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(Refusal::TooLarge(limit));
     }
-    let body = match Limited::new(request.into_body(), limit).collect().await {
+    let watched = exchange.memory.watch(request.into_body(), || exchange.blinded_by_memory(data));
+    let body = match Limited::new(watched, limit).collect().await {
         Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<tonic::Status>() => return Err(out_of_memory()),
         Err(error) if error.is::<LengthLimitError>() => return Err(Refusal::TooLarge(limit)),
         Err(error) => return Err(Refusal::Malformed(format!("cannot read the body: {error}"))),
     };

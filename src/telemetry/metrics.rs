@@ -36,6 +36,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const UPTIME: &str = "otelcol_process_uptime";
 const CPU_SECONDS: &str = "otelcol_process_cpu_seconds";
 const MEMORY_RSS: &str = "otelcol_process_memory_rss";
+const ALLOCATED: &str = "otelcol_process_runtime_heap_alloc_bytes";
 
 /// What a user sets.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
@@ -81,6 +82,7 @@ fn describe_process() {
     metrics::describe_gauge!(UPTIME, "Uptime of the process in seconds");
     metrics::describe_gauge!(CPU_SECONDS, "CPU user and system time of the process in seconds");
     metrics::describe_gauge!(MEMORY_RSS, "Resident memory of the process in bytes");
+    metrics::describe_gauge!(ALLOCATED, "Bytes allocated on the heap");
 }
 
 /// The bound endpoint of our own metrics.
@@ -195,6 +197,9 @@ fn record_process() {
     }
     if let Some(bytes) = resident_bytes(&read("/proc/self/status")) {
         metrics::gauge!(MEMORY_RSS).set(bytes);
+    }
+    if let Some(bytes) = super::memory::allocated() {
+        metrics::gauge!(ALLOCATED).set(bytes as f64);
     }
 }
 

@@ -16,6 +16,7 @@ use rollguard::model::UnixNanos;
 use rollguard::pipeline::clock::Clock;
 use rollguard::pipeline::{Disposition, NoDownstream, Signal};
 use rollguard::receiver::{Doors, GrpcConfig, HttpConfig, ReceiverConfig, ReceiverDeps, Receivers};
+use rollguard::telemetry::ProcessMemory;
 use rollguard::verdict::Verdict;
 use tokio_util::sync::CancellationToken;
 
@@ -116,6 +117,7 @@ async fn served(kind: Kind, errors: f64) -> (World, Option<Verdict>) {
         downstream: Arc::new(NoDownstream),
         clock: Arc::clone(&clock) as Arc<dyn Clock>,
         doors: Doors::default(),
+        memory: Arc::new(ProcessMemory),
     };
     let receivers =
         Receivers::bind(ReceiverConfig { grpc, http, ..Default::default() }, deps).await.expect("free ports");

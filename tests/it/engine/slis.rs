@@ -19,6 +19,7 @@ use rollguard::pipeline::{Disposition, NoDownstream, Signal};
 use rollguard::receiver::{
     Doors, GrpcConfig, HttpConfig, ReceiverConfig, ReceiverDeps, Receivers, WalkSettings, walk_traces,
 };
+use rollguard::telemetry::ProcessMemory;
 use rollguard::verdict::{Flag, Policy, SliEvidence, Verdict};
 use tokio_util::sync::CancellationToken;
 
@@ -164,6 +165,7 @@ impl Front {
             downstream: Arc::new(NoDownstream),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             doors: Doors::default(),
+            memory: Arc::new(ProcessMemory),
         };
         let config = ReceiverConfig { grpc, http, ..Default::default() };
         let receivers = Receivers::bind(config, deps).await.expect("free ports");

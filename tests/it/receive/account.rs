@@ -11,6 +11,7 @@ use rollguard::pipeline::{
     DEFAULT_SHARD_CAPACITY, Disposition, Intake, NoDownstream, Registry, RegistryLimits, Shards, Signal,
 };
 use rollguard::receiver::{Doors, ReceiverConfig, ReceiverDeps, Receivers};
+use rollguard::telemetry::ProcessMemory;
 use tokio_util::sync::CancellationToken;
 
 use super::support::*;
@@ -45,6 +46,7 @@ async fn g18_every_record_is_in_the_account_rejected_ones_too() {
         downstream: Arc::new(NoDownstream),
         clock: Arc::new(SystemClock),
         doors: Doors::default(),
+        memory: Arc::new(ProcessMemory),
     };
     let config = ReceiverConfig { deduplicate: ReceiverConfig::default().deduplicate, ..config() };
     let receivers = Receivers::bind(config, deps).await.unwrap();

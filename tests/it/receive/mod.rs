@@ -8,6 +8,7 @@ mod disk;
 mod forward;
 mod grpc;
 mod http;
+mod memory;
 mod resend;
 mod support;
 mod tls;

@@ -18,6 +18,7 @@ use rollguard::pipeline::{
     Admission, AdmissionBatch, DataType, Downstream, Full, Passage, Permit, Refused, Signal,
 };
 use rollguard::receiver::{Doors, GrpcConfig, HttpConfig, ReceiverConfig, ReceiverDeps, Receivers};
+use rollguard::telemetry::{Memory, ProcessMemory};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -193,23 +194,36 @@ impl Gateway {
         passed: Capture,
         downstream: Arc<dyn Downstream>,
     ) -> Self {
-        Self::start_guarded(config, passed, downstream, Doors::default()).await
+        Self::start_as(config, passed, downstream, Doors::default(), Arc::new(ProcessMemory)).await
     }
 
     /// With ports that not everybody may send to.
     pub(super) async fn start_behind(config: ReceiverConfig, doors: Doors) -> Self {
         let passed = Capture::default();
-        Self::start_guarded(config, passed.clone(), Arc::new(passed), doors).await
+        Self::start_as(config, passed.clone(), Arc::new(passed), doors, Arc::new(ProcessMemory)).await
     }
 
-    async fn start_guarded(
+    /// With a memory that is what a test says.
+    pub(super) async fn start_in(config: ReceiverConfig, memory: Arc<dyn Memory>) -> Self {
+        let passed = Capture::default();
+        Self::start_as(config, passed.clone(), Arc::new(passed), Doors::default(), memory).await
+    }
+
+    async fn start_as(
         config: ReceiverConfig,
         passed: Capture,
         downstream: Arc<dyn Downstream>,
         doors: Doors,
+        memory: Arc<dyn Memory>,
     ) -> Self {
         let spans = Recorder::default();
-        let deps = ReceiverDeps { admission: spans.clone(), downstream, clock: Arc::new(SystemClock), doors };
+        let deps = ReceiverDeps {
+            admission: spans.clone(),
+            downstream,
+            clock: Arc::new(SystemClock),
+            doors,
+            memory,
+        };
         let receivers = Receivers::bind(config, deps).await.unwrap();
         let (grpc, http) = (receivers.grpc_addr().unwrap(), receivers.http_addr().unwrap());
         let shutdown = CancellationToken::new();
