@@ -12,6 +12,7 @@ import test_forward  # noqa: F401
 import test_operations  # noqa: F401
 import test_prometheus  # noqa: F401
 import test_replay  # noqa: F401
+import test_security  # noqa: F401
 import test_durability  # noqa: F401
 
 if not os.access(harness.BINARY, os.X_OK):
