@@ -112,6 +112,19 @@ client_tests() {
   failed=$((failed + f))
 }
 
+# The files of docs/recipes.md with a real Collector.
+recipe_tests() {
+  python3 tests/clients/recipes.py 2>&1 | tee "$results"
+  local p f
+  read -r p f < <(sed -n 's/^recipes result: \([0-9]*\) passed; \([0-9]*\) failed.*/\1 \2/p' "$results" | tail -1)
+  if [ -z "${p:-}" ]; then
+    broken "the recipes did not come to their end"
+    return
+  fi
+  passed=$((passed + p))
+  failed=$((failed + f))
+}
+
 # What is acknowledged arrives, whatever happens: real files, a real Collector, a real small disk. After the clients,
 # for it measures what arrives under a steady load.
 forwarding_tests() {
@@ -137,6 +150,7 @@ rust_tests
 if [ "$fast" = no ]; then
   python_tests
   client_tests
+  recipe_tests
   forwarding_tests
 fi
 
