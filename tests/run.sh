@@ -125,6 +125,19 @@ recipe_tests() {
   failed=$((failed + f))
 }
 
+# The memory limiter under several times the load that leaves, with real clients.
+pressure_tests() {
+  python3 tests/clients/pressure.py 2>&1 | tee "$results"
+  local p f
+  read -r p f < <(sed -n 's/^pressure result: \([0-9]*\) passed; \([0-9]*\) failed.*/\1 \2/p' "$results" | tail -1)
+  if [ -z "${p:-}" ]; then
+    broken "the memory limiter's clients did not come to their end"
+    return
+  fi
+  passed=$((passed + p))
+  failed=$((failed + f))
+}
+
 # What is acknowledged arrives, whatever happens: real files, a real Collector, a real small disk. After the clients,
 # for it measures what arrives under a steady load.
 forwarding_tests() {
@@ -151,6 +164,7 @@ if [ "$fast" = no ]; then
   python_tests
   client_tests
   recipe_tests
+  pressure_tests
   forwarding_tests
 fi
 

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+    ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tonic::body::Body;
@@ -101,7 +101,10 @@ async fn answer<A: Admission>(
     };
     let answer = match door.admit(request.headers()).await {
         Ok(()) => exchange_message(exchange, media, data, request).await,
-        Err(refusal) => Err(refusal),
+        Err(refusal) => {
+            read_to_the_end(exchange, request).await;
+            Err(refusal)
+        }
     };
     exchange.count_request(Transport::Http, &answer);
     respond(media, data, answer)
@@ -113,13 +116,36 @@ async fn exchange_message<A: Admission>(
     data: DataType,
     request: Request<Incoming>,
 ) -> Result<u64, Refusal> {
-    let _slot = exchange.enter(data).await?;
+    let _slot = match exchange.enter(data).await {
+        Ok(slot) => slot,
+        Err(refusal) => {
+            read_to_the_end(exchange, request).await;
+            return Err(refusal);
+        }
+    };
     let metadata = exchange.metadata(request.headers());
     let receive = receive(exchange, media, data, request);
     let message = tokio::time::timeout(exchange.request_timeout, receive)
         .await
         .unwrap_or_else(|_| Err(Refusal::Busy("the request took too long to arrive".into())))?;
     exchange.accept(Transport::Http, Received { data, message, metadata }).await
+}
+
+/// Reads a body that nobody wants and keeps none of it. Over HTTP/1.1 a client that is answered while it writes
+/// meets a closed connection, often before the answer, and takes the refusal for a failure. One that asks before it
+/// writes needs no such care.
+async fn read_to_the_end<A: Admission>(exchange: &Exchange<A>, request: Request<Incoming>) {
+    if request.version() > Version::HTTP_11 || request.headers().contains_key(EXPECT) {
+        return;
+    }
+    let mut left = exchange.max_request_bytes;
+    let mut body = request.into_body();
+    let reading = async {
+        while let (true, Some(Ok(frame))) = (left > 0, body.frame().await) {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+        }
+    };
+    let _ = tokio::time::timeout(exchange.request_timeout, reading).await;
 }
 
 /// The message of a request as protobuf.

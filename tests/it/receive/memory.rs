@@ -41,9 +41,14 @@ impl Memory for Told {
 
 /// Soft limit 160 MiB, hard limit 200 MiB.
 async fn limited() -> (Gateway, Told) {
+    limited_to(LIMIT).await
+}
+
+/// With requests of up to so many bytes.
+async fn limited_to(max_request_bytes: usize) -> (Gateway, Told) {
     let memory = Told::default();
     let limiter = MemoryLimiterConfig { limit_mib: 200, ..Default::default() };
-    let config = ReceiverConfig { memory_limiter: limiter, ..config() };
+    let config = ReceiverConfig { memory_limiter: limiter, max_request_bytes, ..config() };
     (Gateway::start_in(config, Arc::new(memory.clone())).await, memory)
 }
 
@@ -110,4 +115,27 @@ async fn o3_bodies_are_given_up_when_memory_runs_out() {
         assert!(answer.starts_with(expected), "{mib}: {answer}");
     }
     assert_eq!(gateway.spans.operations().len(), 1);
+}
+
+/// Scenario: a client over HTTP/1.1 writes a body of 4 MiB, more than fits into sockets, while memory is short.
+/// Guarantees: it gets to write all of it, reads the refusal, and may use the connection again.
+#[tokio::test]
+async fn o3_a_client_that_is_refused_while_it_writes_reads_the_answer() {
+    let (gateway, memory) = limited_to(8 << 20).await;
+    let mut stream = TcpStream::connect(gateway.http).await.unwrap();
+    let message = traces(&["a"]);
+    let large = [&message[..], &[0x82, 0x7d, 0x80, 0x80, 0x80, 0x02], &vec![0; 4 << 20]].concat();
+    for (mib, body, expected) in [(170, &large, "HTTP/1.1 503"), (0, &message, "HTTP/1.1 200")] {
+        memory.set(mib);
+        let head = format!(
+            "POST /v1/traces HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-protobuf\r\ncontent-length: \
+             {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(body).await.unwrap();
+        let mut answer = vec![0; 4096];
+        let read = stream.read(&mut answer).await.unwrap();
+        assert!(answer[..read].starts_with(expected.as_bytes()), "{}", String::from_utf8_lossy(&answer));
+    }
 }
