@@ -4,9 +4,11 @@
 //! ```text
 //! cargo build --release --bin rollguard --example load
 //! target/release/examples/load compare target/release/rollguard [seconds] [rounds] [kind..]
+//! target/release/examples/load forward target/release/rollguard [seconds] [rounds]
 //! target/release/examples/load outage target/release/rollguard [seconds]
 //! ```
 //!
+//! `forward` measures what exporters cost (`forward.rs`);
 //! `outage` measures memory while the backend of an exporter is away (`outage.rs`).
 //!
 //! Kinds: `delta` and `cumulative` (explicit buckets of 20 routes, 100 points a request), `exponential` (delta),
@@ -17,6 +19,8 @@
 #![allow(clippy::print_stdout, reason = "an example shows what it found")]
 #![allow(clippy::disallowed_methods, reason = "it measures real time")]
 
+mod discard;
+mod forward;
 mod outage;
 mod sink;
 mod target;
@@ -40,11 +44,16 @@ fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match arguments.as_slice() {
         ["sink", address] => runtime.block_on(sink::serve(address)),
+        ["discard", address] => runtime.block_on(discard::serve(address)),
+        ["forward", binary] => runtime.block_on(forward::measure(Path::new(binary), 10, 3)),
+        ["forward", binary, seconds, rounds] => {
+            runtime.block_on(forward::measure(Path::new(binary), seconds.parse()?, rounds.parse()?))
+        }
         ["compare", binary, rest @ ..] => runtime.block_on(compare(Path::new(binary), rest)),
         ["outage", binary] => runtime.block_on(outage::measure(Path::new(binary), 120)),
         ["outage", binary, seconds] => runtime.block_on(outage::measure(Path::new(binary), seconds.parse()?)),
         _ => bail!(
-            "load outage BINARY [seconds], or load compare BINARY [seconds] [rounds] [delta|cumulative|exponential|logs|spans]..."
+            "load forward BINARY [seconds rounds], or load outage BINARY [seconds], or load compare BINARY [seconds] [rounds] [delta|cumulative|exponential|logs|spans]..."
         ),
     }
 }

@@ -12,6 +12,7 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequ
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
 use tonic::body::Body;
+use tonic::codec::CompressionEncoding;
 use tonic::server::{Grpc, UnaryService};
 use tonic::{Request, Response, Status};
 
@@ -46,7 +47,9 @@ async fn decode<T>(request: http::Request<Incoming>) -> http::Response<Body>
 where
     T: Message + Default + Send + 'static,
 {
-    let mut grpc = Grpc::new(Decoding::<T>::default()).max_decoding_message_size(64 << 20);
+    let mut grpc = Grpc::new(Decoding::<T>::default())
+        .accept_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(64 << 20);
     grpc.unary(Drop, request).await
 }
 

@@ -9,15 +9,25 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::client::Grpc;
+use tonic::codec::CompressionEncoding;
 use tonic::transport::{Channel, Endpoint};
 
 use super::traffic::{Kind, Sender};
 use super::wire::Sending;
 
-/// Connections, each with one request at a time.
-const CONNECTIONS: u64 = 8;
-/// Requests a second over all connections: below what one core can take, so that neither server is ever full.
-const REQUESTS_PER_SECOND: u64 = 800;
+/// How a load is sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    /// Connections, each with one request at a time.
+    pub(crate) connections: u64,
+    /// Over all connections.
+    pub(crate) requests_per_second: u64,
+    /// Whether requests are compressed.
+    pub(crate) is_gzip: bool,
+}
+
+/// Below what one core can take, so that neither server is ever full.
+const STEADY: Pace = Pace { connections: 8, requests_per_second: 800, is_gzip: false };
 /// Clock ticks of `/proc/PID/stat` in a second; the same on every Linux that Rust runs on.
 const TICKS: f64 = 100.0;
 
@@ -34,6 +44,8 @@ pub(crate) struct Sent {
     pub(crate) cpu_seconds: f64,
     /// Its resident set at the end.
     pub(crate) resident_mib: f64,
+    /// 99th percentile of the time to an answer, in milliseconds.
+    pub(crate) p99_ms: f64,
 }
 
 impl Sent {
@@ -101,6 +113,18 @@ impl Target {
         Self::start("decode-and-drop", command, port, None).await
     }
 
+    /// This program again, as a backend that drops everything.
+    pub(crate) async fn discard(myself: &Path, port: u16) -> anyhow::Result<Self> {
+        let mut command = Command::new(myself);
+        command.arg("discard").arg(format!("127.0.0.1:{port}"));
+        Self::start("discard", command, port, None).await
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     async fn start(
         name: &'static str,
         mut command: Command,
@@ -125,19 +149,28 @@ impl Target {
 
     /// Sends for so long, and measures.
     pub(crate) async fn load(&self, kind: Kind, time: Duration) -> anyhow::Result<Sent> {
+        self.load_at(kind, time, STEADY).await
+    }
+
+    /// The same at a pace.
+    pub(crate) async fn load_at(&self, kind: Kind, time: Duration, pace: Pace) -> anyhow::Result<Sent> {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address))?;
         let mut tasks = Vec::new();
         let (cpu, begin) = (self.cpu_seconds()?, Instant::now());
-        for number in 0..CONNECTIONS {
-            let sender = Sender::new(kind, number, CONNECTIONS);
-            tasks.push(tokio::spawn(send(endpoint.connect().await?, sender, begin + time)));
+        for number in 0..pace.connections {
+            let sender = Sender::new(kind, number, pace.connections);
+            tasks.push(tokio::spawn(send(endpoint.connect().await?, sender, begin + time, pace)));
         }
+        let mut took = Vec::new();
         let mut sent = Sent::default();
         for task in tasks {
-            let (items, refused) = task.await??;
+            let (items, refused, times) = task.await??;
+            took.extend(times);
             sent.items += items;
             sent.refused += refused;
         }
+        took.sort_by(f64::total_cmp);
+        sent.p99_ms = took.get(took.len() * 99 / 100).copied().unwrap_or(f64::NAN);
         // What was acknowledged last is worked off within the second.
         tokio::time::sleep(Duration::from_secs(1)).await;
         sent.seconds = begin.elapsed().as_secs_f64();
@@ -186,24 +219,36 @@ impl Drop for Target {
 }
 
 /// One connection: a request, its answer, the next when it is due.
-async fn send(channel: Channel, mut sender: Sender, until: Instant) -> anyhow::Result<(u64, u64)> {
-    let pause = Duration::from_secs(1) * CONNECTIONS as u32 / REQUESTS_PER_SECOND as u32;
+async fn send(
+    channel: Channel,
+    mut sender: Sender,
+    until: Instant,
+    pace: Pace,
+) -> anyhow::Result<(u64, u64, Vec<f64>)> {
+    let pause = Duration::from_secs(1) * pace.connections as u32 / pace.requests_per_second as u32;
     let mut due = tokio::time::interval(pause);
     due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut client = Grpc::new(channel).max_encoding_message_size(64 << 20);
+    if pace.is_gzip {
+        client = client.send_compressed(CompressionEncoding::Gzip);
+    }
     let path = PathAndQuery::from_static(sender.path());
-    let (mut items, mut refused) = (0, 0);
+    let (mut items, mut refused, mut took) = (0, 0, Vec::new());
     while Instant::now() < until {
         due.tick().await;
         client.ready().await?;
         let (message, n) = sender.next();
         let message = tonic::Request::new(Bytes::from(message));
+        let asked = Instant::now();
         match client.unary(message, path.clone(), Sending).await {
-            Ok(_) => items += n,
+            Ok(_) => {
+                items += n;
+                took.push(asked.elapsed().as_secs_f64() * 1e3);
+            }
             Err(_) => refused += 1,
         }
     }
-    Ok((items, refused))
+    Ok((items, refused, took))
 }
 
 pub(crate) fn free_port() -> anyhow::Result<u16> {

@@ -33,6 +33,8 @@ const ROUTES: usize = 20;
 const CODES: [i64; 5] = [200, 201, 304, 404, 500];
 /// Records or spans of a request.
 const RECORDS: usize = 100;
+/// What SDKs send at most in one request.
+const BATCH: usize = 512;
 /// The bounds that the semantic conventions advise, in seconds.
 const BOUNDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 const DELTA: i32 = 1;
@@ -52,10 +54,13 @@ pub(crate) enum Kind {
     Logs,
     /// Entry spans.
     Spans,
+    /// Entry spans of eight attributes, 512 a request.
+    Batches,
 }
 
 impl Kind {
-    const ALL: [Self; 5] = [Self::Delta, Self::Cumulative, Self::Exponential, Self::Logs, Self::Spans];
+    const ALL: [Self; 6] =
+        [Self::Delta, Self::Cumulative, Self::Exponential, Self::Logs, Self::Spans, Self::Batches];
 
     /// Its name on the command line.
     pub(crate) fn name(self) -> &'static str {
@@ -65,6 +70,7 @@ impl Kind {
             Self::Exponential => "exponential",
             Self::Logs => "logs",
             Self::Spans => "spans",
+            Self::Batches => "batches",
         }
     }
 
@@ -110,7 +116,7 @@ impl Sender {
         match self.kind {
             Kind::Delta | Kind::Cumulative | Kind::Exponential => METRICS,
             Kind::Logs => LOGS,
-            Kind::Spans => TRACES,
+            Kind::Spans | Kind::Batches => TRACES,
         }
     }
 
@@ -121,7 +127,8 @@ impl Sender {
         match self.kind {
             Kind::Delta | Kind::Cumulative | Kind::Exponential => metrics(self.kind, instance, random),
             Kind::Logs => logs(instance, random),
-            Kind::Spans => spans(instance, random),
+            Kind::Spans => spans(instance, RECORDS, random),
+            Kind::Batches => spans(instance, BATCH, random),
         }
     }
 }
@@ -252,10 +259,25 @@ fn stack(random: &mut Rng) -> String {
     stack
 }
 
-fn spans(instance: &Instance, random: &mut Rng) -> (Vec<u8>, u64) {
+fn spans(instance: &Instance, number: usize, random: &mut Rng) -> (Vec<u8>, u64) {
     let now = nanos();
+    let more = |random: &mut Rng| {
+        [
+            text("url.path", &format!("/shop/items/{}", random.u32(..))),
+            text("server.address", "shop.example.com"),
+            text(
+                "user_agent.original",
+                "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
+            ),
+            text("network.protocol.version", "1.1"),
+        ]
+    };
     let span = |random: &mut Rng| {
         let end = now - random.u64(..1_000_000_000);
+        let mut attributes = attributes((random.usize(..ROUTES), CODES[random.usize(..4)]));
+        if number == BATCH {
+            attributes.extend(more(random));
+        }
         Span {
             trace_id: bytes(random, 16),
             span_id: bytes(random, 8),
@@ -263,15 +285,15 @@ fn spans(instance: &Instance, random: &mut Rng) -> (Vec<u8>, u64) {
             kind: 2,
             start_time_unix_nano: end - random.u64(1_000_000..200_000_000),
             end_time_unix_nano: end,
-            attributes: attributes((random.usize(..ROUTES), CODES[random.usize(..4)])),
+            attributes,
             ..Span::default()
         }
     };
-    let spans = (0..RECORDS).map(|_| span(random)).collect();
+    let spans = (0..number).map(|_| span(random)).collect();
     let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
     let resource_spans =
         vec![ResourceSpans { resource: Some(resource(instance.number)), scope_spans, ..Default::default() }];
-    (ExportTraceServiceRequest { resource_spans }.encode_to_vec(), RECORDS as u64)
+    (ExportTraceServiceRequest { resource_spans }.encode_to_vec(), number as u64)
 }
 
 fn resource(instance: u64) -> Resource {
