@@ -508,6 +508,8 @@ fn read_status(message: &[u8], code: &mut i32) -> Result<(), WalkError> {
 }
 
 #[cfg(test)]
+mod marks_tests;
+#[cfg(test)]
 mod oracle;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 //! close with the seconds of the requests and follow the same rules: nothing late and nothing from the future is
 //! added, young instances are apart, and what began before the candidate's first request is remembered only.
 //!
-//! An entry takes 40 bytes, and one of a latency measure its histogram as well; there is one for each measure,
+//! An entry takes 80 bytes at most, and one of a latency measure its histogram as well; there is one for each measure,
 //! operation and kind of cell that occurs in a second.
 
 use std::collections::BTreeMap;

@@ -253,3 +253,16 @@ fn a_baseline_that_is_gone_is_remembered_in_both_directions() {
         assert_eq!(failed, fails, "rate {rate}, fewer is worse: {is_decrease}");
     }
 }
+
+/// The numbers of `docs/slis.md`.
+#[test]
+fn memory_of_an_sli() {
+    use crate::stats::EProcess;
+    let remembered = size_of::<MeasureMemory>();
+    assert!(remembered <= 320, "{remembered}");
+    // The process, its copy before the log, and that of what no FAIL reads.
+    let evidence = 3 * size_of::<EProcess>();
+    assert!(evidence <= 1_024, "{evidence}");
+    let entry = size_of::<((u8, Option<crate::model::SeriesId>), crate::window::MeasureCounts)>();
+    assert!(entry <= 80, "{entry}");
+}

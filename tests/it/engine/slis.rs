@@ -425,3 +425,49 @@ async fn a_candidate_that_falls_silent_is_told_and_never_passed() {
     assert!(d.evidence.has(Flag::CandidateSilent), "{:?}", d.evidence.flags);
     front.end().await;
 }
+
+/// A second of a world without receivers: what walkers would hand on goes straight into its intake.
+fn walked(world: &mut World, random: &mut fastrand::Rng, versions: &[(&str, Fault)]) {
+    world.run(1);
+    let now = world.now_s;
+    for &(version, fault) in versions {
+        for instance in 0..4 {
+            let spans = (0..10).flat_map(|_| {
+                let end = at(now - 1) + random.u64(..1_000_000_000);
+                request(random, end, fault).0
+            });
+            let body = traces(version, instance, spans.collect());
+            let mut batch = world.intake.begin(UnixNanos(at(now) + 300_000_000));
+            walk_traces(&body, &WalkSettings::default(), &mut batch).unwrap();
+            batch.commit().expect("the log has room");
+        }
+    }
+}
+
+/// Scenario: Rollguard restarts in the middle of a deployment, and comes back with a configuration that has no SLIs of
+/// its own any more; then the new version begins to call the database more often. Guarantees: the deployment keeps
+/// the policy that it began with, what was learned of the baseline is there, and the fault is found.
+#[test]
+fn a_deployment_keeps_its_slis_over_a_restart_and_a_reload() {
+    let slis = "      db_calls: {kind: rate, events: {span_kind: client, attributes: {db.system.name: '*'}}, weight: 0.2}\n";
+    let mut world = World::new(policy(slis), Mode::Act);
+    let mut random = fastrand::Rng::with_seed(5);
+    (0..170).for_each(|_| walked(&mut world, &mut random, &[("v1", WELL)]));
+    (0..40).for_each(|_| walked(&mut world, &mut random, &[("v1", WELL), ("v2", WELL)]));
+    let before = world.deployment("v2").unwrap();
+    assert_eq!(before.verdict, Verdict::Pending, "{}", before.explanation);
+    world.restart_under(3, policy("      {}\n"));
+    (0..20).for_each(|_| walked(&mut world, &mut random, &[("v1", WELL), ("v2", WELL)]));
+    let d = world.deployment("v2").unwrap();
+    assert_eq!((d.verdict, d.policy.slis.len()), (Verdict::Pending, 1), "{}", d.explanation);
+    assert!(
+        line(&d, "db_calls").requests[1] > line(&before, "db_calls").requests[1],
+        "{:?}",
+        line(&d, "db_calls")
+    );
+    let fault = Fault { calls: 8, ..WELL };
+    (0..60).for_each(|_| walked(&mut world, &mut random, &[("v1", WELL), ("v2", fault)]));
+    let d = world.deployment("v2").unwrap();
+    assert_eq!(d.verdict, Verdict::Fail, "{}", d.explanation);
+    assert!(d.explanation.contains("db_calls"), "{}", d.explanation);
+}

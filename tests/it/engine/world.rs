@@ -153,6 +153,12 @@ impl World {
         self.senders.values_mut().flat_map(|(_, all)| all).for_each(|i| i.held.clear());
     }
 
+    /// The same, and the configuration has another policy when it is back.
+    pub(super) fn restart_under(&mut self, after_s: u64, policy: Policy) {
+        self.policy = policy;
+        self.restart(after_s);
+    }
+
     /// What a version of `shop` sends from now on; no requests: its instances stop and flush nothing more.
     pub(super) fn sends(&mut self, version: &str, traffic: Traffic) {
         self.sends_as(("shop", "", version), traffic);
