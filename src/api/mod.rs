@@ -6,6 +6,7 @@ pub mod access;
 mod config;
 mod deployments;
 mod error;
+mod explanation;
 mod exporters;
 mod health;
 mod idempotency;

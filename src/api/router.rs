@@ -13,7 +13,7 @@ use axum::routing::{get, post};
 use super::access::guard_writes;
 use super::error::ApiError;
 use super::state::ApiState;
-use super::{deployments, exporters, health, objectives, policy, services, slots, telemetry};
+use super::{deployments, explanation, exporters, health, objectives, policy, services, slots, telemetry};
 
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
@@ -26,6 +26,7 @@ pub fn router(state: Arc<ApiState>, request_timeout: Duration, extra: Router) ->
     Router::new()
         .route("/api/v1/deployments", get(deployments::list))
         .route("/api/v1/deployments/{id}", get(deployments::one))
+        .route("/api/v1/deployments/{id}/explanation", get(explanation::of_deployment))
         .route("/api/v1/deployments/{id}/slots", get(slots::of_deployment))
         .route("/api/v1/exporters", get(exporters::list))
         .route("/api/v1/objectives", get(objectives::list))

@@ -91,7 +91,20 @@ pub struct ValidateArgs {
     /// Do not look at the secret, token and certificate files that it names: they are on another machine
     #[arg(long)]
     pub without_files: bool,
+    /// Hold the file against the series of a running rollguard: what never appears, what fails already, what cannot be
+    /// decided. Exit 2 when something is found
+    #[arg(long, value_name = "URL", requires = "file")]
+    pub against: Option<String>,
+    /// Part of the traffic that a new version gets, for --against
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = share)]
+    pub share: f64,
     /// Print every key at its default, with comments
     #[arg(long, conflicts_with = "file")]
     pub print_defaults: bool,
+}
+
+/// A share between 0 and 1.
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse::<f64>().ok().filter(|share| *share > 0.0 && *share < 1.0);
+    share.ok_or_else(|| "must lie between 0 and 1, for example 0.1".into())
 }

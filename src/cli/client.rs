@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
-use reqwest::{Method, Url};
+use reqwest::{Method, StatusCode, Url};
 use serde_json::Value;
 
 use crate::api::access::{TokenError, read_token};
@@ -91,6 +91,20 @@ impl Client {
         self.send(Method::GET, url, None).await
     }
 
+    /// An answer that is text.
+    pub(super) async fn get_text(&self, path: &str, query: &[(&str, &str)]) -> Result<String, ClientError> {
+        let mut url = self.url(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let (shown, status, bytes) = self.exchange(Method::GET, url, None).await?;
+        match String::from_utf8(bytes) {
+            Ok(text) if status.is_success() => Ok(text),
+            Ok(text) => Err(refusal(shown, status, &serde_json::from_str(&text).unwrap_or_default())),
+            Err(_) => Err(ClientError::Foreign { url: shown }),
+        }
+    }
+
     pub(super) async fn post(&self, path: &str, body: Option<Value>) -> Result<Value, ClientError> {
         self.send(Method::POST, self.url(path), body).await
     }
@@ -104,6 +118,21 @@ impl Client {
     }
 
     async fn send(&self, method: Method, url: Url, body: Option<Value>) -> Result<Value, ClientError> {
+        let (shown, status, bytes) = self.exchange(method, url, body).await?;
+        let answer: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        if status.is_success() && answer.is_object() {
+            return Ok(answer);
+        }
+        Err(refusal(shown, status, &answer))
+    }
+
+    /// Sends a request: where to, and what came back.
+    async fn exchange(
+        &self,
+        method: Method,
+        url: Url,
+        body: Option<Value>,
+    ) -> Result<(String, StatusCode, Vec<u8>), ClientError> {
         let shown = url.to_string();
         let connect = |cause| ClientError::Connect { url: shown.clone(), cause };
         let mut request = self.http.request(method, url).header(CONTENT_TYPE, "application/json");
@@ -119,20 +148,24 @@ impl Client {
             return Err(ClientError::Foreign { url: shown });
         }
         let bytes = response.bytes().await.map_err(connect)?;
-        let answer: Option<Value> = serde_json::from_slice(&bytes).ok();
-        match answer {
-            Some(answer) if status.is_success() && answer.is_object() => Ok(answer),
-            Some(answer) if answer["error"]["message"].is_string() => {
-                let message = answer["error"]["message"].as_str().unwrap_or_default();
-                let message = match answer["error"]["field"].as_str() {
-                    Some(field) => format!("{field}: {message}"),
-                    None => message.to_owned(),
-                };
-                Err(ClientError::Refused { url: shown, status: status.as_u16(), message })
-            }
-            _ => Err(ClientError::Foreign { url: shown }),
-        }
+        Ok((shown, status, bytes.into()))
     }
+}
+
+/// What an answer that is none says.
+fn refusal(url: String, status: StatusCode, answer: &Value) -> ClientError {
+    let Some(message) = answer["error"]["message"].as_str() else { return ClientError::Foreign { url } };
+    let message = match answer["error"]["field"].as_str() {
+        Some(field) => format!("{field}: {message}"),
+        None => message.to_owned(),
+    };
+    ClientError::Refused { url, status: status.as_u16(), message }
+}
+
+/// Runs a question to its end on a runtime of its own.
+pub(super) fn block_on<T>(ask: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| ClientError::Usage(format!("start the runtime: {error}")))?.block_on(ask)
 }
 
 /// TLS settings for clients that use none: loading the system's certificates fails where there are none, as

@@ -5,16 +5,20 @@
 //! |---|---|---|---|---|
 //! | `run` | stopped as asked | failed | | |
 //! | `demo` | ended as it should | did not, or failed | | |
-//! | `validate` | sound | not sound | | |
+//! | `validate` | sound | not sound | sound, but not for the live series | the server cannot be asked |
 //! | `deploy wait` | pass | fail | inconclusive, or timeout | usage or connection |
 //! | `deploy` otherwise | done | | | usage or connection |
 //! | `policy` | shown | | | usage, file or connection |
 //! | `telemetry` | nothing missing but notes | something is missing | | usage or connection |
+//! | `explain`, `objectives`, `rules` | answered | | | usage or connection |
 //! | `replay` | pass | fail | inconclusive | error |
 
 pub mod args;
 mod client;
 mod deploy;
+mod explain;
+mod lint;
+mod objectives;
 mod output;
 mod policy;
 mod telemetry;
@@ -32,6 +36,8 @@ use crate::verdict::Verdict;
 
 pub use args::{DemoArgs, ReplayArgs, RunArgs, Scenario, ValidateArgs};
 pub use deploy::DeployArgs;
+pub use explain::ExplainArgs;
+pub use objectives::{ObjectivesArgs, RulesArgs};
 pub use policy::PolicyArgs;
 pub use telemetry::TelemetryArgs;
 
@@ -66,6 +72,12 @@ pub enum Command {
     Policy(PolicyArgs),
     /// Say what the telemetry of a service lacks, and what mends it: exit 0 nothing that verdicts suffer from, 1 else
     Telemetry(TelemetryArgs),
+    /// Say why a deployment was judged as it was, how sure that is, and what could not have been seen
+    Explain(ExplainArgs),
+    /// Show error budgets: how fast they burn and what is left
+    Objectives(ObjectivesArgs),
+    /// Print a rules file for Prometheus with the alerts on error budgets
+    Rules(RulesArgs),
     /// Print the version
     Version,
 }
@@ -92,6 +104,9 @@ fn dispatch(command: Command) -> ExitCode {
         Command::Deploy(args) => deploy::run(&args),
         Command::Policy(args) => policy::run(&args),
         Command::Telemetry(args) => telemetry::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Objectives(args) => objectives::objectives(&args),
+        Command::Rules(args) => objectives::rules(&args),
         Command::Version => {
             output::line(&format!("rollguard {}", env!("CARGO_PKG_VERSION")));
             ExitCode::SUCCESS
@@ -155,7 +170,7 @@ fn usage_code(args: &[OsString], kind: ErrorKind) -> u8 {
         return 0;
     }
     match args.get(1).and_then(|a| a.to_str()) {
-        Some("deploy" | "policy" | "replay" | "telemetry") => ERROR,
+        Some("deploy" | "explain" | "objectives" | "policy" | "replay" | "rules" | "telemetry") => ERROR,
         _ => FAILED,
     }
 }
@@ -178,6 +193,9 @@ mod tests {
             ("deploy wait --timeout soon", 3),
             ("deploy start --service a", 3),
             ("telemetry", 3),
+            ("explain", 3),
+            ("rules", 3),
+            ("objectives --nonsense", 3),
             ("policy show", 3),
             ("replay", 3),
             ("replay --nonsense", 3),
@@ -207,6 +225,7 @@ mod tests {
             "demo --scenario replace",
             "replay a.json b.json.gz --service checkout --baseline v1 --candidate v2 --warmup 60s --json --trace t.csv",
             "validate --print-defaults",
+            "validate config/rollguard.yaml --against http://127.0.0.1:9464 --share 0.05",
             "validate config/rollguard.yaml",
             "deploy start --service checkout --version v2 --baseline v1 --environment prod --commit abc",
             "deploy status",
@@ -216,6 +235,12 @@ mod tests {
             "policy show shop/checkout --environment prod --release canary --config rollguard.yaml",
             "policy show checkout --url http://127.0.0.1:9464 --json",
             "telemetry shop/checkout --url http://127.0.0.1:9464 --json",
+            "explain 0198 --format markdown",
+            "explain --service shop/checkout --environment prod",
+            "objectives",
+            "objectives checkout --json",
+            "rules --all --runbook-url https://wiki.example/budget",
+            "rules shop/checkout --url http://127.0.0.1:9464",
             "version",
         ] {
             let args = std::iter::once("rollguard").chain(line.split_whitespace());

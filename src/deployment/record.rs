@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields};
 use crate::model::{DeploymentId, Labels, ResourceAttribute, ServiceKey, UnixNanos};
 use crate::objective::{Budget, Spent};
-use crate::verdict::{Evidence, Policy, Verdict};
+use crate::verdict::{Account, AccountInput, Evidence, Policy, Verdict, account};
 
 /// Where a deployment is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -216,6 +216,20 @@ impl Deployment {
     /// The commit: what the request says, else what the telemetry does.
     pub fn commit(&self) -> Option<&str> {
         self.commit.as_deref().or_else(|| self.change.get(ResourceAttribute::Revision))
+    }
+
+    /// What decided, the sum, what would have turned it, and what could not have been seen.
+    pub fn account(&self) -> Account {
+        account(&AccountInput {
+            candidate: &self.candidate,
+            baseline: self.baseline.as_deref(),
+            verdict: self.verdict,
+            evidence: &self.evidence,
+            policy: &self.policy,
+            explanation: &self.explanation,
+            candidate_first: self.candidate_first.map(UnixNanos::slot),
+            acts: self.mode == Mode::Act,
+        })
     }
 
     /// What it has spent when its candidate's counts stand at `totals`. Never falls: counts that begin anew after a

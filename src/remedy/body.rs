@@ -46,6 +46,8 @@ struct Data<'a> {
     verdict: &'static str,
     score: f64,
     explanation: String,
+    /// How sure it is, what it rests on and what would have turned it, in words.
+    account: Account,
     decided_at: Option<String>,
     decided_after_seconds: Option<f64>,
     requests: Pair,
@@ -84,6 +86,14 @@ struct Thrown<'a> {
 }
 
 #[derive(Serialize)]
+struct Account {
+    sum: String,
+    grounds: Vec<String>,
+    turns: Vec<String>,
+    unseen: Vec<String>,
+}
+
+#[derive(Serialize)]
 struct Spending {
     spent_requests: u64,
     spent_ratio: Option<f64>,
@@ -117,6 +127,20 @@ impl<'a> Service<'a> {
     }
 }
 
+impl Account {
+    fn new(d: &Deployment, lines: usize) -> Self {
+        let account = d.account();
+        let cut = |lines: &[String]| lines.iter().map(|line| shorten(line)).collect();
+        let grounds = account.grounds.iter().take(lines);
+        Self {
+            sum: shorten(&account.sum),
+            grounds: grounds.map(|g| shorten(&account.ground(g))).collect(),
+            turns: cut(&account.turns),
+            unseen: cut(&account.unseen),
+        }
+    }
+}
+
 /// The body for a failed deployment.
 pub fn rollback_body(deployment: &Deployment, links: &Links) -> Vec<u8> {
     let mut lines = EVIDENCE_LINES;
@@ -143,6 +167,7 @@ fn render(d: &Deployment, links: &Links, lines: usize) -> Vec<u8> {
             verdict: d.verdict.as_str(),
             score: evidence.score,
             explanation: shorten(&d.explanation),
+            account: Account::new(d, lines),
             decided_at: d.decided_at.map(rfc3339),
             decided_after_seconds: d.decided_after_seconds,
             requests: pair(evidence.requests),

@@ -44,13 +44,17 @@ pub use logs::{Exposure, Leaning, LogArm, LogEvidence, LogInput, LogSlot, NewExc
 pub use memory::Memory;
 pub use own::{OwnEvidence, OwnKind, OwnSli, OwnSource, OwnTest};
 pub use panel::{Memories, Panel};
+mod account;
 mod explain;
 mod log_words;
 mod notes;
 mod own_words;
+mod power;
 pub mod words;
+pub use account::{Account, AccountInput, Ground, account};
 pub use explain::{ExplainInput, Waiting, explain};
 pub use policy::Policy;
+pub use power::Outlook;
 pub use process::{Process, Purpose, Shape};
 pub use processes::{Key, Logged};
 pub use slot_log::SlotLog;

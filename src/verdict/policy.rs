@@ -57,6 +57,11 @@ impl Policy {
         1.0 - self.slo
     }
 
+    /// Increase of the error rate that counts as "not worse" whatever the ratio: a tenth of the budget.
+    pub fn tolerated_increase(&self) -> f64 {
+        0.1 * self.error_budget()
+    }
+
     /// Evidence in nats at which a version fails: ln(1/alpha).
     pub fn fail_threshold(&self) -> f64 {
         (1.0 / self.alpha).ln()

@@ -35,7 +35,7 @@ pub(super) fn of_group(policy: &Policy, group: &Group, share: f64, with_latency:
     let (service, own) = (group.fixed.service_sizes(), group.fixed.own_sizes());
     let bad = [group.candidate.bad, group.baseline.bad];
     let budget = policy.error_budget();
-    let tolerated = (policy.error_ratio * group.fixed.error_factor, 0.1 * budget);
+    let tolerated = (policy.error_ratio * group.fixed.error_factor, policy.tolerated_increase());
     terms.service[0] = Some(ratio(group, bad, tolerated, service[0]));
     terms.own[0] = Some(ratio(group, bad, tolerated, own[0]));
     terms.pass[0] = Some(ratio(group, bad, (policy.pass_error_ratio, budget), service[0]));

@@ -37,7 +37,8 @@ pub fn number(x: f64) -> String {
 pub fn per_cent(fraction: f64) -> String {
     if fraction > 0.9 && fraction < 1.0 {
         let missing = (1.0 - fraction) * 100.0;
-        let decimals = (-missing.log10().floor()).max(0.0) as usize;
+        // A little more than it is, for 1 - 0.99999 is a little less.
+        let decimals = (-(missing.log10() + 1e-6).floor()).max(0.0) as usize;
         return format!("{:.decimals$} %", fraction * 100.0);
     }
     format!("{} %", number(fraction * 100.0))
@@ -66,13 +67,14 @@ pub fn interval(ratio: Option<[f64; 3]>) -> Option<String> {
     Some(if low == high { format!("about {low}") } else { format!("{low} to {high}") })
 }
 
-/// Seconds in the unit that fits: `236 ms`, `1.4 s`, `42 s`, `30 minutes`.
+/// Seconds in the unit that fits: `236 ms`, `1.4 s`, `42 s`, `30 minutes`, `4.3 hours`.
 pub fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 0.001 => format!("{} us", number(s * 1e6)),
         s if s < 1.0 => format!("{} ms", (s * 1e3).round().max(1.0) as u64),
         s if s < 120.0 => format!("{} s", number(s)),
-        s => format!("{} minutes", number(s / 60.0)),
+        s if s < 7_200.0 => format!("{} minutes", number(s / 60.0)),
+        s => format!("{} hours", number(s / 3_600.0)),
     }
 }
 
@@ -116,6 +118,7 @@ mod tests {
         assert_eq!(per_cent(0.999), "99.9 %");
         assert_eq!(per_cent(0.99), "99 %");
         assert_eq!(per_cent(0.9995), "99.95 %");
+        assert_eq!(per_cent(0.99999), "99.999 %");
         for (ratio, text) in [
             (Some([21.0, 14.2, 30.9]), Some("14 to 31")),
             (Some([1.0, 0.72, 1.44]), Some("0.72 to 1.4")),

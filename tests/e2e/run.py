@@ -9,6 +9,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import harness
 import test_exporters  # noqa: F401  importing a module registers its tests
 import test_forward  # noqa: F401
+import test_objectives  # noqa: F401
 import test_operations  # noqa: F401
 import test_prometheus  # noqa: F401
 import test_replay  # noqa: F401

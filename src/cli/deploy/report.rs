@@ -39,6 +39,11 @@ pub(super) fn one(d: &Value) -> String {
     for sli in slis.iter().filter(|s| s["operation"].is_null()) {
         let _ = write!(out, "\n  {}", evidence(sli));
     }
+    out.push_str(&budget(&d["budget"]));
+    if let Some(since) = d["under_review_since"].as_str() {
+        let _ =
+            write!(out, "\n  UNDER REVIEW since {since}: the error budget burns more than twice too fast");
+    }
     let flags: Vec<&str> =
         d["evidence"]["flags"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     if !flags.is_empty() {
@@ -46,6 +51,17 @@ pub(super) fn one(d: &Value) -> String {
     }
     out.push('\n');
     out
+}
+
+/// What it has spent of the error budget; empty before its first failed request.
+fn budget(budget: &Value) -> String {
+    let Some(spent) = budget["spent_requests"].as_u64().filter(|spent| *spent > 0) else {
+        return String::new();
+    };
+    let share = |key: &str| budget[key].as_f64().map(|share| format!("{:.1} %", 100.0 * share));
+    let of = share("spent_ratio").map_or_else(String::new, |share| format!(", {share} of it"));
+    let left = share("left_ratio").map_or_else(String::new, |share| format!("; {share} left"));
+    format!("\n  error budget: spent {spent} failed requests{of}{left}")
 }
 
 /// The latest deployments, one line each.
@@ -102,6 +118,14 @@ mod tests {
         ] {
             assert_eq!(interval(low, high), text, "{low} {high}");
         }
+    }
+
+    #[test]
+    fn the_budget_is_told_once_there_is_something_to_tell() {
+        assert_eq!(budget(&json!(null)), "");
+        assert_eq!(budget(&json!({"spent_requests": 0, "spent_ratio": 0.0})), "");
+        let spent = json!({"spent_requests": 41, "spent_ratio": 0.0321, "left_ratio": 0.613});
+        assert_eq!(budget(&spent), "\n  error budget: spent 41 failed requests, 3.2 % of it; 61.3 % left");
     }
 
     #[test]
