@@ -75,24 +75,28 @@ python_environment() {
     && cp tests/e2e/requirements.txt "$venv/requirements.txt"
 }
 
-python_tests() {
-  if ! cargo build --locked --release; then
-    broken "the release build"
-    return
-  fi
-  if ! python_environment; then
-    missing "the Python SDK could not be installed: all end-to-end tests"
-    return
-  fi
-  "$venv/bin/python" tests/e2e/run.py 2>&1 | tee "$results"
-  local p f
-  read -r p f < <(sed -n 's/^python result: \([0-9]*\) passed; \([0-9]*\) failed.*/\1 \2/p' "$results" | tail -1)
+# Runs the tests of a harness and counts what its last line says: `NAME result: N passed; M failed`.
+harness() {
+  local name=$1 p f
+  shift
+  "$@" 2>&1 | tee "$results"
+  read -r p f < <(sed -n "s/^$name result: \([0-9]*\) passed; \([0-9]*\) failed.*/\1 \2/p" "$results" | tail -1)
   if [ -z "${p:-}" ]; then
-    broken "the end-to-end tests did not come to their end"
+    broken "$name: the tests did not come to their end"
     return
   fi
   passed=$((passed + p))
   failed=$((failed + f))
+}
+
+python_tests() {
+  if ! cargo build --locked --release; then
+    broken "the release build"
+  elif ! python_environment; then
+    missing "the Python SDK could not be installed: all end-to-end tests"
+  else
+    harness python "$venv/bin/python" tests/e2e/run.py
+  fi
 }
 
 # Real clients of other languages. CI asks that the table they fill is the one that is committed.
@@ -101,55 +105,7 @@ client_tests() {
   wait "$client_builds" || true
   cat "$builds"
   [ -z "${CI:-}" ] || check=(--check)
-  python3 tests/clients/run.py "${check[@]}" 2>&1 | tee "$results"
-  local p f
-  read -r p f < <(sed -n 's/^clients result: \([0-9]*\) passed; \([0-9]*\) failed.*/\1 \2/p' "$results" | tail -1)
-  if [ -z "${p:-}" ]; then
-    broken "the clients did not come to their end"
-    return
-  fi
-  passed=$((passed + p))
-  failed=$((failed + f))
-}
-
-# The files of docs/recipes.md with a real Collector.
-recipe_tests() {
-  python3 tests/clients/recipes.py 2>&1 | tee "$results"
-  local p f
-  read -r p f < <(sed -n 's/^recipes result: \([0-9]*\) passed; \([0-9]*\) failed.*/\1 \2/p' "$results" | tail -1)
-  if [ -z "${p:-}" ]; then
-    broken "the recipes did not come to their end"
-    return
-  fi
-  passed=$((passed + p))
-  failed=$((failed + f))
-}
-
-# The memory limiter under several times the load that leaves, with real clients.
-pressure_tests() {
-  python3 tests/clients/pressure.py 2>&1 | tee "$results"
-  local p f
-  read -r p f < <(sed -n 's/^pressure result: \([0-9]*\) passed; \([0-9]*\) failed.*/\1 \2/p' "$results" | tail -1)
-  if [ -z "${p:-}" ]; then
-    broken "the memory limiter's clients did not come to their end"
-    return
-  fi
-  passed=$((passed + p))
-  failed=$((failed + f))
-}
-
-# What is acknowledged arrives, whatever happens: real files, a real Collector, a real small disk. After the clients,
-# for it measures what arrives under a steady load.
-forwarding_tests() {
-  python3 tests/forwarding/run.py 2>&1 | tee "$results"
-  local p f
-  read -r p f < <(sed -n 's/^forwarding result: \([0-9]*\) passed; \([0-9]*\) failed.*/\1 \2/p' "$results" | tail -1)
-  if [ -z "${p:-}" ]; then
-    broken "the proof of delivery did not come to its end"
-    return
-  fi
-  passed=$((passed + p))
-  failed=$((failed + f))
+  harness clients python3 tests/clients/run.py "${check[@]}"
 }
 
 # First, so that the Rust tests that want promtool find it.
@@ -163,9 +119,13 @@ rust_tests
 if [ "$fast" = no ]; then
   python_tests
   client_tests
-  recipe_tests
-  pressure_tests
-  forwarding_tests
+  # The files of docs/recipes.md with a real Collector.
+  harness recipes python3 tests/clients/recipes.py
+  # The memory limiter under several times the load that leaves, with real clients.
+  harness pressure python3 tests/clients/pressure.py
+  # What is acknowledged arrives, whatever happens: real files, a real Collector, a real small disk. After the
+  # clients, for it measures what arrives under a steady load.
+  harness forwarding python3 tests/forwarding/run.py
 fi
 
 echo
