@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields};
+use crate::model::snapshot::{snapshot_fields, snapshot_index};
 use crate::model::{DeploymentId, Labels, ResourceAttribute, ServiceKey, UnixNanos};
 use crate::objective::{Budget, Spent};
 use crate::verdict::{Account, AccountInput, Evidence, Policy, Verdict, account};
@@ -255,39 +255,8 @@ pub enum Action {
     Rollback(Arc<Deployment>),
 }
 
-macro_rules! snapshot_index {
-    ($($t:ty),*) => {$(
-        impl Snapshot for $t {
-            fn save(&self, out: &mut Writer) {
-                let index = Self::ALL.iter().position(|v| v == self).unwrap_or(0);
-                (index as u8).save(out);
-            }
-            fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
-                Self::ALL.get(usize::from(u8::load(from)?)).copied().ok_or(Corrupt::Body)
-            }
-        }
-    )*};
-}
 snapshot_index!(Phase, Mode, Origin);
 snapshot_fields!(Transition { at, phase, reason });
-
-impl Snapshot for Arc<Labels> {
-    fn save(&self, out: &mut Writer) {
-        self.as_ref().save(out);
-    }
-    fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
-        Ok(Self::new(Labels::load(from)?))
-    }
-}
-
-impl Snapshot for Arc<Evidence> {
-    fn save(&self, out: &mut Writer) {
-        self.as_ref().save(out);
-    }
-    fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
-        Ok(Self::new(Evidence::load(from)?))
-    }
-}
 
 snapshot_fields!(Deployment {
     id,

@@ -2,7 +2,7 @@
 //! They are compiled into a [`super::Program`] once; here they are only words, kept with the policy of a
 //! deployment, so that one that is running goes on counting the same after a restart.
 
-use super::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields};
+use super::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields, snapshot_index};
 use super::{Outcome, SpanKind};
 
 /// A pattern for text: `*` stands for any characters, also none.
@@ -244,19 +244,6 @@ impl Snapshot for ValueTest {
     }
 }
 
-macro_rules! snapshot_index {
-    ($($t:ty),*) => {$(
-        impl Snapshot for $t {
-            fn save(&self, out: &mut Writer) {
-                let index = Self::ALL.iter().position(|v| v == self).unwrap_or(0);
-                (index as u8).save(out);
-            }
-            fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
-                Self::ALL.get(usize::from(u8::load(from)?)).copied().ok_or(Corrupt::Body)
-            }
-        }
-    )*};
-}
 snapshot_index!(SpanStatus, SpanKind, Outcome);
 
 #[cfg(test)]

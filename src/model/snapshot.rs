@@ -4,6 +4,7 @@
 //! is refused and the program starts from what it remembers durably elsewhere.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 /// Bumped whenever any `Snapshot` impl changes its layout.
 pub const FORMAT: u32 = 8;
@@ -158,6 +159,15 @@ impl<T: Snapshot> Snapshot for Box<T> {
     }
 }
 
+impl<T: Snapshot> Snapshot for Arc<T> {
+    fn save(&self, out: &mut Writer) {
+        self.as_ref().save(out);
+    }
+    fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
+        Ok(Self::new(T::load(from)?))
+    }
+}
+
 impl<T: Snapshot> Snapshot for Vec<T> {
     fn save(&self, out: &mut Writer) {
         (self.len() as u32).save(out);
@@ -251,6 +261,23 @@ macro_rules! snapshot_fields {
     };
 }
 pub(crate) use snapshot_fields;
+
+/// Implements [`Snapshot`] for enums without fields, each written as its index in its own `ALL`.
+macro_rules! snapshot_index {
+    ($($t:ty),*) => {$(
+        impl $crate::model::snapshot::Snapshot for $t {
+            fn save(&self, out: &mut $crate::model::snapshot::Writer) {
+                let index = Self::ALL.iter().position(|v| v == self).unwrap_or(0);
+                $crate::model::snapshot::Snapshot::save(&(index as u8), out);
+            }
+            fn load(from: &mut $crate::model::snapshot::Reader<'_>) -> Result<Self, $crate::model::snapshot::Corrupt> {
+                let index = <u8 as $crate::model::snapshot::Snapshot>::load(from)?;
+                Self::ALL.get(usize::from(index)).copied().ok_or($crate::model::snapshot::Corrupt::Body)
+            }
+        }
+    )*};
+}
+pub(crate) use snapshot_index;
 
 snapshot_fields!(super::ServiceKey { namespace, name, environment, extra });
 snapshot_fields!(super::VersionKey { service, version });

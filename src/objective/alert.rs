@@ -4,7 +4,7 @@
 use super::record::{Record, Tally, Window};
 use super::tier::{HOLD_S, LEAST_FAILED, Rule, Severity, TIERS, Tier};
 use crate::model::Slot;
-use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields};
+use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields, snapshot_index};
 
 /// Seconds between two looks beyond which nothing is said to have held in between.
 const LOOK_AWAY_S: i64 = 60;
@@ -174,15 +174,7 @@ fn is_idle(situation: &Situation<'_>, window: Window) -> bool {
     tally.requests == 0 && tally.watched_s as f64 >= 0.9 * window.seconds() as f64
 }
 
-impl Snapshot for Rule {
-    fn save(&self, out: &mut Writer) {
-        let index = Self::ALL.iter().position(|rule| rule == self).unwrap_or(0);
-        (index as u8).save(out);
-    }
-    fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
-        Self::ALL.get(usize::from(u8::load(from)?)).copied().ok_or(Corrupt::Body)
-    }
-}
+snapshot_index!(Rule);
 
 snapshot_fields!(Episode { rule, since, calm_since, worst_burn });
 

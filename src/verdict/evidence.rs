@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::logs::LogEvidence;
 use super::own::OwnEvidence;
 use super::slot_log::SlotLog;
-use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields};
+use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields, snapshot_index};
 use crate::model::{Slot, Source};
 
 /// What is known of a candidate now.
@@ -332,38 +332,6 @@ impl Evidence {
     }
 }
 
-impl Snapshot for Arc<SlotLog> {
-    fn save(&self, out: &mut Writer) {
-        self.as_ref().save(out);
-    }
-    fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
-        Ok(Self::new(SlotLog::load(from)?))
-    }
-}
-
-impl Snapshot for Arc<LogEvidence> {
-    fn save(&self, out: &mut Writer) {
-        self.as_ref().save(out);
-    }
-    fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
-        Ok(Self::new(LogEvidence::load(from)?))
-    }
-}
-
-/// Writes a field-less enum as its index in its own `ALL`.
-macro_rules! snapshot_index {
-    ($($t:ty),*) => {$(
-        impl Snapshot for $t {
-            fn save(&self, out: &mut Writer) {
-                let index = Self::ALL.iter().position(|v| v == self).unwrap_or(0);
-                (index as u8).save(out);
-            }
-            fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
-                Self::ALL.get(usize::from(u8::load(from)?)).copied().ok_or(Corrupt::Body)
-            }
-        }
-    )*};
-}
 snapshot_index!(Verdict, Flag, Grain, Source);
 snapshot_fields!(SliEvidence {
     source,

@@ -4,7 +4,7 @@
 //! verdict, for people (`docs/logs.md`).
 
 use crate::exception::News;
-use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields};
+use crate::model::snapshot::{snapshot_fields, snapshot_index};
 use crate::stats::ratio_interval;
 
 /// New exceptions that are listed; the rest is counted.
@@ -267,19 +267,6 @@ fn dispersion(arms: [&LogArm; 2], per: Exposure) -> f64 {
     if freedom > 0.0 { (excess / freedom).max(1.0) } else { 1.0 }
 }
 
-macro_rules! snapshot_index {
-    ($($t:ty),*) => {$(
-        impl Snapshot for $t {
-            fn save(&self, out: &mut Writer) {
-                let index = Self::ALL.iter().position(|v| v == self).unwrap_or(0);
-                (index as u8).save(out);
-            }
-            fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
-                Self::ALL.get(usize::from(u8::load(from)?)).copied().ok_or(Corrupt::Body)
-            }
-        }
-    )*};
-}
 snapshot_index!(Exposure, Leaning);
 snapshot_fields!(LogArm { error_logs, exceptions, requests, instance_seconds, slots, squares });
 snapshot_fields!(NewException { name, kind, frames, count, share, traces, values });

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::exception::{Exception, New, Showing};
+use crate::model::snapshot::{Reader, Snapshot, Writer};
 
 fn slot(error_logs: u64, requests: u64) -> LogSlot {
     LogSlot { error_logs, requests, instances: 2, ..LogSlot::default() }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::own::OwnSli;
-use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields};
+use crate::model::snapshot::snapshot_fields;
 
 /// The policy one deployment is judged by. A running deployment keeps the one it began with.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,12 +91,3 @@ snapshot_fields!(Policy {
     pass_latency_margin,
     slis,
 });
-
-impl Snapshot for Arc<Vec<OwnSli>> {
-    fn save(&self, out: &mut Writer) {
-        self.as_ref().save(out);
-    }
-    fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
-        Ok(Self::new(Vec::load(from)?))
-    }
-}

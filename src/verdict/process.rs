@@ -2,7 +2,7 @@
 //! taken, and watches, which look on after it. Sets of them, their logs and the redo need no more than this.
 
 use crate::model::Slot;
-use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields};
+use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields, snapshot_index};
 use crate::stats::{EProcess, Rhythm, Steps, Term, WatchProcess, watch_unit};
 
 /// One process.
@@ -120,15 +120,7 @@ impl Purpose {
     }
 }
 
-impl Snapshot for Purpose {
-    fn save(&self, out: &mut Writer) {
-        let index = Self::ALL.iter().position(|v| v == self).unwrap_or(0);
-        (index as u8).save(out);
-    }
-    fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
-        Self::ALL.get(usize::from(u8::load(from)?)).copied().ok_or(Corrupt::Body)
-    }
-}
+snapshot_index!(Purpose);
 
 /// How the processes of one set are made: ladder length aside, all alike.
 #[derive(Debug, Clone, Copy, PartialEq)]

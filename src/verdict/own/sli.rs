@@ -1,6 +1,6 @@
 //! What an SLI of a policy's own is: its name, what it counts, the question, and what it may decide.
 
-use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields};
+use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields, snapshot_index};
 use crate::model::{Measure, Source};
 
 /// What kind of SLI it is, for people.
@@ -132,19 +132,6 @@ pub struct OwnEvidence {
 snapshot_fields!(OwnSli { name, kind, source, measure, test, weight, required });
 snapshot_fields!(OwnEvidence { name, kind, source, is_decrease, required });
 
-macro_rules! snapshot_index {
-    ($($t:ty),*) => {$(
-        impl Snapshot for $t {
-            fn save(&self, out: &mut Writer) {
-                let index = Self::ALL.iter().position(|v| v == self).unwrap_or(0);
-                (index as u8).save(out);
-            }
-            fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
-                Self::ALL.get(usize::from(u8::load(from)?)).copied().ok_or(Corrupt::Body)
-            }
-        }
-    )*};
-}
 snapshot_index!(OwnKind, OwnSource);
 
 impl Snapshot for OwnTest {
