@@ -37,10 +37,10 @@ def results(text):
     return {line["id"]: line for line in lines if "id" in line}
 
 
-def program(command, **environment):
-    """A launcher for a program that reads CLIENT_JOBS and prints a result for each."""
+def program(command):
+    """A launcher for a program that reads CLIENT_JOBS and prints a result for each; `environment` is added to its own."""
 
-    def launch(jobs, _arrived):
+    def launch(jobs, _arrived, **environment):
         lines = "\n".join("\t".join(str(value) for value in job.values()) for job in jobs)
         given = {**os.environ, **environment, "CLIENT_JOBS": json.dumps(jobs), "CLIENT_JOB_LINES": lines}
         longest = max(job["seconds"] for job in jobs)
