@@ -1,5 +1,5 @@
 //! What forwarding costs: requests of 512 spans over 4 connections to the program with one exporter, whose backend
-//! drops everything (`discard.rs`), and to the server that only decodes and drops. Plain; from a queue on disk;
+//! drops everything (`discard.rs`), and to the server that only decodes and drops, as fast as they answer. Plain; from a queue on disk;
 //! received and sent with gzip, and with zstd. And how long an accepted request takes at 20,000 spans a second,
 //! with and without an exporter.
 //!
@@ -13,10 +13,8 @@ use std::time::Duration;
 use super::target::{Pace, Target, free_port};
 use super::traffic::Kind;
 
-/// As fast as the answers come, up to half a core of the sink's time.
-const FULL: Pace = Pace { connections: 4, requests_per_second: 240, is_gzip: false };
 /// 20,000 spans a second.
-const PACED: Pace = Pace { connections: 4, requests_per_second: 39, is_gzip: false };
+const PACED: Pace = Pace { requests_per_second: Some(39), ..Pace::FULL };
 
 struct Case {
     name: &'static str,
@@ -37,14 +35,14 @@ const CASES: [Case; 5] = [
 pub(crate) async fn measure(binary: &Path, seconds: u64, rounds: u64) -> anyhow::Result<()> {
     let (time, myself) = (Duration::from_secs(seconds), std::env::current_exe()?);
     for case in &CASES {
-        let pace = Pace { is_gzip: case.is_gzip, ..FULL };
+        let pace = Pace { is_gzip: case.is_gzip, ..Pace::FULL };
         let backend = Target::discard(&myself, free_port()?).await?;
         let more = exporter(&backend, case.compression, case.storage);
         let targets = [Target::configured(binary, None, more).await?, Target::sink(&myself).await?];
         let mut used: [Vec<f64>; 2] = Default::default();
         for _ in 0..rounds {
             for (target, used) in targets.iter().zip(&mut used) {
-                let sent = target.load_at(Kind::Batches, time, pace).await?;
+                let sent = target.load(Kind::Batches, time, pace).await?;
                 anyhow::ensure!(sent.refused == 0, "{} refused {}", target.name(), sent.refused);
                 used.push(sent.cpu_seconds_per_million());
             }
@@ -66,7 +64,7 @@ async fn latency(binary: &Path, time: Duration, rounds: u64, myself: &Path) -> a
     let mut took: [Vec<f64>; 3] = Default::default();
     for _ in 0..rounds {
         for (target, took) in targets.iter().zip(&mut took) {
-            took.push(target.load_at(Kind::Batches, time, PACED).await?.p99_ms);
+            took.push(target.load(Kind::Batches, time, PACED).await?.p99_ms);
         }
     }
     let [plain, gzip, without] = took.map(super::median);

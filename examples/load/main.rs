@@ -1,5 +1,5 @@
 //! CPU time per million items of the program beside a server that only decodes and drops, under a load of
-//! metrics or logs in which no two requests are alike:
+//! traces, metrics or logs in which no two requests are alike:
 //!
 //! ```text
 //! cargo build --release --bin rollguard --example load
@@ -8,13 +8,16 @@
 //! target/release/examples/load outage target/release/rollguard [seconds]
 //! ```
 //!
-//! `forward` measures what exporters cost (`forward.rs`);
-//! `outage` measures memory while the backend of an exporter is away (`outage.rs`).
+//! `forward` measures what exporters cost (`forward.rs`); `outage` measures memory while the backend of an exporter
+//! is away (`outage.rs`).
 //!
 //! Kinds: `delta` and `cumulative` (explicit buckets of 20 routes, 100 points a request), `exponential` (delta),
-//! `logs` (100 records a request, 5 % ERROR, 1 % with a stack of 30 frames), `spans`. Both servers get the same
-//! load from the same generator in turn, round by round, over gRPC on loopback; what is compared is the median
-//! of the CPU time that each needed per item it acknowledged, as the kernel counts it for the process.
+//! `logs` (100 records a request, 5 % ERROR, 1 % with a stack of 30 frames), `spans` (100 a request), `batches` (512
+//! larger ones). Both servers get the same load from the same generator in turn, round by round, over gRPC on loopback,
+//! each of four connections sending its next request as soon as the last one is answered; what is compared is the
+//! median of the CPU time that each needed per item it acknowledged, as the kernel counts it for the process.
+//! `--rate` sends so many requests a second instead: a server that is mostly idle pays for waking up with nearly every
+//! request, and more so the one that has less to do.
 
 #![allow(clippy::print_stdout, reason = "an example shows what it found")]
 #![allow(clippy::disallowed_methods, reason = "it measures real time")]
@@ -27,54 +30,102 @@ mod target;
 mod traffic;
 mod wire;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use clap::{Parser, Subcommand};
 
-use self::target::{Sent, Target};
+use self::target::{Pace, Sent, Target};
 use self::traffic::Kind;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+#[derive(Debug, Parser)]
+#[command(about = "What the program costs under load, beside a server that only decodes and drops")]
+struct Arguments {
+    #[command(subcommand)]
+    measure: Measure,
+}
+
+#[derive(Debug, Subcommand)]
+enum Measure {
+    /// CPU time per million items, by kind
+    Compare {
+        /// The program
+        binary: PathBuf,
+        /// Of each run
+        #[arg(default_value_t = 10)]
+        seconds: u64,
+        /// Runs of each server
+        #[arg(default_value_t = 5)]
+        rounds: u64,
+        /// What is sent
+        #[arg(default_values = ["delta", "cumulative", "logs"])]
+        kinds: Vec<Kind>,
+        /// Connections, each with one request at a time
+        #[arg(long, default_value_t = Pace::FULL.connections, value_parser = clap::value_parser!(u64).range(1..=64))]
+        connections: u64,
+        /// Requests a second over all connections; as many as are answered without it
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+        rate: Option<u64>,
+    },
+    /// What exporters cost
+    Forward {
+        /// The program
+        binary: PathBuf,
+        /// Of each run
+        #[arg(default_value_t = 10)]
+        seconds: u64,
+        /// Runs of each server
+        #[arg(default_value_t = 3)]
+        rounds: u64,
+    },
+    /// Memory while the backend of an exporter is away
+    Outage {
+        /// The program
+        binary: PathBuf,
+        /// Of each part
+        #[arg(default_value_t = 120)]
+        seconds: u64,
+    },
+    /// The server that decodes and drops
+    Sink { address: String },
+    /// A backend that drops what comes
+    Discard { address: String },
+}
+
 fn main() -> anyhow::Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    match arguments.as_slice() {
-        ["sink", address] => runtime.block_on(sink::serve(address)),
-        ["discard", address] => runtime.block_on(discard::serve(address)),
-        ["forward", binary] => runtime.block_on(forward::measure(Path::new(binary), 10, 3)),
-        ["forward", binary, seconds, rounds] => {
-            runtime.block_on(forward::measure(Path::new(binary), seconds.parse()?, rounds.parse()?))
+    match Arguments::parse().measure {
+        Measure::Compare { binary, seconds, rounds, kinds, connections, rate } => {
+            let pace = Pace { connections, requests_per_second: rate, ..Pace::FULL };
+            runtime.block_on(compare(&binary, Duration::from_secs(seconds), rounds, &kinds, pace))
         }
-        ["compare", binary, rest @ ..] => runtime.block_on(compare(Path::new(binary), rest)),
-        ["outage", binary] => runtime.block_on(outage::measure(Path::new(binary), 120)),
-        ["outage", binary, seconds] => runtime.block_on(outage::measure(Path::new(binary), seconds.parse()?)),
-        _ => bail!(
-            "load forward BINARY [seconds rounds], or load outage BINARY [seconds], or load compare BINARY [seconds] [rounds] [delta|cumulative|exponential|logs|spans]..."
-        ),
+        Measure::Forward { binary, seconds, rounds } => {
+            runtime.block_on(forward::measure(&binary, seconds, rounds))
+        }
+        Measure::Outage { binary, seconds } => runtime.block_on(outage::measure(&binary, seconds)),
+        Measure::Sink { address } => runtime.block_on(sink::serve(&address)),
+        Measure::Discard { address } => runtime.block_on(discard::serve(&address)),
     }
 }
 
-async fn compare(binary: &Path, rest: &[&str]) -> anyhow::Result<()> {
-    let number = |at: usize, default: u64| rest.get(at).map_or(Ok(default), |text| text.parse());
-    let (seconds, rounds) = (number(0, 10)?, number(1, 5)?);
-    let kinds: Vec<Kind> = match rest.get(2..) {
-        Some(named @ [_, ..]) => {
-            named.iter().map(|name| Kind::named(name).context("no such kind")).collect::<Result<_, _>>()?
-        }
-        _ => vec![Kind::Delta, Kind::Cumulative, Kind::Logs],
-    };
+async fn compare(
+    binary: &Path,
+    time: Duration,
+    rounds: u64,
+    kinds: &[Kind],
+    pace: Pace,
+) -> anyhow::Result<()> {
     let myself = std::env::current_exe()?;
-    for kind in kinds {
+    for &kind in kinds {
         // New processes for each kind: what one kind leaves behind is no part of the next.
         let targets = [Target::rollguard(binary).await?, Target::sink(&myself).await?];
         let mut used: [Vec<f64>; 2] = Default::default();
         for round in 1..=rounds {
             for (target, used) in targets.iter().zip(&mut used) {
-                let sent = target.load(kind, Duration::from_secs(seconds)).await?;
+                let sent = target.load(kind, time, pace).await?;
                 println!("{}", line(kind, round, target, &sent));
                 used.push(sent.cpu_seconds_per_million());
             }

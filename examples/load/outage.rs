@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 
-use super::target::{Target, free_port};
+use super::target::{Pace, Target, free_port};
 use super::traffic::Kind;
 
 const SHARE: f64 = 1.3;
@@ -96,7 +96,7 @@ async fn outage(binary: &Path, time: Duration, storage: &str, most_mib: f64) -> 
 
 /// The largest resident set during so much load, in MiB.
 async fn loaded(target: &Target, time: Duration) -> anyhow::Result<f64> {
-    let load = target.load(Kind::Spans, time);
+    let load = target.load(Kind::Spans, time, Pace::FULL);
     tokio::pin!(load);
     let mut most = 0.0_f64;
     loop {

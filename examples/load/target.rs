@@ -20,14 +20,17 @@ use super::wire::Sending;
 pub(crate) struct Pace {
     /// Connections, each with one request at a time.
     pub(crate) connections: u64,
-    /// Over all connections.
-    pub(crate) requests_per_second: u64,
+    /// Over all connections; without it each sends its next request as soon as the last one is answered.
+    pub(crate) requests_per_second: Option<u64>,
     /// Whether requests are compressed.
     pub(crate) is_gzip: bool,
 }
 
-/// Below what one core can take, so that neither server is ever full.
-const STEADY: Pace = Pace { connections: 8, requests_per_second: 800, is_gzip: false };
+impl Pace {
+    /// As fast as the answers come, over four connections.
+    pub(crate) const FULL: Self = Self { connections: 4, requests_per_second: None, is_gzip: false };
+}
+
 /// Clock ticks of `/proc/PID/stat` in a second; the same on every Linux that Rust runs on.
 const TICKS: f64 = 100.0;
 
@@ -148,17 +151,13 @@ impl Target {
     }
 
     /// Sends for so long, and measures.
-    pub(crate) async fn load(&self, kind: Kind, time: Duration) -> anyhow::Result<Sent> {
-        self.load_at(kind, time, STEADY).await
-    }
-
-    /// The same at a pace.
-    pub(crate) async fn load_at(&self, kind: Kind, time: Duration, pace: Pace) -> anyhow::Result<Sent> {
+    pub(crate) async fn load(&self, kind: Kind, time: Duration, pace: Pace) -> anyhow::Result<Sent> {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address))?;
         let mut tasks = Vec::new();
+        let senders: Vec<Sender> =
+            (0..pace.connections).map(|number| Sender::new(kind, number, pace.connections)).collect();
         let (cpu, begin) = (self.cpu_seconds()?, Instant::now());
-        for number in 0..pace.connections {
-            let sender = Sender::new(kind, number, pace.connections);
+        for sender in senders {
             tasks.push(tokio::spawn(send(endpoint.connect().await?, sender, begin + time, pace)));
         }
         let mut took = Vec::new();
@@ -218,16 +217,18 @@ impl Drop for Target {
     }
 }
 
-/// One connection: a request, its answer, the next when it is due.
+/// One connection: a request, its answer, the next at once or when it is due.
 async fn send(
     channel: Channel,
     mut sender: Sender,
     until: Instant,
     pace: Pace,
 ) -> anyhow::Result<(u64, u64, Vec<f64>)> {
-    let pause = Duration::from_secs(1) * pace.connections as u32 / pace.requests_per_second as u32;
-    let mut due = tokio::time::interval(pause);
-    due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut due = pace.requests_per_second.map(|requests| {
+        let mut due = tokio::time::interval(Duration::from_secs(pace.connections).div_f64(requests as f64));
+        due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        due
+    });
     let mut client = Grpc::new(channel).max_encoding_message_size(64 << 20);
     if pace.is_gzip {
         client = client.send_compressed(CompressionEncoding::Gzip);
@@ -235,7 +236,9 @@ async fn send(
     let path = PathAndQuery::from_static(sender.path());
     let (mut items, mut refused, mut took) = (0, 0, Vec::new());
     while Instant::now() < until {
-        due.tick().await;
+        if let Some(due) = &mut due {
+            due.tick().await;
+        }
         client.ready().await?;
         let (message, n) = sender.next();
         let message = tonic::Request::new(Bytes::from(message));
