@@ -4,6 +4,7 @@
 //! ```text
 //! cargo run --release --example simulate -- --runs 2000 --seed 1
 //! cargo run --release --example simulate -- --only "cold start" --runs 500
+//! cargo run --release --example simulate -- --power
 //! ```
 //!
 //! `--runs` is for each healthy situation, `--worse-runs` for each worse one. The same seed gives the same table.
@@ -13,6 +14,8 @@
 #[allow(dead_code, reason = "the bounds are for tests/sim")]
 mod cells;
 mod exports;
+#[allow(dead_code, reason = "how often it is run there is for tests/sim")]
+mod power;
 #[allow(dead_code, reason = "one figure is for tests/sim")]
 mod run;
 mod samplers;
@@ -22,6 +25,7 @@ mod traffic;
 use clap::Parser;
 
 use cells::{Expect, cells};
+use power::{PROMISES, Promise};
 use run::{Length, Row, run};
 
 #[derive(Debug, Parser)]
@@ -42,6 +46,9 @@ struct Arguments {
     /// Seconds from the candidate's first on.
     #[arg(long, default_value_t = 1800)]
     seconds: i64,
+    /// Instead hold the statements about what would show to `--worse-runs` deployments each.
+    #[arg(long)]
+    power: bool,
     /// Only situations whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
@@ -56,6 +63,13 @@ struct Arguments {
 fn main() {
     let arguments = Arguments::parse();
     let length = Length { history_s: arguments.history, seconds: arguments.seconds };
+    if arguments.power {
+        println!("{}", Promise::HEAD);
+        for promise in &PROMISES {
+            println!("{}", promise.markdown(&promise.keep(arguments.worse_runs as u64, arguments.seed)));
+        }
+        return;
+    }
     println!("{}", Row::HEAD);
     for cell in cells() {
         let traffic = arguments.traffic.is_empty() || cell.scenario.load.name == arguments.traffic;

@@ -13,7 +13,8 @@ use crate::stats::{LADDER, LADDER_PASS, Term, block_cap};
 const FIRST_MASS: f64 = 0.5;
 /// Standard deviations by which four of five lie above.
 const FOUR_OF_FIVE: f64 = 0.84;
-/// How much longer than the sum says it takes until four of five are found: with 1.25, 75 to 88 % were.
+/// How much longer than the sum says it takes until four of five are found: with 1.25, 75 to 88 % were, with this 85 to
+/// 98 % (`docs/simulation.md`, "Power").
 const REALITY: f64 = 1.5;
 /// Longest time that is worth a word, seconds: a day.
 const LONGEST_S: f64 = 86_400.0;
@@ -128,9 +129,11 @@ impl Outlook {
         let none = without_events(second);
         let one = |g: f64| {
             let mean = second.nats(g);
-            // A failed request adds what the sum has more with it. Incidents come as a whole.
+            // A failed request adds what the sum has more with it. Incidents come as a whole: their spread is phi times that
+            // of single failures, and c = (phi + 1)/2.
             let of = |x: f64, y: f64| with_events(none, x, y).nats(g) - none.nats(g);
-            let spread = self.incident_size * (x_c * of(1.0, 0.0).powi(2) + x_b * of(0.0, 1.0).powi(2));
+            let phi = 2.0 * self.incident_size - 1.0;
+            let spread = phi * (x_c * of(1.0, 0.0).powi(2) + x_b * of(0.0, 1.0).powi(2));
             if mean <= 0.0 {
                 return None;
             }

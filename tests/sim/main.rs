@@ -12,6 +12,8 @@
 mod cells;
 #[path = "../../examples/simulate/exports.rs"]
 mod exports;
+#[path = "../../examples/simulate/power.rs"]
+mod promises;
 #[path = "../../examples/simulate/run.rs"]
 mod run;
 #[path = "../../examples/simulate/samplers.rs"]
@@ -20,6 +22,8 @@ mod samplers;
 mod scenario;
 #[path = "../../examples/simulate/traffic.rs"]
 mod traffic;
+
+mod power;
 
 use cells::{Cell, Expect, cells};
 use run::{Length, Row, run};
