@@ -10,6 +10,8 @@
 
 #[path = "../../examples/simulate/cells.rs"]
 mod cells;
+#[path = "../../examples/alerts/days.rs"]
+mod days;
 #[path = "../../examples/simulate/exports.rs"]
 mod exports;
 #[path = "../../examples/simulate/power.rs"]
@@ -23,6 +25,7 @@ mod scenario;
 #[path = "../../examples/simulate/traffic.rs"]
 mod traffic;
 
+mod alerts;
 mod power;
 
 use cells::{Cell, Expect, cells};
