@@ -89,6 +89,24 @@ enum Measure {
         #[arg(default_value_t = 120)]
         seconds: u64,
     },
+    /// Load on a server that runs already
+    Send {
+        /// Where it listens: host:port
+        address: String,
+        /// What is sent
+        kind: Kind,
+        /// For so long
+        seconds: u64,
+        /// Connections, each with one request at a time
+        #[arg(long, default_value_t = Pace::FULL.connections, value_parser = clap::value_parser!(u64).range(1..=64))]
+        connections: u64,
+        /// Requests a second over all connections; as many as are answered without it
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+        rate: Option<u64>,
+        /// Compress requests
+        #[arg(long)]
+        gzip: bool,
+    },
     /// The server that decodes and drops
     Sink { address: String },
     /// A backend that drops what comes
@@ -106,6 +124,13 @@ fn main() -> anyhow::Result<()> {
             runtime.block_on(forward::measure(&binary, seconds, rounds))
         }
         Measure::Outage { binary, seconds } => runtime.block_on(outage::measure(&binary, seconds)),
+        Measure::Send { address, kind, seconds, connections, rate, gzip } => {
+            let pace = Pace { connections, requests_per_second: rate, is_gzip: gzip };
+            let load = target::send_to(&address, kind, Duration::from_secs(seconds), pace);
+            let Sent { items, refused, p99_ms, .. } = runtime.block_on(load)?;
+            println!("{items} items acknowledged, {refused} requests refused, p99 {p99_ms:.2} ms");
+            Ok(())
+        }
         Measure::Sink { address } => runtime.block_on(sink::serve(&address)),
         Measure::Discard { address } => runtime.block_on(discard::serve(&address)),
     }

@@ -152,24 +152,8 @@ impl Target {
 
     /// Sends for so long, and measures.
     pub(crate) async fn load(&self, kind: Kind, time: Duration, pace: Pace) -> anyhow::Result<Sent> {
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.address))?;
-        let mut tasks = Vec::new();
-        let senders: Vec<Sender> =
-            (0..pace.connections).map(|number| Sender::new(kind, number, pace.connections)).collect();
         let (cpu, begin) = (self.cpu_seconds()?, Instant::now());
-        for sender in senders {
-            tasks.push(tokio::spawn(send(endpoint.connect().await?, sender, begin + time, pace)));
-        }
-        let mut took = Vec::new();
-        let mut sent = Sent::default();
-        for task in tasks {
-            let (items, refused, times) = task.await??;
-            took.extend(times);
-            sent.items += items;
-            sent.refused += refused;
-        }
-        took.sort_by(f64::total_cmp);
-        sent.p99_ms = took.get(took.len() * 99 / 100).copied().unwrap_or(f64::NAN);
+        let mut sent = send_to(&self.address, kind, time, pace).await?;
         // What was acknowledged last is worked off within the second.
         tokio::time::sleep(Duration::from_secs(1)).await;
         sent.seconds = begin.elapsed().as_secs_f64();
@@ -215,6 +199,29 @@ impl Drop for Target {
             let _ = std::fs::remove_dir_all(folder);
         }
     }
+}
+
+/// Sends to an address for so long.
+pub(crate) async fn send_to(address: &str, kind: Kind, time: Duration, pace: Pace) -> anyhow::Result<Sent> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
+    let senders: Vec<Sender> =
+        (0..pace.connections).map(|number| Sender::new(kind, number, pace.connections)).collect();
+    let until = Instant::now() + time;
+    let mut tasks = Vec::new();
+    for sender in senders {
+        tasks.push(tokio::spawn(send(endpoint.connect().await?, sender, until, pace)));
+    }
+    let mut took = Vec::new();
+    let mut sent = Sent::default();
+    for task in tasks {
+        let (items, refused, times) = task.await??;
+        took.extend(times);
+        sent.items += items;
+        sent.refused += refused;
+    }
+    took.sort_by(f64::total_cmp);
+    sent.p99_ms = took.get(took.len() * 99 / 100).copied().unwrap_or(f64::NAN);
+    Ok(sent)
 }
 
 /// One connection: a request, its answer, the next at once or when it is due.
