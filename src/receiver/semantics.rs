@@ -228,16 +228,17 @@ impl<'a> SpanAttributes<'a> {
 
 /// Whether the pieces of an operation, put together, match a pattern that may end in `*`.
 fn matches(pattern: &[u8], operation: Operation<'_>) -> bool {
-    let (mut rest, open) = match pattern.strip_suffix(b"*") {
-        Some(prefix) => (prefix, true),
-        None => (pattern, false),
+    let (mut rest, open) = match pattern {
+        [prefix @ .., b'*'] => (prefix, true),
+        whole => (whole, false),
     };
     // Nearly always the length decides.
     let length = operation.head.len() + operation.joint.len() + operation.tail.len();
     if length < rest.len() || !open && length != rest.len() {
         return false;
     }
-    for piece in [operation.head, operation.joint, operation.tail] {
+    // This is asked of every span, for every pattern: what is empty is not worth a call.
+    for piece in [operation.head, operation.joint, operation.tail].into_iter().filter(|p| !p.is_empty()) {
         if let Some(left) = rest.strip_prefix(piece) {
             rest = left;
         } else {
