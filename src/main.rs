@@ -14,8 +14,9 @@ use mimalloc::MiMalloc;
 static ALLOCATOR: Counted = Counted;
 
 /// How long pages that are free are kept, in milliseconds. mimalloc's own second is long enough that a process
-/// which had much to do once is never seen to give anything back.
-const PURGE_DELAY_MS: std::ffi::c_long = 10;
+/// which had much to do once is never seen to give anything back; at 10 ms one that forwards gave pages back between
+/// two requests and took them again, for a fifth of its CPU time.
+const PURGE_DELAY_MS: std::ffi::c_long = 100;
 /// `mi_option_purge_delay` of mimalloc.h, which the bindings leave out between 14 and 16.
 const PURGE_DELAY: mi_option_t = 15;
 
