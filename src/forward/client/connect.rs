@@ -17,6 +17,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower::Service;
 
+use super::gather::Gathered;
 use crate::credentials::ClientTls;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -50,7 +51,7 @@ impl Service<Uri> for Connector {
         let (connecting, timeout) = (self.tcp.call(address.clone()), self.timeout);
         Box::pin(async move {
             let plain = connecting.await?;
-            let Some(tls) = tls else { return Ok(Stream::Plain(plain)) };
+            let Some(tls) = tls else { return Ok(Stream::Plain(Gathered::new(plain))) };
             let name = match tls.server_name() {
                 Some(name) => name.clone(),
                 None => name_of(&address)?,
@@ -74,14 +75,14 @@ fn name_of(address: &Uri) -> Result<ServerName<'static>, BoxError> {
 
 /// A connection of either kind.
 pub(super) enum Stream {
-    Plain(TokioIo<TcpStream>),
+    Plain(Gathered<TokioIo<TcpStream>>),
     Tls(Box<TokioIo<TlsStream<TcpStream>>>),
 }
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
         match self {
-            Self::Plain(stream) => stream.connected(),
+            Self::Plain(stream) => stream.get_ref().connected(),
             Self::Tls(stream) => {
                 let (tcp, tls) = stream.inner().get_ref();
                 let connected = tcp.connected();

@@ -4,6 +4,7 @@
 mod connect;
 mod debug;
 mod file;
+mod gather;
 mod grpc;
 mod http;
 mod json;
