@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::conclusion::Standing;
 use super::coverage::Coverage;
 use super::evidence::{Evidence, Flag, SliEvidence, Verdict};
-use super::input::{SlotInput, totals};
+use super::input::{Arm, SlotInput, totals};
 use super::judge::{Context, Judge};
 use super::memory::Memory;
 use super::own::{OwnJudge, OwnSli};
@@ -118,12 +118,25 @@ impl Panel {
     }
 
     fn admit(&mut self, source: Source, memory: Option<&Memory>) {
+        if self.judge(source).is_some() {
+            return;
+        }
         let timing = memory.map(Memory::timing).unwrap_or_default();
+        self.presence[source.index()].last = memory.and_then(|memory| memory.last);
         let policy = self.policy.clone();
         if self.own[source.index()].is_none() && !policy.slis.is_empty() {
             self.own[source.index()] = OwnJudge::new(&policy, source, timing).map(Box::new);
         }
         self.place(source).get_or_insert_with(|| Judge::new(policy, timing));
+    }
+
+    /// Begins anew with what one source shows: its slots have another length now, or count another metric. Shares of
+    /// alpha stay as they were fixed.
+    pub fn forget(&mut self, source: Source) {
+        *self.place(source) = None;
+        self.own[source.index()] = None;
+        self.presence[source.index()] = Presence::default();
+        self.coverage = Coverage::default();
     }
 
     fn place(&mut self, source: Source) -> &mut Option<Judge> {
@@ -159,11 +172,16 @@ impl Panel {
 
     /// Judges slot `t` of one source. `memory` is the baseline's of that source; the caller has called
     /// [`Memory::begin`] for the slot and calls [`Memory::end`] afterwards. A source that comes after the
-    /// shares are fixed is judged with a share of 0: shown, but it decides nothing.
+    /// shares are fixed is judged with a share of 0: shown, but it decides nothing. One that neither version ever showed
+    /// has no judge: slots pass for it, too.
     pub fn slot(&mut self, source: Source, t: Slot, memory: &Memory, input: &SlotInput) {
-        self.admit(source, Some(memory));
+        let of_memory = memory.first.is_some() || !memory.measures.is_empty();
+        let of_slot = |arm: &Arm| !arm.is_silent() || !arm.measures.is_empty();
+        if of_memory || of_slot(&input.candidate) || of_slot(&input.baseline) {
+            self.admit(source, Some(memory));
+        }
         if !input.candidate.is_silent() {
-            self.fix_shares();
+            self.fix_shares(source);
         }
         self.compare_counts(source, t, memory, input);
         let stays = self.is_seen_elsewhere(source, memory);
@@ -186,10 +204,13 @@ impl Panel {
         }
     }
 
-    /// Half for each source that the baseline has shown so far, all for a single one.
-    fn fix_shares(&mut self) {
+    /// Half for each source that has shown requests so far, all for a single one. `source` shows the candidate's first.
+    fn fix_shares(&mut self, source: Source) {
         if self.shares.is_none() {
-            let known = Source::ALL.map(|source| self.judge(source).is_some());
+            let known = Source::ALL.map(|other| {
+                let is_shown = other == source || self.presence[other.index()].last.is_some();
+                is_shown && self.judge(other).is_some()
+            });
             let share = if known == [true; 2] { 0.5 } else { 1.0 };
             self.shares = Some(known.map(|there| if there { share } else { 0.0 }));
         }

@@ -197,6 +197,8 @@ fn a_worse_version_fails_by_metrics_alone() {
         assert_eq!(deployment.baseline.as_deref(), Some("v1"), "{kind:?}");
         assert_eq!(deployment.verdict, Verdict::Fail, "{kind:?}: {}", deployment.explanation);
         assert_eq!(deployment.evidence.slot_seconds, Some(15));
+        let shares: f64 = deployment.evidence.slis.iter().map(|s| s.weight).sum();
+        assert!(shares > 0.9, "{shares} {:?}", deployment.evidence.required);
     }
 }
 
