@@ -66,6 +66,16 @@ impl Form {
         true
     }
 
+    /// What it shares with another form.
+    pub fn shared(mut self, other: &Self, margin: i32) -> Self {
+        match other {
+            Self::Unknown => {}
+            Self::Grid(scale) => _ = self.admit(Ruler::Exponential(*scale), margin),
+            Self::Bounds(bounds) => _ = self.admit(Ruler::Explicit(bounds), margin),
+        }
+        self
+    }
+
     /// The bounds where there are any: `None` for the grid.
     pub fn bounds(&self) -> Option<Arc<[f64]>> {
         match self {

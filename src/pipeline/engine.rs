@@ -177,6 +177,7 @@ impl Engine {
             log_places: LogPlaces::default(),
             recent: Recent::default(),
         };
+        engine.streams.was_away(now);
         engine.restore(restored, now);
         engine
     }
@@ -306,6 +307,7 @@ impl Engine {
         let away = self.last_tick.is_some_and(|last| now.since(last) > AWAY_S * NANOS_PER_SECOND);
         self.last_tick = Some(now);
         if away {
+            self.streams.was_away(now);
             self.services.values_mut().for_each(|service| service.was_away(now));
         }
     }
@@ -314,6 +316,7 @@ impl Engine {
     /// it.
     fn notice_blindness(&mut self, now: UnixNanos) {
         let Some(by) = self.blindness.by(now) else { return };
+        self.streams.was_away(now);
         self.services.values_mut().for_each(|service| service.was_away(now));
         if self.complaints.allow(&format!("blinded by {by}"), now).is_some() {
             tracing::warn!(exporter = %by, "an exporter without room refuses telemetry for all: verdicts wait; see \
@@ -354,6 +357,7 @@ impl Engine {
         for key in over {
             self.parts.registry.forget_measures(&key);
             if let Some(service) = self.services.remove(&key) {
+                self.began = self.began.max(service.watched_since);
                 self.sleep(key, service.objectives, now);
             }
         }

@@ -24,6 +24,8 @@ pub(super) struct Streams {
     places: HashMap<StreamId, Option<Known>, foldhash::fast::RandomState>,
     bounds: BoundsById,
     next_sweep: u64,
+    /// Since when we have heard everything that was sent: silence before it is no silence.
+    listening_since: UnixNanos,
 }
 
 #[derive(Debug, Clone)]
@@ -33,6 +35,11 @@ struct Known {
 }
 
 impl Streams {
+    /// What was sent until `now` may not have been heard: we were away, or refused it.
+    pub(super) fn was_away(&mut self, now: UnixNanos) {
+        self.listening_since = now;
+    }
+
     /// Forgets the streams of places that are over.
     pub(super) fn retain(&mut self, lives: impl Fn(&Place) -> bool) {
         self.places.retain(|_, known| known.as_ref().is_some_and(|known| lives(&known.place)));
@@ -99,6 +106,9 @@ impl Engine {
         }
         self.streams.next_sweep = second + SWEEP_S;
         let before = UnixNanos(now.0.saturating_sub(self.parts.series_ttl_s * NANOS_PER_SECOND));
+        if before < self.streams.listening_since {
+            return;
+        }
         let forgotten: Vec<_> = self.services.values_mut().flat_map(|s| s.forget_streams(before)).collect();
         for (version, keys) in forgotten {
             self.parts.registry.retire_streams(version, &keys);

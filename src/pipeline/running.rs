@@ -89,6 +89,16 @@ impl Running {
         self.deployment.phase.is_judging()
     }
 
+    /// Whether it waits for its verdict; what is watched after it does not.
+    pub(super) fn is_deciding(&self) -> bool {
+        self.is_judging() && self.deployment.verdict == Verdict::Pending
+    }
+
+    /// What a source counted cannot be compared with what it counts now: it is judged, or watched, anew.
+    pub(super) fn forget(&mut self, source: Source) {
+        self.panel.iter_mut().for_each(|panel| panel.forget(source));
+    }
+
     /// Whether a version must be kept for it.
     pub(super) fn needs(&self, label: &str) -> bool {
         !self.is_over()

@@ -342,6 +342,7 @@ impl Service {
             }
         }
         let needed = |label: &Arc<str>| self.running.iter().any(|r| r.needs(label));
+        let mut counted = UnixNanos::default();
         self.versions.retain(|label, v| {
             let kept = !v.ended || needed(label);
             if !kept {
@@ -349,9 +350,11 @@ impl Service {
                 self.ledger.settle(Signal::Traces, Disposition::Orphaned, v.waiting());
                 let points = v.metered.as_ref().map_or(0, |side| side.waiting());
                 self.ledger.settle(Signal::Metrics, Disposition::Orphaned, points);
+                counted = v.metered.as_mut().map_or(counted, |side| counted.max(side.newest_start()));
             }
             kept
         });
+        self.watch_after(counted);
         if let Some(logs) = &mut self.logs {
             logs.end(now, ttl_s, &self.versions, retired);
         }
@@ -371,6 +374,11 @@ impl Service {
 
     pub(super) fn is_judging(&self) -> bool {
         self.running.iter().any(Running::is_judging)
+    }
+
+    /// Whether a deployment waits for its verdict.
+    pub(super) fn is_deciding(&self) -> bool {
+        self.running.iter().any(Running::is_deciding)
     }
 
     pub(super) fn deployments(&self) -> impl Iterator<Item = &Arc<Deployment>> {

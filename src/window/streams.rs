@@ -11,8 +11,9 @@ use std::collections::VecDeque;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields};
 use crate::model::{BoundsId, Shape, Temporality, UnixNanos};
 
-/// Starts of one cumulative stream that are remembered: processes behind one identity.
-const COUNTERS: usize = 8;
+/// Starts of one cumulative stream that are remembered: processes behind one identity. Of more, which no instance id
+/// tells apart, the rest is not believed.
+const COUNTERS: usize = 32;
 /// Intervals of a delta stream that are remembered, to see repetitions.
 const INTERVALS: usize = 4;
 /// Falls, each worth 3 and forgotten by one with each point that grows, at which a counter is not believed:
@@ -70,13 +71,16 @@ pub enum Taken {
 pub struct Stream {
     /// Cumulative: one counter per start, the one heard of last at the back.
     counters: Vec<Counter>,
+    /// The newest start of a counter that was known once and is not any more: what one that began no later holds may
+    /// have been counted already.
+    passed: UnixNanos,
     /// Delta: the newest intervals.
     intervals: VecDeque<(UnixNanos, UnixNanos)>,
     /// When it was last heard of, by arrival.
     pub touched: UnixNanos,
 }
 
-snapshot_fields!(Stream { counters, intervals, touched });
+snapshot_fields!(Stream { counters, passed, intervals, touched });
 
 /// One counter: what its last point said.
 #[derive(Debug, Clone, PartialEq)]
@@ -92,6 +96,16 @@ struct Counter {
 snapshot_fields!(Counter { start, time, count, shape, counts, falls });
 
 impl Stream {
+    /// One that may have been known before: counters that began no later than `passed` may have been counted.
+    pub fn met_again(passed: UnixNanos) -> Self {
+        Self { passed, ..Self::default() }
+    }
+
+    /// The newest start of a counter that it knows or knew.
+    pub fn newest_start(&self) -> UnixNanos {
+        self.counters.iter().map(|counter| counter.start).fold(self.passed, UnixNanos::max)
+    }
+
     /// Takes a point in. `watched_since` is when we began to look: what a counter that began later holds at its
     /// first point is all new. `out` receives the bucket counts of the answer.
     pub fn take(
@@ -147,12 +161,17 @@ impl Stream {
     /// The first point of a counter. All it holds is new if it began after we did, and says when; `start ==
     /// time` says that it does not know.
     fn meet(&mut self, point: &Point<'_>, watched_since: UnixNanos, out: &mut Vec<u64>) -> Taken {
-        let since_last = self.counters.iter().map(|w| w.time).max().filter(|last| *last < point.time);
+        let may_be_counted = point.start <= self.passed;
         if self.counters.len() >= COUNTERS {
-            self.counters.remove(0);
+            if may_be_counted {
+                // More live processes than are remembered: taking turns, each would be met again and again.
+                return Taken::Contradiction;
+            }
+            let oldest = self.counters.remove(0);
+            self.passed = self.passed.max(oldest.start);
         }
         self.counters.push(Counter::new(point));
-        if point.start.0 == 0 || point.start == point.time || point.start < watched_since {
+        if may_be_counted || point.start == point.time || point.start < watched_since {
             return Taken::Base;
         }
         out.extend_from_slice(point.counts);
@@ -162,7 +181,8 @@ impl Stream {
             count: point.count,
             shape: point.shape,
             overlaps: false,
-            since_last: since_last.map(|last| point.time.since(last)),
+            // Another process, which exports at moments of its own.
+            since_last: None,
         })
     }
 

@@ -106,6 +106,56 @@ fn two_processes_under_one_identity_and_start_are_not_believed() {
     assert_eq!(last, "contradiction");
 }
 
+/// Processes that share an identity, exporting in turn, one request more each time: what was counted of each.
+fn crowd(processes: u64, rounds: u64) -> Vec<u64> {
+    let (mut stream, mut out, mut time) = (Stream::default(), Vec::new(), 2_000);
+    let mut seen = vec![0; processes as usize];
+    for round in 1..=rounds {
+        for process in 0..processes {
+            time += 1;
+            let point = point(1_001 + process, time, std::slice::from_ref(&round));
+            if let Taken::Delta(d) = stream.take(&point, Temporality::Cumulative, BEGAN, &mut out) {
+                seen[process as usize] += d.count;
+            }
+        }
+    }
+    seen
+}
+
+#[test]
+fn m4_of_too_many_processes_none_is_counted_twice() {
+    for processes in [1, 8, 9, 31, 32] {
+        assert!(crowd(processes, 10).iter().all(|seen| *seen == 10), "{processes}");
+    }
+    for processes in [33, 40, 100] {
+        let seen = crowd(processes, 10);
+        assert!(seen.iter().all(|seen| *seen <= 10), "{processes}: {seen:?}");
+        assert_eq!(
+            seen.iter().filter(|seen| **seen == 10).count(),
+            32,
+            "{processes}: those that are known go on"
+        );
+    }
+}
+
+#[test]
+fn m4_a_counter_that_was_forgotten_is_a_base_when_it_returns() {
+    let mut stream = Stream::met_again(UnixNanos(1_010));
+    let rows: [(u64, u64, &[u64], &str); 5] = [
+        (1_010, 1_030, &[5], "base"),
+        (1_010, 1_040, &[6], "1030..1040 [1]"),
+        // So may its neighbour have been.
+        (1_005, 1_041, &[9], "base"),
+        (1_005, 1_051, &[11], "1041..1051 [2]"),
+        // What began later is new.
+        (1_011, 1_052, &[3], "1011..1052 [3]"),
+    ];
+    for (start, time, counts, expected) in rows {
+        assert_eq!(told(&mut stream, &point(start, time, counts), Temporality::Cumulative), expected);
+    }
+    assert_eq!(stream.newest_start(), UnixNanos(1_011));
+}
+
 #[test]
 fn e2_a_falling_scale_is_followed_exactly() {
     let exponential = |scale, offset, counts| Point {

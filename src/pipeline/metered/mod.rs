@@ -8,10 +8,11 @@
 //!
 //! Memory, per stream about 150 bytes and 8 per bucket of its last point; the streams of a version are bounded
 //! by `pipeline.limits.streams_per_version`, and one that is silent for as long as a version may be is
-//! forgotten.
+//! forgotten, but for when its counters began ([`forgotten`]).
 
 mod choice;
 mod early;
+mod forgotten;
 mod interval;
 mod service;
 mod version;

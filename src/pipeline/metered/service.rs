@@ -2,16 +2,17 @@
 //! form in which latencies are compared. All of it is the same for every version, because versions are
 //! compared slot by slot.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::choice::Choice;
 use super::interval::Interval;
 use super::version::MeteredVersion;
+use crate::deployment::is_version;
 use crate::histogram::Form;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer};
 use crate::model::{
-    Class, Discard, PointObservation, Slot, Source, StreamMeta, Temporality, UnixNanos, VersionId,
+    Class, Discard, Family, PointObservation, Slot, Source, StreamMeta, Temporality, UnixNanos, VersionId,
 };
 use crate::pipeline::arms::Closed;
 use crate::pipeline::arrivals::Arrivals;
@@ -22,7 +23,7 @@ use crate::pipeline::ledger::{Disposition, Ledger};
 use crate::pipeline::passage::Signal;
 use crate::pipeline::running::{COMPLETE, Surroundings};
 use crate::pipeline::service::Service;
-use crate::pipeline::version::Version;
+use crate::pipeline::version::{Version, Versions};
 use crate::verdict::Timing;
 use crate::window::{Addition, ClosedInterval, Delta, Lateness, LatenessConfig, Placed, Taken};
 
@@ -42,6 +43,7 @@ pub(in crate::pipeline) struct Metered {
     /// The earliest end among the points that came before the interval was known.
     earliest: Option<Slot>,
     choice: Choice,
+    /// What the buckets of all versions share.
     form: Form,
     /// When we began to look: what a counter that began later holds at its first point is all new.
     watched_since: UnixNanos,
@@ -252,6 +254,16 @@ impl Metered {
     }
 }
 
+/// What the buckets of all living versions share with `begin`. What cannot be judged has a say only where nothing can.
+fn common_form(versions: &Versions, begin: Form, margin: i32) -> Form {
+    let of = |is_judged: bool| {
+        let living = versions.iter().filter(move |(label, v)| !v.ended && is_version(label) == is_judged);
+        let forms = living.filter_map(|(_, version)| Some(&version.metered.as_ref()?.form));
+        forms.fold(begin.clone(), |form, own| form.shared(own, margin))
+    };
+    Some(of(true)).filter(|form| *form != Form::Unknown).unwrap_or_else(|| of(false))
+}
+
 fn class_of(number: u8) -> Result<Class, Corrupt> {
     let all = [Class::Sdk, Class::SpanDuration, Class::SpanCalls, Class::OtherDuration, Class::OtherCalls];
     all.get(usize::from(number)).copied().ok_or(Corrupt::Body)
@@ -327,10 +339,10 @@ impl Service {
         }
     }
 
-    /// Begins anew where the service exports at another interval now, unless a deployment is being judged.
+    /// Begins anew where the service exports at another interval now, unless a deployment waits for its verdict.
     fn change_interval(&mut self, now: UnixNanos) {
-        let is_judging = self.is_judging();
-        let Some(metered) = self.metered.as_mut().filter(|_| !is_judging) else { return };
+        let is_deciding = self.is_deciding();
+        let Some(metered) = self.metered.as_mut().filter(|_| !is_deciding) else { return };
         let Some(changed) = metered.slot_s().and_then(|current| metered.interval.change_from(current)) else {
             return;
         };
@@ -342,6 +354,7 @@ impl Service {
         for side in self.versions.values_mut().filter_map(|v| v.metered.as_mut()) {
             self.ledger.settle(Signal::Metrics, Disposition::Late, side.begin_anew(timing, next));
         }
+        self.running.iter_mut().for_each(|running| running.forget(Source::Metrics));
     }
 
     fn close_interval(&mut self, slot: Slot, now: UnixNanos, blindness: &Blindness, commit: &mut Commit) {
@@ -381,10 +394,9 @@ impl Service {
 
     /// Closes the interval of all versions and reduces it to the metric that counts, in the common form.
     fn reduce(&mut self, slot: Slot) -> BTreeMap<Arc<str>, Closed> {
-        let (is_judging, margin) = (self.is_judging(), self.policy.latency_margin);
+        let (is_deciding, margin) = (self.is_deciding(), self.policy.latency_margin);
         let Some(metered) = &mut self.metered else { return BTreeMap::new() };
         let mut intervals: BTreeMap<Arc<str>, ClosedInterval> = BTreeMap::new();
-        let mut classes = BTreeSet::new();
         for (label, version) in &mut self.versions {
             let Some(side) = &mut version.metered else { continue };
             if let Some(timing) = metered.timing.filter(|timing| timing.slot_s() != side.slot_s()) {
@@ -393,33 +405,51 @@ impl Service {
             let interval = side.open.close(slot);
             self.ledger.settle(Signal::Metrics, Disposition::Late, interval.passed_over);
             side.sent.extend(interval.families());
-            classes.extend(interval.families().map(crate::model::Family::class));
+            metered.choice.note(label, interval.families().map(Family::class));
             intervals.insert(Arc::clone(label), interval);
         }
-        let (before, mut anew) = (metered.form.clone(), metered.choice.look(&classes, is_judging));
-        if anew {
-            metered.form = Form::default();
+        // By a metric that one of them has never sent nothing was compared so far: the choice may still change.
+        let chosen = metered.choice.class();
+        let lacks = |side: &MeteredVersion| {
+            !side.sent.is_empty() && side.sent.iter().all(|family| Some(family.class()) != chosen)
+        };
+        let mut judged = self.versions.iter().filter(|(label, _)| is_version(label));
+        let one_lacks = judged.any(|(_, version)| version.metered.as_deref().is_some_and(lacks));
+        let anew = metered.choice.look(is_deciding && !one_lacks);
+        for (label, version) in &mut self.versions {
+            let Some((side, interval)) = version.metered.as_mut().zip(intervals.get(label)) else { continue };
+            if anew {
+                side.forget();
+            }
+            interval.admit(&mut side.form, margin, |family| metered.choice.counts(family, &side.sent));
         }
-        let sides = || self.versions.values().filter_map(|version| version.metered.as_ref());
-        for (interval, side) in intervals.values().zip(sides()) {
-            interval.admit(&mut metered.form, margin, |family| metered.choice.counts(family, &side.sent));
-        }
-        // A coarser grid goes on with what is remembered; bounds do not.
-        anew |= before != Form::Unknown && before != metered.form && !matches!(metered.form, Form::Grid(_));
+        // While something is compared the form may only shrink: other bounds begin latencies anew.
+        let begin = if is_deciding && !anew { metered.form.clone() } else { Form::default() };
+        metered.form = common_form(&self.versions, begin, margin);
         let mut closed = BTreeMap::new();
         for (label, interval) in intervals {
             let Some(version) = self.versions.get_mut(&label) else { continue };
             let Some(side) = &mut version.metered else { continue };
-            if anew {
-                side.forget();
-            }
             side.is_on_grid = matches!(metered.form, Form::Grid(_));
             let reduced = interval.reduce(&metered.form, |family| metered.choice.counts(family, &side.sent));
             self.ledger.settle(Signal::Metrics, Disposition::Aggregated, reduced.points);
             self.ledger.settle(Signal::Metrics, Disposition::Discarded(Discard::OtherMetric), reduced.unused);
             closed.insert(label, version.named(&reduced.slot, metered.form.bounds()));
         }
+        if anew {
+            self.running.iter_mut().for_each(|running| running.forget(Source::Metrics));
+        }
         closed
+    }
+
+    /// Versions whose counters began no later than this are not known any more. Their processes may come back, and what
+    /// their counters hold was counted: it is as if we had begun to look after that.
+    pub(in crate::pipeline) fn watch_after(&mut self, start: UnixNanos) {
+        let since = start.plus_nanos(1);
+        self.watched_since = self.watched_since.max(since);
+        if let Some(metered) = &mut self.metered {
+            metered.watched_since = metered.watched_since.max(since);
+        }
     }
 
     /// Forgets streams that were not heard of since `before`; by version, their identities.

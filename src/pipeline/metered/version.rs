@@ -3,6 +3,8 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use super::early::Early;
+use super::forgotten::Forgotten;
+use crate::histogram::Form;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer};
 use crate::model::{Family, InstanceId, PointObservation, Slot, StreamMeta, UnixNanos};
 use crate::pipeline::version::{RECENT_SLOTS, Totals};
@@ -16,12 +18,15 @@ type Streams = HashMap<u128, Stream, foldhash::fast::RandomState>;
 #[derive(Debug)]
 pub(in crate::pipeline) struct MeteredVersion {
     streams: Streams,
+    forgotten: Forgotten,
     pub(in crate::pipeline) memory: Memory,
     pub(super) open: OpenIntervals,
     /// What waits until the export interval is known.
     pub(super) early: Early,
     pub(in crate::pipeline) history: History,
     pub(in crate::pipeline) totals: Totals,
+    /// What its own buckets share.
+    pub(super) form: Form,
     /// Families that it has sent: of two names of one metric the legacy one does not count.
     pub(super) sent: BTreeSet<Family>,
     instances: Instances,
@@ -37,11 +42,13 @@ impl MeteredVersion {
     pub(super) fn new(timing: Timing, open_from: Slot) -> Self {
         Self {
             streams: Streams::default(),
+            forgotten: Forgotten::default(),
             memory: Memory::new(timing),
             open: OpenIntervals::new(timing.slot_s(), open_from),
             early: Early::default(),
             history: History::default(),
             totals: Totals::default(),
+            form: Form::default(),
             sent: BTreeSet::new(),
             instances: Instances::new(),
             recent: VecDeque::new(),
@@ -59,7 +66,9 @@ impl MeteredVersion {
         watched_since: UnixNanos,
         out: &mut Vec<u64>,
     ) -> Taken {
-        let stream = self.streams.entry(meta.key).or_default();
+        let forgotten = &mut self.forgotten;
+        let stream =
+            self.streams.entry(meta.key).or_insert_with(|| Stream::met_again(forgotten.take(meta.key)));
         stream.touched = stream.touched.max(point.arrival);
         let point =
             Point { start: point.start, time: point.time, count: point.count, shape: point.shape, counts };
@@ -137,28 +146,40 @@ impl MeteredVersion {
     /// totals stay. Answers the number of points that waited.
     pub(super) fn begin_anew(&mut self, timing: Timing, open_from: Slot) -> u64 {
         let waiting = self.open.waiting();
+        self.forget();
         self.memory = Memory::new(timing);
         self.open = OpenIntervals::new(timing.slot_s(), open_from);
         self.recent.clear();
         waiting
     }
 
-    /// Only what is remembered begins anew: buckets changed.
+    /// Only what is remembered begins anew: another metric counts.
     pub(super) fn forget(&mut self) {
         self.memory = Memory::new(self.memory.timing());
+        self.form = Form::default();
     }
 
     /// Forgets streams that were not heard of since `before`; their identities.
     pub(super) fn forget_streams(&mut self, before: UnixNanos) -> Vec<u128> {
         let old: Vec<u128> =
             self.streams.iter().filter(|(_, stream)| stream.touched < before).map(|(key, _)| *key).collect();
-        old.iter().for_each(|key| _ = self.streams.remove(key));
+        for key in &old {
+            if let Some(stream) = self.streams.remove(key) {
+                self.forgotten.note(*key, stream.newest_start());
+            }
+        }
         old
+    }
+
+    /// The newest start of a counter of any stream that it knew before its series ended.
+    pub(in crate::pipeline) fn newest_start(&mut self) -> UnixNanos {
+        self.forgotten.merge(UnixNanos::default())
     }
 
     /// Its series end.
     pub(in crate::pipeline) fn end(&mut self) {
-        self.streams.clear();
+        let newest = self.streams.drain().map(|(_, stream)| stream.newest_start());
+        self.forgotten.merge(newest.fold(UnixNanos::default(), UnixNanos::max));
         self.instances.forget_before(Slot::MAX);
     }
 
@@ -181,9 +202,11 @@ impl MeteredVersion {
             (*key as u64).save(out);
             stream.save(out);
         }
+        self.forgotten.save(out);
         self.memory.save(out);
         self.history.save(out);
         self.totals.save(out);
+        self.form.save(out);
         let sent = Family::ALL.map(|family| self.sent.contains(&family));
         sent.save(out);
         self.overlaps.save(out);
@@ -198,12 +221,14 @@ impl MeteredVersion {
             let key = u128::from(u64::load(from)?) << 64 | u128::from(u64::load(from)?);
             streams.insert(key, Stream::load(from)?);
         }
+        let forgotten = Forgotten::load(from)?;
         let memory = Memory::load(from)?;
         let timing = memory.timing();
         let mut version = Self::new(timing, timing.slot_of(now) + timing.slot_s());
-        (version.streams, version.memory) = (streams, memory);
+        (version.streams, version.forgotten, version.memory) = (streams, forgotten, memory);
         version.history = History::load(from)?;
         version.totals = Totals::load(from)?;
+        version.form = Form::load(from)?;
         let sent = <[bool; Family::ALL.len()]>::load(from)?;
         version.sent =
             Family::ALL.into_iter().zip(sent).filter(|(_, sent)| *sent).map(|(family, _)| family).collect();

@@ -62,7 +62,7 @@ impl Fleet {
     }
 
     /// Requests of a version so far, by its cumulative counters.
-    fn served(&self, version: &str) -> u64 {
+    pub(super) fn served(&self, version: &str) -> u64 {
         self.versions[version].iter().flat_map(|instance| &instance.counts).flatten().sum()
     }
 
@@ -101,7 +101,19 @@ impl Fleet {
 }
 
 /// Hands over the points of an instance as the walker would.
-fn export(world: &World, kind: Kind, version: &str, instance: &Instance) {
+pub(super) fn export(world: &World, kind: Kind, version: &str, instance: &Instance) {
+    export_as(world, kind, (Family::Http, 1), version, instance);
+}
+
+/// The same under the name of another metric, and with every nth of the bounds.
+pub(super) fn export_as(
+    world: &World,
+    kind: Kind,
+    (family, nth): (Family, usize),
+    version: &str,
+    instance: &Instance,
+) {
+    let bounds: Vec<f64> = BOUNDS.iter().copied().skip(nth - 1).step_by(nth).collect();
     let resource = ResourceView {
         service: b"shop",
         version: version.as_bytes(),
@@ -114,11 +126,12 @@ fn export(world: &World, kind: Kind, version: &str, instance: &Instance) {
         if failed == 1 && count == 0 {
             continue;
         }
+        let wide: Vec<u64> = counts.chunks(nth).map(|some| some.iter().sum()).collect();
         let (temporality, start_s, durations) = match kind {
             Kind::CumulativeExplicit => (
                 Temporality::Cumulative,
                 instance.started_s,
-                Durations::Explicit { bounds: &BOUNDS, counts: &counts[..BOUNDS.len() + 1] },
+                Durations::Explicit { bounds: &bounds, counts: &wide[..bounds.len() + 1] },
             ),
             Kind::DeltaExponential => (
                 Temporality::Delta,
@@ -129,8 +142,8 @@ fn export(world: &World, kind: Kind, version: &str, instance: &Instance) {
         batch.point(
             &resource,
             &PointView {
-                stream: u128::from_le_bytes(hash(&format!("{}{failed}", instance.name))),
-                family: Family::Http,
+                stream: u128::from_le_bytes(hash(&format!("{}{failed}{family:?}", instance.name))),
+                family,
                 temporality,
                 service: b"",
                 namespace: b"",

@@ -6,6 +6,7 @@ mod blindness;
 mod deployments;
 mod logs;
 mod metrics;
+mod metrics_changes;
 mod metrics_door;
 mod objectives;
 mod redo;
