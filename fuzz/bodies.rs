@@ -258,6 +258,6 @@ fn plain_weight(state: &str, trace_id: &[u8]) -> SamplingWeight {
     let randomness = randomness.or_else(|| (trace_id.len() == 16).then(|| low(trace_id)));
     match randomness {
         Some(randomness) if randomness < threshold => SamplingWeight::Inconsistent,
-        _ => SamplingWeight::Known(2f64.powi(56) / (2f64.powi(56) - threshold as f64)),
+        _ => SamplingWeight::Known(2f64.powi(56) / ((1_u64 << 56) - threshold) as f64),
     }
 }
