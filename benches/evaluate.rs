@@ -12,7 +12,9 @@ use rollguard::model::{
     DeploymentId, Outcome, ResourceView, SamplingWeight, ServiceKey, SpanSink, SpanView, StatusSource,
     UnixNanos, VersionKey,
 };
-use rollguard::pipeline::{Drained, Engine, EngineParts, Intake, Registry, RegistryLimits, Restored, Shards};
+use rollguard::pipeline::{
+    DeploymentLimits, Drained, Engine, EngineParts, Intake, Registry, RegistryLimits, Restored, Shards,
+};
 use rollguard::verdict::Policy;
 use rollguard::window::LatenessConfig;
 
@@ -47,6 +49,7 @@ impl Fleet {
             }),
             lateness: LatenessConfig { initial: 1.0, ..LatenessConfig::default() },
             series_ttl_s: 900,
+            deployments: DeploymentLimits::default(),
             ids: Box::new(move || {
                 next_id += 1;
                 DeploymentId(format!("d{next_id}"))

@@ -22,7 +22,8 @@ use rollguard::model::{
     UnixNanos,
 };
 use rollguard::pipeline::{
-    DEFAULT_SHARD_CAPACITY, Drained, Engine, EngineParts, Intake, Registry, RegistryLimits, Restored, Shards,
+    DEFAULT_SHARD_CAPACITY, DeploymentLimits, Drained, Engine, EngineParts, Intake, Registry, RegistryLimits,
+    Restored, Shards,
 };
 use rollguard::verdict::Policy;
 use rollguard::window::LatenessConfig;
@@ -53,6 +54,7 @@ fn main() -> Result<(), rollguard::pipeline::Refused> {
         policies: Arc::new(|_: &ServiceKey, _: &str| (Policy::default(), Mode::Observe)),
         lateness: LatenessConfig::default(),
         series_ttl_s: (hours + 1) * HOUR_S,
+        deployments: DeploymentLimits::default(),
         ids: Box::new(move || {
             next_id += 1;
             DeploymentId(format!("d{next_id}"))

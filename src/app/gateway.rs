@@ -26,8 +26,8 @@ use crate::model::{DeploymentId, NANOS_PER_SECOND, ServiceKey};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::objectives::ObjectiveSettings;
 use crate::pipeline::{
-    Board, Command, DEFAULT_SHARD_CAPACITY, Engine, EngineParts, Evaluator, EvaluatorParts, Intake, Policies,
-    Registry, Shards,
+    Board, Command, DEFAULT_SHARD_CAPACITY, DeploymentLimits, Engine, EngineParts, Evaluator, EvaluatorParts,
+    Intake, Policies, Registry, Shards,
 };
 use crate::receiver::{DoorError, Doors, ReceiverDeps, Receivers};
 use crate::remedy::{Endpoints, Webhook, WebhookError, Worker};
@@ -175,6 +175,7 @@ impl Gateway {
             policies: Arc::new(Configured(Arc::clone(&shared))),
             lateness: (&config.pipeline.lateness).into(),
             series_ttl_s: config.pipeline.series_ttl.as_secs(),
+            deployments: DeploymentLimits::default(),
             ids: ids(&clock),
         };
         let evaluator = Evaluator::spawn(EvaluatorParts {

@@ -134,6 +134,11 @@ pub enum Event {
     ReviewOver,
     /// The candidate sends nothing any more and will not.
     TrafficEnded,
+    /// So many newer ones are watched that there is no room for it any more.
+    WatchEnded {
+        /// How many.
+        others: usize,
+    },
     /// The failed version's traffic is gone and the SLIs are back.
     Recovered,
     /// [`RECOVERY_SECONDS`] after the fail that is not so.
@@ -179,6 +184,9 @@ pub fn transition(deployment: &Deployment, event: Event, now: UnixNanos) -> Step
         Event::TrafficEnded if judging => {
             step.enter(Phase::Closed, format!("{} serves no traffic any more.", deployment.candidate), now);
         }
+        Event::WatchEnded { others } if judging && deployment.verdict != Verdict::Pending => {
+            step.enter(Phase::Closed, format!("The watch has ended: {others} newer ones are watched."), now);
+        }
         Event::Recovered if !judging => {
             let reason = format!("{} is out of traffic and the service is well again.", deployment.candidate);
             step.enter(Phase::Recovered, reason, now);
@@ -198,6 +206,7 @@ pub fn transition(deployment: &Deployment, event: Event, now: UnixNanos) -> Step
         | Event::Degraded { .. }
         | Event::UnderReview { .. }
         | Event::TrafficEnded
+        | Event::WatchEnded { .. }
         | Event::Recovered
         | Event::RecoveryTimedOut
         | Event::SupersededBy(_) => {}

@@ -30,8 +30,6 @@ use crate::window::LatenessConfig;
 
 /// Ended deployments kept for readers; older ones are in the store.
 const ENDED_KEPT: usize = 200;
-/// Deployments judged at the same time; one more is refused and counted.
-pub(super) const JUDGED_AT_ONCE: usize = 200;
 /// Seconds between state snapshots of a service that is being judged, and of one that is not.
 const SNAPSHOT_S: u64 = 10;
 const QUIET_SNAPSHOT_S: u64 = 300;
@@ -65,6 +63,21 @@ impl<F: Fn(&ServiceKey, &str) -> (Policy, Mode) + Send + Sync> Policies for F {
     }
 }
 
+/// How many deployments are looked at at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeploymentLimits {
+    /// Those that wait for their verdict; one more is refused and counted.
+    pub deciding: usize,
+    /// Those that are watched after it; for one more the watch of the one that was decided first ends.
+    pub watched: usize,
+}
+
+impl Default for DeploymentLimits {
+    fn default() -> Self {
+        Self { deciding: 200, watched: 2_000 }
+    }
+}
+
 /// What the engine is built from.
 pub struct EngineParts {
     /// Names behind the ids of observations.
@@ -77,6 +90,8 @@ pub struct EngineParts {
     pub lateness: LatenessConfig,
     /// Seconds after its last span at which a version's series end.
     pub series_ttl_s: u64,
+    /// How many deployments at the same time.
+    pub deployments: DeploymentLimits,
     /// Makes ids of deployments.
     pub ids: Box<dyn FnMut() -> DeploymentId + Send>,
 }
@@ -289,6 +304,7 @@ impl Engine {
             service.tick(now, &self.blindness, &mut commit);
         }
         commit.known_versions.iter().for_each(|key| self.known.insert(key));
+        self.bound_watches(now, &mut commit);
         self.look_at_objectives(now, &mut commit);
         self.collect_ended();
         self.end_versions(now);

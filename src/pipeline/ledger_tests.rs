@@ -5,8 +5,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::{
-    Disposition, Drained, Engine, EngineParts, Intake, Ledger, Registry, RegistryLimits, Restored, Shards,
-    Signal,
+    DeploymentLimits, Disposition, Drained, Engine, EngineParts, Intake, Ledger, Registry, RegistryLimits,
+    Restored, Shards, Signal,
 };
 use crate::deployment::Mode;
 use crate::model::{
@@ -78,6 +78,7 @@ impl Process {
             policies: Arc::new(|_: &ServiceKey, _: &str| (Policy::default(), Mode::Observe)),
             lateness: LatenessConfig::default(),
             series_ttl_s: TTL_S,
+            deployments: DeploymentLimits::default(),
             ids: Box::new(move || {
                 next += 1;
                 DeploymentId(format!("{}-{next}", now.0))

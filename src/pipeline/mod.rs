@@ -52,7 +52,7 @@ pub use blindness::{Blindness, Refusal};
 pub use board::{Board, MetricsSide, ServiceBoard, SourceBoard, VersionBoard};
 pub use command::{Command, CommandError};
 pub use diagnosis::{PLACED_BY, ServiceTelemetry, SignalTelemetry, VersionTelemetry};
-pub use engine::{Engine, EngineCounters, EngineParts, Policies};
+pub use engine::{DeploymentLimits, Engine, EngineCounters, EngineParts, Policies};
 pub use evaluator::{Evaluator, EvaluatorParts};
 pub use exporters::{ExporterReport, Exporters, NoExporters, QueueReport, RejectedRequest};
 pub use intake::Intake;

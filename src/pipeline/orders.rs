@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::command::CommandError;
-use super::engine::{Engine, JUDGED_AT_ONCE};
+use super::engine::Engine;
 use super::journal::Commit;
 use super::running::Running;
 use crate::deployment::{
@@ -47,18 +47,34 @@ impl Engine {
         }
         for (key, candidate, baseline) in found {
             let request = Request { version: candidate, baseline, ..Request::default() };
-            if self.judged() < JUDGED_AT_ONCE {
+            if self.deciding() < self.parts.deployments.deciding {
                 self.begin(&key, request, Origin::Detected, now, commit);
             } else {
                 self.counters.deployments_refused += 1;
-                tracing::warn!(service = %key, version = request.version, limit = JUDGED_AT_ONCE,
-                    "too many deployments are being judged; this one is not");
+                tracing::warn!(service = %key, version = request.version, limit = self.parts.deployments.deciding,
+                    "too many deployments wait for their verdict; this one is not judged");
             }
         }
     }
 
-    fn judged(&self) -> usize {
-        self.services.values().map(|s| s.running.iter().filter(|r| r.is_judging()).count()).sum()
+    fn deciding(&self) -> usize {
+        self.services.values().flat_map(|s| &s.running).filter(|r| r.is_deciding()).count()
+    }
+
+    /// Ends the oldest watches beyond those that there is room for.
+    pub(super) fn bound_watches(&mut self, now: UnixNanos, commit: &mut Commit) {
+        let most = self.parts.deployments.watched;
+        let watched = |r: &&mut Running| r.is_judging() && !r.is_deciding();
+        let mut all: Vec<_> =
+            self.services.values_mut().flat_map(|s| s.running.iter_mut()).filter(watched).collect();
+        if all.len() <= most {
+            return;
+        }
+        all.sort_by_key(|r| (r.deployment().decided_at, r.deployment().started_at));
+        let beyond = all.len() - most;
+        for running in all.into_iter().take(beyond) {
+            running.apply(Event::WatchEnded { others: most }, now, commit);
+        }
     }
 
     fn begin(
@@ -147,8 +163,9 @@ impl Engine {
             }
             return Ok(Arc::clone(running.deployment()));
         }
-        if self.judged() >= JUDGED_AT_ONCE {
-            let text = format!("{JUDGED_AT_ONCE} deployments are being judged; try again when one has ended");
+        let most = self.parts.deployments.deciding;
+        if self.deciding() >= most {
+            let text = format!("{most} deployments wait for their verdict; try again when one has its own");
             return Err(CommandError::Unavailable(text));
         }
         let mut request = request.clone();

@@ -20,8 +20,8 @@ use prost::Message;
 use rollguard::deployment::Mode;
 use rollguard::model::{DeploymentId, NANOS_PER_SECOND, ServiceKey, UnixNanos};
 use rollguard::pipeline::{
-    Disposition, Drained, Engine, EngineParts, Intake, Ledger, Registry, RegistryLimits, Restored, Shards,
-    Signal,
+    DeploymentLimits, Disposition, Drained, Engine, EngineParts, Intake, Ledger, Registry, RegistryLimits,
+    Restored, Shards, Signal,
 };
 use rollguard::receiver::{WalkSettings, walk_logs, walk_metrics, walk_traces};
 use rollguard::verdict::Policy;
@@ -177,6 +177,7 @@ impl Process {
             policies: Arc::new(|_: &ServiceKey, _: &str| (Policy::default(), Mode::Observe)),
             lateness: LatenessConfig::default(),
             series_ttl_s: TTL_S,
+            deployments: DeploymentLimits::default(),
             ids: Box::new(move || {
                 next += 1;
                 DeploymentId(format!("{}-{next}", now.0))

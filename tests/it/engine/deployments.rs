@@ -2,7 +2,7 @@
 
 use rollguard::deployment::{Deployment, Mode, Origin, Phase, Request};
 use rollguard::model::{ServiceKey, VersionKey};
-use rollguard::pipeline::{CommandError, Commit, RegistryLimits};
+use rollguard::pipeline::{CommandError, Commit, DeploymentLimits, RegistryLimits};
 use rollguard::verdict::{Flag, Verdict};
 
 use super::world::{Kept, World, quick, traffic};
@@ -237,4 +237,35 @@ fn the_horizon_ends_without_a_decision() {
     assert_eq!((d.verdict, d.phase), (Verdict::Inconclusive, Phase::Inconclusive), "{}", d.explanation);
     assert!(d.evidence.requests_needed.is_some_and(|n| (1..1_000_000).contains(&n)), "{:?}", d.evidence);
     assert!(world.kept.rollbacks.is_empty());
+}
+
+/// Scenario: one deployment may wait for its verdict and one be watched; three services deploy. Guarantees: what is
+/// watched keeps no other from being judged, one that has to wait is refused aloud, and the oldest watch makes room.
+#[test]
+fn watches_do_not_stand_in_the_way_of_new_deployments() {
+    let mut world = World::new(quick(), Mode::Observe);
+    world.deployments = DeploymentLimits { deciding: 1, watched: 1 };
+    world.restart(0);
+    let services = ["cart", "pay", "shop"];
+    for service in services {
+        world.sends_as((service, "", "v1"), traffic(4, 100.0, 0.001));
+    }
+    world.run(180);
+    for service in &services[1..] {
+        world.sends_as((service, "", "v2"), traffic(4, 100.0, 0.001));
+        world.run(30);
+        let refused = world.engine.start(&request("cart", "v9"), world.now(), &mut Commit::default());
+        assert!(matches!(refused, Err(CommandError::Unavailable(_))), "{refused:?}");
+        world.run(400);
+    }
+    let board = world.engine.board(world.now());
+    let of = |service: &str| board.deployments.iter().find(|d| d.service.name == service).expect("judged");
+    let (first, second) = (of("pay"), of("shop"));
+    assert_ne!(second.verdict, Verdict::Pending);
+    assert_eq!((first.phase, second.phase.is_judging()), (Phase::Closed, true));
+    assert!(
+        first.history.iter().any(|line| line.reason.contains("The watch has ended")),
+        "{:?}",
+        first.history
+    );
 }

@@ -12,9 +12,9 @@ use rollguard::model::{
 use rollguard::objective::Change;
 use rollguard::pipeline::objectives::{JourneyConfig, ObjectiveSettings, ObjectivesConfig};
 use rollguard::pipeline::{
-    Admission, Alert, Commit, DEFAULT_SHARD_CAPACITY, DataType, Drained, Engine, EngineParts, Intake,
-    ObjectiveBoard, ObjectiveState, Policies, Registry, RegistryLimits, Restored, ServiceSnapshot, Shards,
-    VersionBoard,
+    Admission, Alert, Commit, DEFAULT_SHARD_CAPACITY, DataType, DeploymentLimits, Drained, Engine,
+    EngineParts, Intake, ObjectiveBoard, ObjectiveState, Policies, Registry, RegistryLimits, Restored,
+    ServiceSnapshot, Shards, VersionBoard,
 };
 use rollguard::verdict::Policy;
 use rollguard::window::LatenessConfig;
@@ -108,6 +108,8 @@ pub(super) struct World {
     policy: Policy,
     mode: Mode,
     ttl_s: u64,
+    /// Takes effect at a restart.
+    pub(super) deployments: DeploymentLimits,
     senders: BTreeMap<Who, (Traffic, Vec<Instance>)>,
     random: fastrand::Rng,
     next_id: u64,
@@ -119,7 +121,8 @@ impl World {
     }
 
     pub(super) fn with(policy: Policy, mode: Mode, kept: Kept, limits: RegistryLimits) -> Self {
-        let (registry, shards, engine) = build(&policy, mode, &kept, limits, BEGIN_S, 0, 900);
+        let (registry, shards, engine) =
+            build(&policy, mode, &kept, limits, BEGIN_S, 0, (900, DeploymentLimits::default()));
         Self {
             intake: Intake::new(Arc::clone(&registry), Arc::clone(&shards)),
             registry,
@@ -134,6 +137,7 @@ impl World {
             policy,
             mode,
             ttl_s: 900,
+            deployments: DeploymentLimits::default(),
             senders: BTreeMap::new(),
             random: fastrand::Rng::with_seed(7),
             next_id: 0,
@@ -144,8 +148,15 @@ impl World {
     pub(super) fn restart(&mut self, after_s: u64) {
         self.now_s += after_s;
         self.next_id += 1_000;
-        let (registry, shards, engine) =
-            build(&self.policy, self.mode, &self.kept, self.limits, self.now_s, self.next_id, self.ttl_s);
+        let (registry, shards, engine) = build(
+            &self.policy,
+            self.mode,
+            &self.kept,
+            self.limits,
+            self.now_s,
+            self.next_id,
+            (self.ttl_s, self.deployments),
+        );
         self.intake = Intake::new(Arc::clone(&registry), Arc::clone(&shards));
         (self.registry, self.shards, self.engine, self.drained) =
             (registry, shards, engine, Drained::default());
@@ -316,7 +327,7 @@ fn build(
     limits: RegistryLimits,
     now_s: u64,
     mut next_id: u64,
-    ttl_s: u64,
+    (ttl_s, deployments): (u64, DeploymentLimits),
 ) -> (Arc<Registry>, Arc<Shards>, Engine) {
     let registry = Arc::new(Registry::new(limits));
     let policy = policy.clone();
@@ -327,6 +338,7 @@ fn build(
         policies: Arc::new(Configured(policy, mode)),
         lateness: LatenessConfig::default(),
         series_ttl_s: ttl_s,
+        deployments,
         ids: Box::new(move || {
             next_id += 1;
             DeploymentId(format!("d{next_id}"))
