@@ -232,15 +232,12 @@ impl Engine {
 
     /// Takes in what spans count for beside being requests; their versions are known by their requests.
     fn absorb_extras(&mut self, drained: &Drained) {
-        for extra in &drained.extras {
-            match self.log_place(extra.version) {
-                Some((key, label)) if self.services.contains_key(&key) => {
-                    if let Some(service) = self.services.get_mut(&key) {
-                        service.extra(&label, extra);
-                    }
-                }
-                _ => {
-                    let records = u64::from(extra.is_record);
+        for run in drained.extras.chunk_by(|a, b| a.version == b.version) {
+            let place = run.first().and_then(|first| self.log_place(first.version));
+            match place.and_then(|(key, label)| Some((self.services.get_mut(&key)?, label))) {
+                Some((service, label)) => run.iter().for_each(|extra| service.extra(&label, extra)),
+                None => {
+                    let records = run.iter().filter(|extra| extra.is_record).count() as u64;
                     self.parts.ledger.settle(Signal::Traces, Disposition::Orphaned, records);
                 }
             }

@@ -114,22 +114,29 @@ pub(super) type LogPlaces = HashMap<VersionId, Option<(Arc<ServiceKey>, Arc<str>
 impl Engine {
     /// Takes in error logs and exceptions.
     pub(super) fn absorb_findings(&mut self, drained: &Drained, now: UnixNanos) {
-        for finding in &drained.findings {
-            let Some((key, label)) = self.log_place(finding.version) else {
-                let records = u64::from(finding.is_record);
+        // Those of one request are of one version, which is looked up once.
+        for run in drained.findings.chunk_by(|a, b| a.version == b.version) {
+            let Some((key, label)) = run.first().and_then(|first| self.log_place(first.version)) else {
+                let records = run.iter().filter(|finding| finding.is_record).count() as u64;
                 self.parts.ledger.settle(Signal::Logs, Disposition::Orphaned, records);
                 continue;
             };
-            let is_first = finding.exception.as_ref().is_none_or(|exception| {
-                self.recent.is_first(
-                    finding.trace_id,
-                    finding.span_id,
-                    exception.fingerprint,
-                    finding.arrival,
-                )
-            });
-            let found_room = self.service(&key, now).find(&label, finding, is_first);
-            self.counters.exceptions_unnamed += u64::from(!found_room);
+            if !self.services.contains_key(&key) {
+                self.service(&key, now);
+            }
+            let Some(service) = self.services.get_mut(&key) else { continue };
+            for finding in run {
+                let is_first = finding.exception.as_ref().is_none_or(|exception| {
+                    self.recent.is_first(
+                        finding.trace_id,
+                        finding.span_id,
+                        exception.fingerprint,
+                        finding.arrival,
+                    )
+                });
+                let found_room = service.find(&label, finding, is_first);
+                self.counters.exceptions_unnamed += u64::from(!found_room);
+            }
         }
     }
 
