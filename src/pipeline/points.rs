@@ -21,11 +21,66 @@ type BoundsById = HashMap<BoundsId, Arc<[f64]>, foldhash::fast::RandomState>;
 /// What is known of streams.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
-    places: HashMap<StreamId, Option<Known>, foldhash::fast::RandomState>,
+    places: Places,
     bounds: BoundsById,
     next_sweep: u64,
     /// Since when we have heard everything that was sent: silence before it is no silence.
     listening_since: UnixNanos,
+}
+
+/// Streams of one page.
+const PAGE: usize = 16;
+
+/// Where streams belong, in pages of neighbouring ids. The streams of a sender are met together and get ids one
+/// after the other, so its points find them side by side; a table by hash would be a cache miss for each.
+#[derive(Debug, Default)]
+struct Places {
+    pages: HashMap<u32, Box<[Asked; PAGE]>, foldhash::fast::RandomState>,
+}
+
+#[derive(Debug, Clone, Default)]
+enum Asked {
+    #[default]
+    Not,
+    /// The registry knew nothing of it.
+    Unknown,
+    Known(Known),
+}
+
+impl Places {
+    const fn at(id: StreamId) -> (u32, usize) {
+        (id.0 / PAGE as u32, id.0 as usize % PAGE)
+    }
+
+    fn get(&self, id: StreamId) -> &Asked {
+        let (page, at) = Self::at(id);
+        self.pages.get(&page).and_then(|page| page.get(at)).unwrap_or(&Asked::Not)
+    }
+
+    fn known(&self, id: StreamId) -> Option<&Known> {
+        if let Asked::Known(known) = self.get(id) { Some(known) } else { None }
+    }
+
+    fn insert(&mut self, id: StreamId, known: Option<Known>) {
+        let (page, at) = Self::at(id);
+        if let Some(place) = self.pages.entry(page).or_default().get_mut(at) {
+            *place = known.map_or(Asked::Unknown, Asked::Known);
+        }
+    }
+
+    /// Forgets all but the known ones that `lives` names.
+    fn retain(&mut self, lives: impl Fn(StreamId, &Known) -> bool) {
+        self.pages.retain(|number, page| {
+            for (at, place) in page.iter_mut().enumerate() {
+                let id = StreamId(*number * PAGE as u32 + at as u32);
+                let stays = matches!(place, Asked::Known(known) if lives(id, known));
+                if !stays {
+                    *place = Asked::Not;
+                }
+            }
+            page.iter().any(|place| matches!(place, Asked::Known(_)))
+        });
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -42,7 +97,7 @@ impl Streams {
 
     /// Forgets the streams of places that are over.
     pub(super) fn retain(&mut self, lives: impl Fn(&Place) -> bool) {
-        self.places.retain(|_, known| known.as_ref().is_some_and(|known| lives(&known.place)));
+        self.places.retain(|_, known| lives(&known.place));
     }
 }
 
@@ -65,7 +120,7 @@ impl Engine {
             };
             let mut sender = None;
             while let Some((point, counts)) = points.peek() {
-                let known = places.get(&point.stream).and_then(Option::as_ref);
+                let known = places.known(point.stream);
                 let Some(meta) = known.filter(|known| known.place.id == place.id).map(|known| &known.meta)
                 else {
                     break;
@@ -87,8 +142,10 @@ impl Engine {
 
     /// Whose a stream is; looked up once.
     fn place_of_stream(&mut self, id: StreamId, now: UnixNanos) -> Option<Place> {
-        if let Some(known) = self.streams.places.get(&id) {
-            return known.as_ref().map(|known| known.place.clone());
+        match self.streams.places.get(id) {
+            Asked::Known(known) => return Some(known.place.clone()),
+            Asked::Unknown => return None,
+            Asked::Not => {}
         }
         let meta = self.parts.registry.stream(id);
         let known = meta.and_then(|meta| Some(Known { place: self.place(meta.series, now)?, meta }));
@@ -114,7 +171,7 @@ impl Engine {
             self.parts.registry.retire_streams(version, &keys);
         }
         let registry = &self.parts.registry;
-        self.streams.places.retain(|id, _| registry.stream(*id).is_some());
+        self.streams.places.retain(|id, _| registry.stream(id).is_some());
     }
 }
 
@@ -123,5 +180,42 @@ fn bounds_of<'a>(known: &'a mut BoundsById, registry: &Registry, id: BoundsId) -
     match known.entry(id) {
         Entry::Occupied(known) => Some(known.into_mut()),
         Entry::Vacant(place) => Some(place.insert(registry.bounds(id)?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        DurationUnit, Family, InstanceId, Outcome, SeriesId, ServiceKey, StatusSource, Temporality, VersionId,
+    };
+
+    #[test]
+    fn streams_are_kept_by_id_and_pages_go_with_their_last_one() {
+        let known = |key: u128| Known {
+            place: Place { service: Arc::new(ServiceKey::default()), version: "v1".into(), id: VersionId(1) },
+            meta: StreamMeta {
+                key,
+                series: SeriesId(1),
+                instance: InstanceId::UNKNOWN,
+                family: Family::Http,
+                temporality: Temporality::Delta,
+                unit: DurationUnit::Seconds,
+                outcome: Outcome::Good,
+                status: StatusSource::Code,
+            },
+        };
+        let mut places = Places::default();
+        let ids = [0, 15, 16, 17, 1_000, u32::MAX];
+        ids.into_iter().for_each(|id| places.insert(StreamId(id), Some(known(u128::from(id)))));
+        places.insert(StreamId(1), None);
+        assert!(ids.into_iter().all(|id| places.known(StreamId(id)).unwrap().meta.key == u128::from(id)));
+        assert!(matches!(places.get(StreamId(1)), Asked::Unknown));
+        assert!(matches!(places.get(StreamId(2)), Asked::Not));
+        places.retain(|id, known| id.0 == u32::MAX || id.0 == 15 && known.meta.key == 15);
+        assert!(places.known(StreamId(15)).is_some() && places.known(StreamId(u32::MAX)).is_some());
+        assert!(matches!(places.get(StreamId(1)), Asked::Not), "it is asked for again");
+        assert!(matches!(places.get(StreamId(0)), Asked::Not));
+        assert_eq!(places.pages.len(), 2);
     }
 }
