@@ -43,11 +43,10 @@ impl PointLog {
         self.counts.len()
     }
 
+    /// Empties it. Room for what it held stays, for as much comes again; room beyond four times that goes.
     pub(super) fn clear(&mut self) {
-        self.points.clear();
-        self.points.shrink_to(KEPT_POINTS);
-        self.counts.clear();
-        self.counts.shrink_to(KEPT_COUNTS);
+        empty(&mut self.points, KEPT_POINTS);
+        empty(&mut self.counts, KEPT_COUNTS);
     }
 
     /// Points with their counts.
@@ -60,10 +59,30 @@ impl PointLog {
     }
 }
 
+fn empty<T>(list: &mut Vec<T>, kept: usize) {
+    let used = list.len();
+    list.clear();
+    if list.capacity() > used.saturating_mul(4).max(kept) {
+        list.shrink_to(used.saturating_mul(2).max(kept));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::{Shape, StreamId, UnixNanos};
+
+    #[test]
+    fn room_follows_what_comes() {
+        let mut list = vec![0; 1_000];
+        empty(&mut list, 10);
+        assert!(list.is_empty() && list.capacity() >= 1_000);
+        list.resize(100, 0);
+        empty(&mut list, 10);
+        assert!((200..1_000).contains(&list.capacity()), "{}", list.capacity());
+        empty(&mut list, 10);
+        assert!((10..200).contains(&list.capacity()), "{}", list.capacity());
+    }
 
     #[test]
     fn counts_stay_with_their_points() {
