@@ -1,5 +1,6 @@
 //! What a span costs on its way in: resolving, pushing and committing batches of 256, with one hot series
-//! and with 2,000, on one thread and on two; and what a resource costs. The counter shows items per second.
+//! and with 2,000, on one thread and on two; what a resource costs; and what a metric point costs, with and without a
+//! memory of its stream. The counter shows items per second.
 
 #![allow(missing_docs, reason = "a benchmark has no readers of its documentation")]
 
@@ -7,10 +8,19 @@ use std::sync::Arc;
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use rollguard::model::{
-    Outcome, ResourceAttribute, ResourceView, SamplingWeight, SpanSink, SpanView, StatusSource, UnixNanos,
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::metrics::v1::{
+    Histogram, HistogramDataPoint, Metric, ResourceMetrics, ScopeMetrics, metric::Data,
 };
-use rollguard::pipeline::{DEFAULT_SHARD_CAPACITY, Drained, Intake, Registry, RegistryLimits, Shards};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use prost::Message;
+use rollguard::model::{
+    Discard, Outcome, PointSink, PointView, ResourceAttribute, ResourceView, SamplingWeight, SpanSink,
+    SpanView, StatusSource, UnixNanos,
+};
+use rollguard::pipeline::{Batch, DEFAULT_SHARD_CAPACITY, Drained, Intake, Registry, RegistryLimits, Shards};
+use rollguard::receiver::{WalkSettings, walk_metrics};
 
 const SPANS: usize = 256;
 
@@ -111,4 +121,108 @@ fn resource_and_commit(bencher: Bencher) {
             shards.drain(&mut drained);
         }
     });
+}
+
+/// Points of a message.
+const POINTS: usize = 100;
+/// Stands in the route of each point, to be written over.
+const MARK: &[u8] = b"00000000";
+
+/// A batch that is shown every attribute: what a point costs without a memory of its stream.
+struct Forgetful(Batch);
+
+impl PointSink for Forgetful {
+    fn point(&mut self, resource: &ResourceView<'_>, point: &PointView<'_>) {
+        self.0.point(resource, point);
+    }
+
+    fn discard_points(&mut self, reason: Discard, points: u64) {
+        self.0.discard_points(reason, points);
+    }
+
+    fn sender_of_points(&mut self, resource: &ResourceView<'_>, points: u64) {
+        self.0.sender_of_points(resource, points);
+    }
+}
+
+/// What the points of each message are of.
+#[derive(Debug, Clone, Copy)]
+enum Streams {
+    /// Those of the message before.
+    Known,
+    /// Streams that did not occur before, up to the cap of their version and beyond it.
+    New,
+}
+
+/// A message of metric points, walked and committed.
+#[divan::bench(args = [(Streams::Known, true), (Streams::Known, false), (Streams::New, true), (Streams::New, false)])]
+fn points_and_commit(bencher: Bencher, (streams, remembers): (Streams, bool)) {
+    let shards = Arc::new(Shards::new(1, DEFAULT_SHARD_CAPACITY));
+    let door = Intake::new(Arc::new(Registry::new(RegistryLimits::default())), Arc::clone(&shards));
+    let settings = WalkSettings::default();
+    let mut message = message();
+    let marks: Vec<usize> = message
+        .windows(MARK.len())
+        .enumerate()
+        .filter(|(_, bytes)| *bytes == MARK)
+        .map(|(at, _)| at)
+        .collect();
+    let (mut drained, mut number) = (Drained::default(), 0_u32);
+    bencher.counter(ItemsCount::new(POINTS)).bench_local(|| {
+        if matches!(streams, Streams::New) {
+            for at in &marks {
+                number += 1;
+                message[*at..*at + MARK.len()].copy_from_slice(format!("{number:08}").as_bytes());
+            }
+        }
+        let batch = door.begin(UnixNanos::from_secs(1_000));
+        let walked = match remembers {
+            true => {
+                let mut batch = batch;
+                walk_metrics(&message, &settings, &mut batch).map(|_| batch)
+            }
+            false => {
+                let mut batch = Forgetful(batch);
+                walk_metrics(&message, &settings, &mut batch).map(|_| batch.0)
+            }
+        };
+        if walked.is_ok_and(|batch| batch.commit().is_err()) {
+            shards.drain(&mut drained);
+        }
+    });
+}
+
+fn message() -> Vec<u8> {
+    let text = |key: &str, value: &str| {
+        let value = Some(AnyValue { value: Some(Value::StringValue(value.into())) });
+        KeyValue { key: key.into(), value, key_strindex: 0 }
+    };
+    let mark = String::from_utf8_lossy(MARK);
+    let point = |number: usize| HistogramDataPoint {
+        attributes: vec![
+            text("http.request.method", "GET"),
+            text("http.route", &format!("/api/{mark}/{number}")),
+            text("http.response.status_code", "200"),
+            text("url.scheme", "https"),
+            text("network.protocol.version", "1.1"),
+        ],
+        start_time_unix_nano: 1,
+        time_unix_nano: 1_000_000_000_000,
+        count: 15,
+        bucket_counts: vec![1; 15],
+        explicit_bounds: (0..14).map(|bound| f64::from(bound) * 0.1 + 0.1).collect(),
+        ..HistogramDataPoint::default()
+    };
+    let data_points = (0..POINTS).map(point).collect();
+    let metric = Metric {
+        name: "http.server.request.duration".into(),
+        unit: "s".into(),
+        data: Some(Data::Histogram(Histogram { data_points, aggregation_temporality: 1 })),
+        ..Metric::default()
+    };
+    let attributes = ["name", "version", "instance.id"].map(|name| text(&format!("service.{name}"), "one"));
+    let resource = Some(Resource { attributes: attributes.to_vec(), ..Resource::default() });
+    let scope_metrics = vec![ScopeMetrics { metrics: vec![metric], ..ScopeMetrics::default() }];
+    let resource_metrics = vec![ResourceMetrics { resource, scope_metrics, ..ResourceMetrics::default() }];
+    ExportMetricsServiceRequest { resource_metrics }.encode_to_vec()
 }

@@ -49,7 +49,7 @@ impl SpanSink for Sum {
 
 impl PointSink for Sum {
     fn point(&mut self, _: &ResourceView<'_>, point: &PointView<'_>) {
-        self.0 += point.count;
+        self.0 += point.numbers.count;
     }
 
     fn discard_points(&mut self, _: Discard, points: u64) {

@@ -76,8 +76,8 @@ impl SpanSink for Told {
 
 impl PointSink for Told {
     fn point(&mut self, _: &ResourceView<'_>, point: &PointView<'_>) {
-        assert!(point.time.0 > 0, "a point without a time is handed on");
-        self.handed_on.push((point.start.0, point.time.0, Vec::new()));
+        assert!(point.numbers.time.0 > 0, "a point without a time is handed on");
+        self.handed_on.push((point.numbers.start.0, point.numbers.time.0, Vec::new()));
     }
 
     fn discard_points(&mut self, reason: Discard, points: u64) {

@@ -25,8 +25,8 @@ pub use log::{ExceptionView, LogSink, LogView, SpanException};
 pub use measure::{Counted, Measure, MeasureKey};
 pub use observation::{Exemplar, Extra, InstanceId, Observation, SeriesId, VersionId};
 pub use point::{
-    BoundsId, Class, DurationUnit, Durations, Family, PointObservation, PointView, Shape, StreamId,
-    StreamMeta, Temporality,
+    BoundsId, Class, DurationUnit, Durations, Family, PointKey, PointNumbers, PointObservation, PointView,
+    Recalled, RecalledStream, Shape, StreamId, StreamMeta, Temporality,
 };
 pub use program::{
     CONDITIONS_MAX, Facts, MEASURES_MAX, Marks, Program, QUANTITIES_MAX, SpanFacts, TooMany, part_bit,

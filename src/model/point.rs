@@ -1,7 +1,7 @@
 //! A metric data point as a borrowed view, and what a shard keeps of it. Only points of metrics that count
 //! requests are handed on: their names are known (see [`Family`]) or configured.
 
-use super::{InstanceId, Outcome, SeriesId, StatusSource, UnixNanos};
+use super::{Discard, InstanceId, Outcome, SeriesId, StatusSource, UnixNanos};
 
 /// A stream of points, interned: one time series of one sender. Never reused while the program runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -177,11 +177,55 @@ pub enum Durations<'a> {
     },
 }
 
+/// Names what a data point is by all bytes that decide it: those of its resource, its scope, its metric and its
+/// attributes. A keyed digest: it means nothing outside the process that made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PointKey(pub u128);
+
+/// What points with a [`PointKey`] were found to be, by who was shown one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recalled {
+    /// Points of a stream.
+    Stream(RecalledStream),
+    /// Points that make no SLI, whatever their numbers are.
+    Discarded(Discard),
+}
+
+/// A stream that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecalledStream {
+    /// Its id.
+    pub stream: StreamId,
+    /// Version and operation.
+    pub series: SeriesId,
+    /// Whether its requests failed, so that the trace of one of them is wanted.
+    pub is_bad: bool,
+}
+
+/// The numbers of a data point: all that changes between two points of a stream.
+#[derive(Debug, Clone, Copy)]
+pub struct PointNumbers<'a> {
+    /// Start of what is counted; 0 where the sender does not say.
+    pub start: UnixNanos,
+    /// When it was counted; never 0.
+    pub time: UnixNanos,
+    /// Requests.
+    pub count: u64,
+    /// Unit of the durations.
+    pub unit: DurationUnit,
+    /// How long they took.
+    pub durations: Durations<'a>,
+    /// Raw trace id of one of its requests, of failed ones only: empty or 16 bytes where the sender is right.
+    pub trace_id: &'a [u8],
+}
+
 /// One data point of a metric that counts requests.
 #[derive(Debug, Clone, Copy)]
 pub struct PointView<'a> {
     /// Identity of its stream: a hash over everything that OpenTelemetry says identifies one.
     pub stream: u128,
+    /// Under which to remember what it is; `None` where nobody asked for it.
+    pub key: Option<PointKey>,
     /// What it counts.
     pub family: Family,
     /// Since when.
@@ -206,18 +250,8 @@ pub struct PointView<'a> {
     pub status: StatusSource,
     /// Whether it holds what went beyond its sender's own cap (`otel.metric.overflow`).
     pub overflow: bool,
-    /// Start of what is counted; 0 where the sender does not say.
-    pub start: UnixNanos,
-    /// When it was counted; never 0.
-    pub time: UnixNanos,
-    /// Requests.
-    pub count: u64,
-    /// Unit of the durations.
-    pub unit: DurationUnit,
-    /// How long they took.
-    pub durations: Durations<'a>,
-    /// Raw trace id of one of its requests, of failed ones only: empty or 16 bytes where the sender is right.
-    pub trace_id: &'a [u8],
+    /// How many, when, how long.
+    pub numbers: PointNumbers<'a>,
 }
 
 /// How the counts of a [`PointObservation`] are to be read.

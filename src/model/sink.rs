@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use super::{Discard, MarkedSpan, PointView, Program, ResourceView, SpanException, SpanView};
+use super::{
+    Discard, MarkedSpan, PointKey, PointNumbers, PointView, Program, Recalled, RecalledStream, ResourceView,
+    SpanException, SpanView,
+};
 
 /// Receives the entry spans of a message, each after the resource it belongs to. Every span of the message is
 /// either handed to [`SpanSink::span`] or [`SpanSink::marked`], or named in [`SpanSink::discard`].
@@ -29,8 +32,24 @@ pub trait SpanSink {
 }
 
 /// Receives the data points of a message that count requests. Every point of the message is either handed to
-/// [`PointSink::point`] or counted in [`PointSink::discard_points`].
+/// [`PointSink::point`] or [`PointSink::known_point`], or counted in [`PointSink::discard_points`].
+///
+/// The attributes of a point say the same each time it comes, and reading them is most of the work. A sink may
+/// remember what it made of them, bounded as it sees fit, and is then asked before they are read. What comes out
+/// must be the same as without: it forgets whatever would be decided otherwise now.
 pub trait PointSink {
+    /// Whether points are to have a [`PointKey`]. Who remembers nothing leaves this and what follows as it is.
+    fn remembers(&self) -> bool {
+        false
+    }
+    /// What points with this key are.
+    fn recall(&mut self, _key: PointKey) -> Option<Recalled> {
+        None
+    }
+    /// A point of a stream that was recalled just now.
+    fn known_point(&mut self, _stream: RecalledStream, _numbers: &PointNumbers<'_>) {}
+    /// Points with this key are discarded for this reason; this one was counted.
+    fn remember_discard(&mut self, _key: PointKey, _reason: Discard) {}
     /// A point that counts requests, and the resource that it was sent with.
     fn point(&mut self, resource: &ResourceView<'_>, point: &PointView<'_>);
     /// Points that make no SLI.

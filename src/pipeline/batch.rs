@@ -5,8 +5,11 @@
 //! carries a cache of series ids that is checked against the registry's generation once per batch.
 
 mod points;
+mod recall;
 
+use self::points::KnownBounds;
 pub(super) use self::points::bounds_id;
+use self::recall::PointMemory;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,8 +27,8 @@ use super::senders::{Heard, Sender};
 use super::shards::{Load, Refused, Room};
 use crate::histogram::layout;
 use crate::model::{
-    BoundsId, Discard, Exemplar, Extra, MarkedSpan, Observation, Program, ResourceAttribute, ResourceView,
-    SamplingWeight, SeriesId, SpanException, SpanSink, SpanView, StreamId, UnixNanos, part_bit,
+    Discard, Exemplar, Extra, MarkedSpan, Observation, Program, ResourceAttribute, ResourceView,
+    SamplingWeight, SeriesId, SpanException, SpanSink, SpanView, UnixNanos, part_bit,
 };
 
 /// Failed spans of one batch whose trace ids are kept.
@@ -61,10 +64,9 @@ pub(super) struct BatchBuffers {
     attributes_indexed: u64,
     /// Version id and operation bytes to series.
     series: HashMap<Box<[u8]>, SeriesId, RandomState>,
-    /// Identity of a stream of points to its id and that of its operation.
-    streams: HashMap<u128, (StreamId, SeriesId), RandomState>,
-    /// Bounds that the registry knows; it forgets none.
-    bounds: Vec<BoundsId>,
+    known_points: PointMemory,
+    /// The last that was used first.
+    bounds: Vec<KnownBounds>,
     generation: u64,
     /// Identity and instance of the resource before, to see a repetition.
     resource: Vec<u8>,
@@ -107,7 +109,6 @@ impl Batch {
         let generation = intake.registry.generation();
         if buffers.generation != generation {
             buffers.series.clear();
-            buffers.streams.clear();
             buffers.generation = generation;
         }
         Self { intake, arrival, buffers: Some(buffers), current: None, slowest: None }

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::model::{
-    DurationUnit, Durations, Family, LogSink, Outcome, PointSink, PointView, SamplingWeight, SpanSink,
-    SpanView, StatusSource, Temporality,
+    DurationUnit, Durations, Family, LogSink, Outcome, PointKey, PointNumbers, PointSink, PointView,
+    Recalled, SamplingWeight, SpanSink, SpanView, StatusSource, Temporality,
 };
 use crate::pipeline::diagnosis::{ServiceTelemetry, diagnose};
 use crate::pipeline::{Batch, Drained, Intake, RegistryLimits, Shards};
@@ -105,7 +105,12 @@ fn telemetry_with_a_pod_only_reaches_the_version() {
 /// Version labels of the points that were committed since the call before.
 fn points(door: &Intake, second: u64, view: &ResourceView<'_>) -> Vec<String> {
     let mut batch = door.begin(UnixNanos::from_secs(second));
+    let mut bytes = [view.service, view.version, view.instance].concat();
+    bytes.extend_from_slice(view.texts.get(ResourceAttribute::PodUid));
+    let key =
+        PointKey(bytes.iter().fold(9, |all, byte| all.wrapping_mul(257).wrapping_add(u128::from(*byte))));
     let point = PointView {
+        key: Some(key),
         stream: view.instance.iter().fold(7, |all, byte| all * 256 + u128::from(*byte)),
         family: Family::Http,
         temporality: Temporality::Delta,
@@ -119,14 +124,20 @@ fn points(door: &Intake, second: u64, view: &ResourceView<'_>) -> Vec<String> {
         outcome: Outcome::Good,
         status: StatusSource::Code,
         overflow: false,
-        start: UnixNanos(1),
-        time: UnixNanos::from_secs(second),
-        count: 5,
-        unit: DurationUnit::Seconds,
-        durations: Durations::Unknown,
-        trace_id: b"",
+        numbers: PointNumbers {
+            start: UnixNanos(1),
+            time: UnixNanos::from_secs(second),
+            count: 5,
+            unit: DurationUnit::Seconds,
+            durations: Durations::Unknown,
+            trace_id: b"",
+        },
     };
-    batch.point(view, &point);
+    // As the walker does.
+    match batch.recall(key) {
+        Some(Recalled::Stream(stream)) => batch.known_point(stream, &point.numbers),
+        _ => batch.point(view, &point),
+    }
     batch.commit().unwrap();
     let mut drained = Drained::default();
     door.shards.drain(&mut drained);

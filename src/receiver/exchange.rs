@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore};
 use tower_http::cors::CorsLayer;
 
 use super::door::Doors;
-use super::ids::{BadIds, bad_ids, without_bad_ids};
+use super::ids::{BadIds, without_bad_ids};
 use super::memory::MemoryLimiter;
 use super::metrics::{ReceiverMetrics, RequestOutcome, Transport};
 use super::resend::{Asked, Claim, First, Resends};
@@ -357,8 +357,8 @@ impl<A: Admission> Exchange<A> {
         if counts.unknown_unit > 0 {
             self.complain_of_unit(counts.unknown_unit);
         }
-        // Exemplars are not read by the walker; their ids are.
-        Ok(Read { records: counts.points, bad_ids: bad_ids(Signal::Metrics, message), ..Read::default() })
+        let bad_ids = BadIds { records: 0, parts: counts.bad_exemplars };
+        Ok(Read { records: counts.points, bad_ids, ..Read::default() })
     }
 
     fn read_logs(&self, message: &[u8], batch: &mut A::Batch) -> Result<Read, super::WalkError> {

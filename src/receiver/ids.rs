@@ -87,7 +87,20 @@ impl BadIds {
     }
 }
 
+/// Exemplars with bad ids of a metric whose points nobody reads.
+pub(super) fn bad_exemplars(metric: &[u8]) -> u64 {
+    let mut found = BadIds::default();
+    let _ = METRIC.survey(metric, &mut found);
+    found.parts
+}
+
+/// Whether the ids of an exemplar are as long as they must be.
+pub(super) fn exemplar_fits(exemplar: &[u8]) -> bool {
+    !EXEMPLAR.is_bad(exemplar)
+}
+
 /// Counts what has bad ids. What cannot be read has none.
+#[cfg(test)]
 pub(super) fn bad_ids(signal: Signal, message: &[u8]) -> BadIds {
     let mut found = BadIds::default();
     let _ = shape_of(signal).survey(message, &mut found);

@@ -19,6 +19,7 @@ mod json;
 mod memory;
 mod metrics;
 mod resend;
+mod seeds;
 mod semantics;
 mod server;
 mod settings;

@@ -14,13 +14,13 @@
 //! forgets the oldest early and counts them.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::hash::{BuildHasher, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use foldhash::SharedSeed;
 use foldhash::quality::SeedableRandomState;
 
+use super::seeds::seeded;
 use crate::model::UnixNanos;
 use crate::pipeline::DataType;
 
@@ -177,15 +177,6 @@ impl Part {
     fn find(&self, digest: Digest) -> Option<First> {
         self.steps.iter().rev().find_map(|(_, messages)| messages.get(&digest).copied())
     }
-}
-
-/// Two hashes whose seeds nobody knows.
-fn seeded() -> [SeedableRandomState; 2] {
-    static SHARED: OnceLock<[SharedSeed; 2]> = OnceLock::new();
-    // The hasher of the standard library is seeded by the system.
-    let random = || RandomState::new().build_hasher().finish();
-    let [first, second] = SHARED.get_or_init(|| [random(), random()].map(SharedSeed::from_u64));
-    [SeedableRandomState::with_seed(random(), first), SeedableRandomState::with_seed(random(), second)]
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! identity, what a metric data point may name, and which routes are health checks.
 
 /// Settings of [`super::walk_traces`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct WalkSettings {
     /// What names the version, in this order: the first that yields one counts.
     pub version_attributes: Vec<VersionSource>,
@@ -29,7 +29,7 @@ pub struct WalkSettings {
 /// first part is present; later parts may be absent, so that a pod without the label still has its version.
 /// `k8s.pod.label.*` also matches the older spelling `k8s.pod.labels.*`; `k8s.replicaset.name` is read without
 /// its leading `k8s.deployment.name`; of `container.image.repo_digests` the part after the `@` is taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct VersionSource {
     name: String,
     parts: Vec<String>,
@@ -57,7 +57,7 @@ impl VersionSource {
 /// metrics from spans, meshes and ingresses report for others, so what a point names goes before what its
 /// resource names, each list by itself; the first non-empty attribute counts. The value `unknown` counts as
 /// empty: meshes write it where a pod has no label.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PointAttributes {
     /// `service.name`.
     pub service: Vec<String>,

@@ -7,34 +7,59 @@ use foldhash::quality::FixedState;
 use super::super::passage::Signal;
 use super::super::registry::OVERFLOW_OPERATION;
 use super::super::senders::is_joinable;
+use super::recall::Known;
 use super::{Batch, BatchBuffers, FAILED_EXEMPLARS};
 use crate::histogram::exponential::downscale;
 use crate::model::{
-    BoundsId, Discard, DurationUnit, Durations, Exemplar, InstanceId, PointObservation, PointSink, PointView,
-    ResourceView, SeriesId, Shape, StreamId, StreamMeta, UnixNanos,
+    BoundsId, Discard, DurationUnit, Durations, Exemplar, InstanceId, Outcome, PointKey, PointNumbers,
+    PointObservation, PointSink, PointView, Recalled, RecalledStream, ResourceView, Shape, StreamMeta,
+    UnixNanos, VersionKey,
 };
 use crate::pipeline::intake::Intake;
 
-/// Streams that the cache of one buffer holds; beyond it the registry is asked.
-const CACHED_STREAMS: usize = 65_536;
 /// Lists of bounds that the cache of one buffer holds; nearly all senders use the same two.
 const CACHED_BOUNDS: usize = 16;
 
+/// Bounds that the registry knows.
+#[derive(Debug)]
+pub(super) struct KnownBounds {
+    id: BoundsId,
+    bounds: Box<[f64]>,
+    unit: DurationUnit,
+}
+
+impl KnownBounds {
+    fn is(&self, bounds: &[f64], unit: DurationUnit) -> bool {
+        self.unit == unit
+            && self.bounds.len() == bounds.len()
+            && self.bounds.iter().zip(bounds).all(|(a, b)| a.to_bits() == b.to_bits())
+    }
+}
+
 impl PointSink for Batch {
+    fn remembers(&self) -> bool {
+        true
+    }
+
+    fn recall(&mut self, key: PointKey) -> Option<Recalled> {
+        self.buffers.as_mut()?.known_points.recall(key, &self.intake.registry)
+    }
+
+    fn known_point(&mut self, stream: RecalledStream, numbers: &PointNumbers<'_>) {
+        let Some(buffers) = &mut self.buffers else { return };
+        push(buffers, &self.intake, stream, self.arrival, numbers);
+    }
+
+    fn remember_discard(&mut self, key: PointKey, reason: Discard) {
+        let Some(buffers) = &mut self.buffers else { return };
+        buffers.known_points.keep(key, Known::Discarded(reason), &self.intake.registry, self.arrival);
+    }
+
     fn point(&mut self, resource: &ResourceView<'_>, point: &PointView<'_>) {
         let Some(buffers) = &mut self.buffers else { return };
-        let (stream, series) = match buffers.streams.get(&point.stream) {
-            Some(known) => *known,
-            None => match resolve(buffers, &self.intake, self.arrival, resource, point) {
-                Some(resolved) => resolved,
-                None => return buffers.discarded.add(Signal::Metrics, Discard::Streams, 1),
-            },
-        };
-        push(buffers, &self.intake, stream, self.arrival, point);
-        if let Ok(trace_id) = point.trace_id.try_into()
-            && buffers.exemplars.len() < FAILED_EXEMPLARS
-        {
-            buffers.exemplars.push(Exemplar { series, end: point.time, trace_id, failed: true });
+        match resolve(buffers, &self.intake, self.arrival, resource, point) {
+            Some(stream) => push(buffers, &self.intake, stream, self.arrival, &point.numbers),
+            None => buffers.discarded.add(Signal::Metrics, Discard::Streams, 1),
         }
     }
 
@@ -55,8 +80,10 @@ fn resolve(
     arrival: UnixNanos,
     resource: &ResourceView<'_>,
     point: &PointView<'_>,
-) -> Option<(StreamId, SeriesId)> {
+) -> Option<RecalledStream> {
     let registry = &intake.registry;
+    // Before anything is looked up: what is forgotten meanwhile is not recalled.
+    let generation = registry.generation();
     let mut subject = resource.clone();
     for (own, named) in [
         (&mut subject.service, point.service),
@@ -94,15 +121,18 @@ fn resolve(
         instance,
         family: point.family,
         temporality: point.temporality,
-        unit: point.unit,
+        unit: point.numbers.unit,
         outcome: point.outcome,
         status: point.status,
     };
     let stream = registry.resolve_stream(&version, &meta)?;
-    if is_settled && buffers.streams.len() < CACHED_STREAMS {
-        buffers.streams.insert(point.stream, (stream, meta.series));
+    let resolved = RecalledStream { stream, series: meta.series, is_bad: point.outcome == Outcome::Bad };
+    if let Some(key) = point.key.filter(|_| is_settled) {
+        let is_lasting = version.meta.key.version != VersionKey::OVERFLOW;
+        let known = Known::stream(resolved, is_lasting, generation);
+        buffers.known_points.keep(key, known, registry, arrival);
     }
-    Some((stream, meta.series))
+    Some(resolved)
 }
 
 fn operation(point: &PointView<'_>) -> Vec<u8> {
@@ -117,28 +147,30 @@ fn operation(point: &PointView<'_>) -> Vec<u8> {
 fn push(
     buffers: &mut BatchBuffers,
     intake: &Intake,
-    stream: StreamId,
+    known: RecalledStream,
     arrival: UnixNanos,
-    point: &PointView<'_>,
+    numbers: &PointNumbers<'_>,
 ) {
     let observation = PointObservation {
-        stream,
-        start: point.start,
-        time: point.time,
+        stream: known.stream,
+        start: numbers.start,
+        time: numbers.time,
         arrival,
-        count: point.count,
+        count: numbers.count,
         shape: Shape::Count,
         counts_at: 0,
         counts_len: 0,
     };
-    match point.durations {
+    match numbers.durations {
         Durations::Explicit { bounds, counts } => {
-            let id = bounds_id(bounds, point.unit);
             // Without a place for its bounds a point still counts.
-            if is_known(buffers, intake, id, bounds, point.unit) {
-                buffers.points.push(PointObservation { shape: Shape::Explicit(id), ..observation }, counts);
-            } else {
-                buffers.points.push(observation, &[]);
+            match known_bounds(buffers, intake, bounds, numbers.unit) {
+                Some(id) => {
+                    buffers
+                        .points
+                        .push(PointObservation { shape: Shape::Explicit(id), ..observation }, counts);
+                }
+                None => buffers.points.push(observation, &[]),
             }
         }
         Durations::Exponential { scale, zero, offset, counts } => {
@@ -148,25 +180,37 @@ fn push(
         }
         Durations::Unknown => buffers.points.push(observation, &[]),
     }
+    if let Ok(trace_id) = numbers.trace_id.try_into()
+        && buffers.exemplars.len() < FAILED_EXEMPLARS
+    {
+        let exemplar = Exemplar { series: known.series, end: numbers.time, trace_id, failed: true };
+        buffers.exemplars.push(exemplar);
+    }
 }
 
-/// Whether bounds are known to the registry, which is asked once per buffer and bounds.
-fn is_known(
+/// The id of bounds that the registry knows; it forgets none, and is asked once per buffer and bounds.
+fn known_bounds(
     buffers: &mut BatchBuffers,
     intake: &Intake,
-    id: BoundsId,
     bounds: &[f64],
     unit: DurationUnit,
-) -> bool {
-    if buffers.bounds.contains(&id) {
-        return true;
+) -> Option<BoundsId> {
+    // Most points have those of the point before.
+    if let Some(last) = buffers.bounds.first().filter(|known| known.is(bounds, unit)) {
+        return Some(last.id);
     }
+    if let Some(at) = buffers.bounds.iter().position(|known| known.is(bounds, unit)) {
+        buffers.bounds.swap(0, at);
+        return buffers.bounds.first().map(|known| known.id);
+    }
+    let id = bounds_id(bounds, unit);
     let seconds = || bounds.iter().map(|bound| unit.seconds(*bound)).collect();
-    let is_known = intake.registry.resolve_bounds(id, seconds);
-    if is_known && buffers.bounds.len() < CACHED_BOUNDS {
-        buffers.bounds.push(id);
+    if !intake.registry.resolve_bounds(id, seconds) {
+        return None;
     }
-    is_known
+    buffers.bounds.truncate(CACHED_BOUNDS - 1);
+    buffers.bounds.insert(0, KnownBounds { id, bounds: bounds.into(), unit });
+    Some(id)
 }
 
 /// Names bounds by what they are.

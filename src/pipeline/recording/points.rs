@@ -85,7 +85,7 @@ impl PointSink for Recording {
             instance: InstanceId(instance),
             family: point.family,
             temporality: point.temporality,
-            unit: point.unit,
+            unit: point.numbers.unit,
             outcome: point.outcome,
             status: point.status,
         };
@@ -99,12 +99,13 @@ impl PointSink for Recording {
 
 impl RecordedPoints {
     fn push(&mut self, service: u32, version: u32, meta: StreamMeta, point: &PointView<'_>) {
+        let numbers = &point.numbers;
         let from = self.counts.len();
-        let shape = match point.durations {
+        let shape = match numbers.durations {
             Durations::Unknown => Shape::Count,
             Durations::Explicit { bounds, counts } => {
-                let id = bounds_id(bounds, point.unit);
-                let seconds = || bounds.iter().map(|b| point.unit.seconds(*b)).collect();
+                let id = bounds_id(bounds, numbers.unit);
+                let seconds = || bounds.iter().map(|b| numbers.unit.seconds(*b)).collect();
                 self.bounds.entry(id).or_insert_with(seconds);
                 self.counts.extend_from_slice(counts);
                 Shape::Explicit(id)
@@ -117,7 +118,7 @@ impl RecordedPoints {
             }
         };
         let counts = from..self.counts.len();
-        let (start, time, count) = (point.start, point.time, point.count);
+        let (start, time, count) = (numbers.start, numbers.time, numbers.count);
         self.points.push(RecordedPoint { service, version, meta, start, time, count, shape, counts });
     }
 

@@ -2,22 +2,32 @@
 //! metric whose name matters to nobody is passed over by its length, its points only counted.
 //!
 //! As with spans, whatever prost accepts is accepted here with the same meaning: resource, scope, unit and
-//! temporality may come after the points they belong to, and messages that occur twice are merged. Buckets are
-//! copied into two buffers that live as long as the walk, because the wire does not align them.
+//! temporality may come after the points they belong to, and messages that occur twice are merged.
+//!
+//! What the attributes of a point say is most of the work and the same each time. A sink that remembers is
+//! asked by a key over their bytes first (see [`PointSink`]); only of a point that it does not know are they
+//! read.
 
 mod attributes;
+mod buckets;
 mod digest;
+mod keys;
 mod names;
 mod point;
 
+use std::cell::Cell;
+
 pub(in crate::receiver) use self::attributes::NAMES_MAX as POINT_NAMES_MAX;
 use self::attributes::{PointAttributes, PointNames};
+use self::buckets::Buckets;
 use self::digest::{Digest, Pieces};
+use self::keys::{Keys, Part};
 use self::names::Recognised;
-use self::point::{Buckets, RawPoint};
+use self::point::{RawAttributes, RawPoint};
 use super::super::identity::Identity;
+use super::super::ids::bad_exemplars;
 use super::super::settings::WalkSettings;
-use crate::model::{Discard, Outcome, PointSink, PointView, ResourceView, Temporality, UnixNanos};
+use crate::model::{Discard, Outcome, PointKey, PointSink, PointView, Recalled, ResourceView, Temporality};
 use crate::wire::{BYTES, Fields, VARINT, WalkError, key, numbers};
 
 /// `ExportMetricsServiceRequest.resource_metrics`.
@@ -56,6 +66,9 @@ pub struct PointCounts {
     pub handed_on: u64,
     /// Points of duration metrics whose unit is none of s, ms, us, ns, min: unusable.
     pub unknown_unit: u64,
+    /// Exemplars with a trace or span id of the wrong length, of whatever metric: the point counts, the exemplar
+    /// is not passed on.
+    pub bad_exemplars: u64,
 }
 
 /// Reads `message` and hands what it holds to `sink`, in the order of the message. On an error the sink has
@@ -65,9 +78,12 @@ pub fn walk_metrics<S: PointSink>(
     settings: &WalkSettings,
     sink: &mut S,
 ) -> Result<PointCounts, WalkError> {
+    let keys = sink.remembers().then(Keys::new);
     let mut walk = Walk {
         settings,
         names: PointNames::new(settings),
+        key: keys.map(|keys| keys.begin(settings)),
+        keys,
         sink,
         counts: PointCounts::default(),
         buckets: Buckets::default(),
@@ -90,12 +106,64 @@ struct Walk<'s, S> {
     counts: PointCounts,
     buckets: Buckets,
     digest: Digest,
+    /// Makes keys of points for a sink that remembers.
+    keys: Option<Keys>,
+    /// Where they begin.
+    key: Option<PointKey>,
 }
 
 /// The resource of the points being read.
 struct Envelope<'a> {
     resource: ResourceView<'a>,
-    identity: u128,
+    level: Level<'a>,
+}
+
+/// What the points being read are of: a resource, a scope within it.
+struct Level<'a> {
+    /// The message that has it.
+    message: &'a [u8],
+    /// Its part of the identity of a stream; made when it is asked for.
+    identity: Cell<Option<u128>>,
+    key: Option<PointKey>,
+}
+
+impl<'a> Level<'a> {
+    const fn new(message: &'a [u8], key: Option<PointKey>) -> Self {
+        Self { message, identity: Cell::new(None), key }
+    }
+
+    /// The identity, from the fields of the message that have this key.
+    fn identity(
+        &self,
+        digest: &Digest,
+        wanted: u32,
+        add: impl Fn(&mut Pieces, &[u8]) -> Result<(), WalkError>,
+    ) -> Result<u128, WalkError> {
+        if let Some(identity) = self.identity.get() {
+            return Ok(identity);
+        }
+        let mut pieces = Pieces::default();
+        let mut fields = Fields::new(self.message);
+        while let Some(key) = fields.next_key()? {
+            if key == wanted {
+                add(&mut pieces, fields.bytes()?)?;
+            } else {
+                fields.skip(key)?;
+            }
+        }
+        let identity = pieces.finish(digest);
+        self.identity.set(Some(identity));
+        Ok(identity)
+    }
+}
+
+/// The metric whose points are being read.
+struct Place<'e, 'a> {
+    envelope: &'e Envelope<'a>,
+    scope: &'e Level<'a>,
+    header: &'e Header<'a>,
+    meaning: Recognised,
+    key: Option<PointKey>,
 }
 
 /// Which of the types of a metric is meant; of several the last one counts.
@@ -134,20 +202,20 @@ struct Header<'a> {
 impl<S: PointSink> Walk<'_, S> {
     fn resource_metrics(&mut self, message: &[u8]) -> Result<(), WalkError> {
         let mut identity = Identity::new(self.settings);
-        let mut pieces = Pieces::default();
+        let mut key = self.key;
         let mut fields = Fields::new(message);
-        while let Some(key) = fields.next_key()? {
-            match key {
+        while let Some(found) = fields.next_key()? {
+            match found {
                 RESOURCE => {
                     let resource = fields.bytes()?;
                     identity.merge(resource)?;
-                    pieces.add_attributes(&self.digest, resource, 1)?;
+                    key = self.add(key, Part::Resource, resource);
                 }
-                SCOPE_METRICS => fields.skip(key)?,
-                _ => fields.skip_unknown(key, numbers([1, 2]))?,
+                SCOPE_METRICS => fields.skip(found)?,
+                _ => fields.skip_unknown(found, numbers([1, 2]))?,
             }
         }
-        let envelope = Envelope { resource: identity.view(), identity: pieces.finish(&self.digest) };
+        let envelope = Envelope { resource: identity.view(), level: Level::new(message, key) };
         let before = self.counts.points;
         let mut fields = Fields::new(message);
         while let Some(key) = fields.next_key()? {
@@ -163,34 +231,45 @@ impl<S: PointSink> Walk<'_, S> {
         Ok(())
     }
 
-    fn scope_metrics(&mut self, envelope: &Envelope<'_>, message: &[u8]) -> Result<(), WalkError> {
-        let mut pieces = Pieces::default();
+    /// A key with more bytes, for a sink that remembers.
+    fn add(&self, key: Option<PointKey>, part: Part, bytes: &[u8]) -> Option<PointKey> {
+        Some(self.keys?.add(key?, part, bytes))
+    }
+
+    fn scope_metrics<'a>(&mut self, envelope: &Envelope<'a>, message: &'a [u8]) -> Result<(), WalkError> {
+        let mut key = envelope.level.key;
         let mut fields = Fields::new(message);
-        while let Some(key) = fields.next_key()? {
-            match key {
-                SCOPE => pieces.add_scope(&self.digest, fields.bytes()?)?,
-                METRIC => fields.skip(key)?,
-                _ => fields.skip_unknown(key, numbers([1, 2]))?,
+        while let Some(found) = fields.next_key()? {
+            match found {
+                SCOPE => key = self.add(key, Part::Scope, fields.bytes()?),
+                METRIC => fields.skip(found)?,
+                _ => fields.skip_unknown(found, numbers([1, 2]))?,
             }
         }
-        let scope = pieces.finish(&self.digest);
+        let scope = Level::new(message, key);
         let mut fields = Fields::new(message);
         while let Some(key) = fields.next_key()? {
             match key {
-                METRIC => self.metric(envelope, scope, fields.bytes()?)?,
+                METRIC => self.metric(envelope, &scope, fields.bytes()?)?,
                 _ => fields.skip(key)?,
             }
         }
         Ok(())
     }
 
-    fn metric(&mut self, envelope: &Envelope<'_>, scope: u128, message: &[u8]) -> Result<(), WalkError> {
+    fn metric<'a>(
+        &mut self,
+        envelope: &Envelope<'a>,
+        scope: &Level<'a>,
+        message: &'a [u8],
+    ) -> Result<(), WalkError> {
         let Some(header) = Header::read(message)? else { return Ok(()) };
         let meaning = match names::recognise(&header, self.settings) {
             Ok(recognised) => recognised,
             Err(reason) => {
                 let points = header.count_points(message)?;
                 self.counts.points += points;
+                self.counts.bad_exemplars += bad_exemplars(message);
                 if reason == Discard::Unit {
                     self.counts.unknown_unit += points;
                 }
@@ -198,16 +277,17 @@ impl<S: PointSink> Walk<'_, S> {
                 return Ok(());
             }
         };
-        let identity = self.digest.of_parts(&[
-            envelope.identity,
-            scope,
-            self.digest.of(header.name),
-            self.digest.of(header.unit),
-            header.kind as u128
-                | (header.temporality as u32 as u128) << 8
-                | u128::from(header.monotonic) << 64,
-        ]);
-        header.each_point(message, |point| self.point(envelope, &meaning, header.kind, identity, point))
+        let mut key = self.add(scope.key, Part::Name, header.name);
+        key = self.add(key, Part::Unit, header.unit);
+        key = self.add(key, Part::Kind, &header.kind_bits().to_le_bytes());
+        let place = Place { envelope, scope, header: &header, meaning, key };
+        let before = self.counts.bad_exemplars;
+        header.each_point(message, |point| self.point(&place, point))?;
+        if header.replaced > 0 {
+            // Points of a kind that another one replaced are passed on all the same.
+            self.counts.bad_exemplars = before + bad_exemplars(message);
+        }
+        Ok(())
     }
 
     fn discard(&mut self, reason: Discard, points: u64) {
@@ -216,28 +296,45 @@ impl<S: PointSink> Walk<'_, S> {
         }
     }
 
-    fn point(
-        &mut self,
-        envelope: &Envelope<'_>,
-        meaning: &Recognised,
-        kind: Kind,
-        metric: u128,
-        message: &[u8],
-    ) -> Result<(), WalkError> {
+    fn point(&mut self, place: &Place<'_, '_>, message: &[u8]) -> Result<(), WalkError> {
         self.counts.points += 1;
+        let (raw, attributes) = RawPoint::read(place.header.kind, message, &mut self.buckets)?;
+        self.counts.bad_exemplars += raw.bad_exemplars;
+        let key = attributes.run().and_then(|run| self.add(place.key, Part::Attributes, run));
+        match key.and_then(|key| self.sink.recall(key)) {
+            None => return self.new_point(place, key, &raw, &attributes),
+            Some(Recalled::Discarded(reason)) => {
+                self.discard(raw.discard(&self.buckets).unwrap_or(reason), 1);
+            }
+            Some(Recalled::Stream(stream)) => match raw.discard(&self.buckets) {
+                Some(reason) => self.discard(reason, 1),
+                None => {
+                    self.counts.handed_on += 1;
+                    let numbers = raw.numbers(&self.buckets, place.meaning.unit, stream.is_bad);
+                    self.sink.known_point(stream, &numbers);
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// A point that the sink does not know.
+    fn new_point(
+        &mut self,
+        place: &Place<'_, '_>,
+        key: Option<PointKey>,
+        raw: &RawPoint<'_>,
+        given: &RawAttributes<'_>,
+    ) -> Result<(), WalkError> {
         let mut attributes = PointAttributes::new();
-        let mut pieces = Pieces::default();
-        let raw = RawPoint::read(kind, message, &mut self.buckets, |attribute| {
-            pieces.add(&self.digest, attribute);
-            attributes.read(attribute, &self.names)
-        })?;
-        if let Some(reason) = raw.discard(&self.buckets).or_else(|| attributes.discard(&self.names)) {
+        given.each(|attribute| attributes.read(attribute, &self.names))?;
+        if let Some(reason) = raw.discard(&self.buckets) {
             self.discard(reason, 1);
             return Ok(());
         }
-        attributes.adopt_status(&self.names);
-        if attributes.is_excluded(&self.names) {
-            self.discard(Discard::Excluded, 1);
+        if let Some(reason) = attributes.discard(&self.names) {
+            self.discard(reason, 1);
+            key.into_iter().for_each(|key| self.sink.remember_discard(key, reason));
             return Ok(());
         }
         self.counts.handed_on += 1;
@@ -246,9 +343,10 @@ impl<S: PointSink> Walk<'_, S> {
         let (outcome, status) = attributes.outcome();
         let version = attributes.version(&self.names);
         let view = PointView {
-            stream: self.digest.of_parts(&[metric, pieces.finish(&self.digest)]),
-            family: meaning.family,
-            temporality: meaning.temporality,
+            stream: self.identity(place, given)?,
+            key,
+            family: place.meaning.family,
+            temporality: place.meaning.temporality,
             service,
             namespace,
             environment,
@@ -259,15 +357,28 @@ impl<S: PointSink> Walk<'_, S> {
             outcome,
             status,
             overflow: attributes.overflow,
-            start: UnixNanos(raw.start),
-            time: UnixNanos(raw.time),
-            count: raw.count,
-            unit: meaning.unit,
-            durations: raw.durations(&self.buckets),
-            trace_id: if outcome == Outcome::Bad { raw.trace_id() } else { b"" },
+            numbers: raw.numbers(&self.buckets, place.meaning.unit, outcome == Outcome::Bad),
         };
-        self.sink.point(&envelope.resource, &view);
+        self.sink.point(&place.envelope.resource, &view);
         Ok(())
+    }
+
+    /// The identity of a point's stream.
+    fn identity(&self, place: &Place<'_, '_>, given: &RawAttributes<'_>) -> Result<u128, WalkError> {
+        let (digest, header) = (&self.digest, place.header);
+        let resource = place
+            .envelope
+            .level
+            .identity(digest, RESOURCE, |pieces, resource| pieces.add_attributes(digest, resource, 1))?;
+        let scope = place.scope.identity(digest, SCOPE, |pieces, scope| pieces.add_scope(digest, scope))?;
+        let name = digest.of(header.name);
+        let metric = digest.of_parts(&[resource, scope, name, digest.of(header.unit), header.kind_bits()]);
+        let mut pieces = Pieces::default();
+        given.each(|attribute| {
+            pieces.add(digest, attribute);
+            Ok(())
+        })?;
+        Ok(digest.of_parts(&[metric, pieces.finish(digest)]))
     }
 }
 
@@ -315,6 +426,11 @@ impl<'a> Header<'a> {
         })?;
         (self.temporality, self.monotonic) = (temporality, monotonic);
         Ok(())
+    }
+
+    /// Type, temporality and monotonicity.
+    const fn kind_bits(&self) -> u128 {
+        self.kind as u128 | (self.temporality as u32 as u128) << 8 | (self.monotonic as u128) << 64
     }
 
     const fn known(&self) -> u32 {
@@ -385,5 +501,7 @@ impl<'a> Header<'a> {
 
 #[cfg(test)]
 mod oracle;
+#[cfg(test)]
+mod recall_tests;
 #[cfg(test)]
 mod tests;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use rollguard::deployment::Mode;
 use rollguard::model::{
-    DurationUnit, Durations, Family, Outcome, PointSink, PointView, ResourceView, StatusSource, Temporality,
-    UnixNanos,
+    DurationUnit, Durations, Family, Outcome, PointNumbers, PointSink, PointView, ResourceView, StatusSource,
+    Temporality, UnixNanos,
 };
 use rollguard::pipeline::{Disposition, Signal};
 use rollguard::verdict::{Policy, Verdict};
@@ -142,6 +142,7 @@ pub(super) fn export_as(
         batch.point(
             &resource,
             &PointView {
+                key: None,
                 stream: u128::from_le_bytes(hash(&format!("{}{failed}{family:?}", instance.name))),
                 family,
                 temporality,
@@ -155,12 +156,14 @@ pub(super) fn export_as(
                 outcome: if failed == 1 { Outcome::Bad } else { Outcome::Good },
                 status: StatusSource::Code,
                 overflow: false,
-                start: UnixNanos(at(start_s)),
-                time: UnixNanos(at(world.now_s)),
-                count,
-                unit: DurationUnit::Seconds,
-                durations,
-                trace_id: if failed == 1 { &[7; 16] } else { b"" },
+                numbers: PointNumbers {
+                    start: UnixNanos(at(start_s)),
+                    time: UnixNanos(at(world.now_s)),
+                    count,
+                    unit: DurationUnit::Seconds,
+                    durations,
+                    trace_id: if failed == 1 { &[7; 16] } else { b"" },
+                },
             },
         );
     }

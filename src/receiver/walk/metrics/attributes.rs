@@ -135,7 +135,7 @@ impl<'a> PointAttributes<'a> {
     }
 
     /// Status that only the configured attributes hold: of HTTP from 100 on, of gRPC below or by name.
-    pub(super) fn adopt_status(&mut self, names: &PointNames<'_>) {
+    fn adopt_status(&mut self, names: &PointNames<'_>) {
         if self.span.has_code() {
             return;
         }
@@ -149,8 +149,8 @@ impl<'a> PointAttributes<'a> {
         }
     }
 
-    /// Why the point makes no SLI, as far as its attributes tell.
-    pub(super) fn discard(&self, names: &PointNames<'_>) -> Option<Discard> {
+    /// Why the point makes no SLI, as far as its attributes tell; adopts the status on the way.
+    pub(super) fn discard(&mut self, names: &PointNames<'_>) -> Option<Discard> {
         if self.is_outgoing {
             Some(Discard::Kind)
         } else if self.span.is_synthetic() {
@@ -158,13 +158,10 @@ impl<'a> PointAttributes<'a> {
         } else if self.is_health_check(names) {
             Some(Discard::Health)
         } else {
-            None
+            self.adopt_status(names);
+            // The configuration may leave out requests with this status.
+            self.span.is_excluded(names.settings).then_some(Discard::Excluded)
         }
-    }
-
-    /// Whether the configuration leaves out requests with this status; ask after [`Self::adopt_status`].
-    pub(super) fn is_excluded(&self, names: &PointNames<'_>) -> bool {
-        self.span.is_excluded(names.settings)
     }
 
     /// A metric made of spans often has nothing but the span's name, `GET /healthz`.

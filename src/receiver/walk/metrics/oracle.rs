@@ -24,6 +24,18 @@ pub(super) enum Held {
     Exponential(i32, u64, i32, Vec<u64>),
 }
 
+impl Held {
+    pub(super) fn of(durations: Durations<'_>) -> Self {
+        match durations {
+            Durations::Unknown => Self::Unknown,
+            Durations::Explicit { bounds, counts } => Self::Explicit(bounds.to_vec(), counts.to_vec()),
+            Durations::Exponential { scale, zero, offset, counts } => {
+                Self::Exponential(scale, zero, offset, counts.to_vec())
+            }
+        }
+    }
+}
+
 /// What a sink was told, owned.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Told {
@@ -65,17 +77,11 @@ impl PointSink for Recorder {
             outcome: p.outcome,
             status: p.status,
             overflow: p.overflow,
-            times: (p.start.0, p.time.0),
-            count: p.count,
-            unit: p.unit,
-            trace_id: p.trace_id.to_vec(),
-            durations: match p.durations {
-                Durations::Unknown => Held::Unknown,
-                Durations::Explicit { bounds, counts } => Held::Explicit(bounds.to_vec(), counts.to_vec()),
-                Durations::Exponential { scale, zero, offset, counts } => {
-                    Held::Exponential(scale, zero, offset, counts.to_vec())
-                }
-            },
+            times: (p.numbers.start.0, p.numbers.time.0),
+            count: p.numbers.count,
+            unit: p.numbers.unit,
+            trace_id: p.numbers.trace_id.to_vec(),
+            durations: Held::of(p.numbers.durations),
         });
     }
 

@@ -1,11 +1,11 @@
 //! One data point of any type: its numbers and its buckets.
 
 use super::Kind;
-use crate::model::{Discard, Durations};
+use super::buckets::Buckets;
+use crate::model::{Discard, DurationUnit, Durations, PointNumbers, UnixNanos};
+use crate::receiver::ids::exemplar_fits;
 use crate::wire::{BYTES, FIXED64, Fields, VARINT, WalkError, key, numbers};
 
-/// Buckets of one point beyond which it is unusable: an SDK writes 160 at most, a person a few dozen.
-const BUCKETS_MAX: usize = 2_048;
 /// Scales of exponential buckets that can be read: the data model ends at 20, and below -10 one bucket is
 /// wider than all numbers.
 const SCALES: std::ops::RangeInclusive<i32> = -10..=20;
@@ -58,54 +58,82 @@ const SUMMARY_ATTRIBUTE: u32 = key(7, BYTES);
 const SUMMARY_FLAGS: u32 = key(8, VARINT);
 const OF_SUMMARY: u32 = numbers([2, 3, 4, 5, 6, 7, 8]);
 
-/// Buckets of the point being read; kept between points, so that nothing is allocated.
-#[derive(Debug, Default)]
-pub(super) struct Buckets {
-    counts: Vec<u64>,
-    bounds: Vec<f64>,
-    /// Values below 0.
-    negative: u64,
-    too_many: bool,
+/// The attributes of a point, as they stand in it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RawAttributes<'a> {
+    /// Key of each.
+    key: u32,
+    /// What holds them: themselves alone where they form a run, else the whole point.
+    within: &'a [u8],
+    /// Whether they form a run: one after the other, key and length in their shortest form. All encoders write
+    /// them so.
+    is_run: bool,
+    /// Where the run ends.
+    end: usize,
 }
 
-impl Buckets {
-    fn clear(&mut self) {
-        self.counts.clear();
-        self.bounds.clear();
-        (self.negative, self.too_many) = (0, false);
+impl<'a> RawAttributes<'a> {
+    const fn new(key: u32) -> Self {
+        Self { key, within: &[], is_run: true, end: 0 }
     }
 
-    fn count(&mut self, count: u64) {
-        self.too_many |= self.counts.len() >= BUCKETS_MAX;
-        if !self.too_many {
-            self.counts.push(count);
+    /// Notes an attribute that ends where `rest` begins.
+    #[inline]
+    fn note(&mut self, message: &'a [u8], attribute: &[u8], rest: &[u8]) {
+        if !self.is_run {
+            return;
+        }
+        let end = message.len() - rest.len();
+        let first = if self.within.is_empty() { end - field_length(attribute) } else { self.start() };
+        let follows = self.within.is_empty() || self.end + field_length(attribute) == end;
+        // One that is written longer than need be does not begin with its key where it should.
+        let begins = message.get(first).copied().map(u32::from) == Some(self.key);
+        match message.get(first..end).filter(|_| follows && begins) {
+            Some(run) => (self.within, self.end) = (run, end),
+            None => (self.within, self.is_run) = (message, false),
         }
     }
 
-    fn bound(&mut self, bits: u64) {
-        self.too_many |= self.bounds.len() >= BUCKETS_MAX;
-        if !self.too_many {
-            self.bounds.push(f64::from_bits(bits));
+    const fn start(&self) -> usize {
+        self.end - self.within.len()
+    }
+
+    /// All bytes of the attributes, where they form a run: equal bytes are equal attributes.
+    pub(super) const fn run(&self) -> Option<&'a [u8]> {
+        if self.is_run { Some(self.within) } else { None }
+    }
+
+    /// Shows each attribute to `read`.
+    pub(super) fn each(
+        &self,
+        mut read: impl FnMut(&'a [u8]) -> Result<(), WalkError>,
+    ) -> Result<(), WalkError> {
+        let mut fields = Fields::new(self.within);
+        while let Some(key) = fields.next_key()? {
+            if key == self.key {
+                read(fields.bytes()?)?;
+            } else {
+                fields.skip(key)?;
+            }
         }
+        Ok(())
     }
+}
 
-    /// Sum of all counts; `None` beyond 64 bits.
-    fn total(&self) -> Option<u64> {
-        self.counts.iter().try_fold(self.negative, |sum, n| sum.checked_add(*n))
-    }
-
-    fn bounds_ascend(&self) -> bool {
-        self.bounds.iter().all(|b| b.is_finite()) && self.bounds.windows(2).all(|pair| pair[0] < pair[1])
-    }
+/// Bytes of a field of this content: its key, which is below 16, its length and itself.
+const fn field_length(content: &[u8]) -> usize {
+    let bits = (usize::BITS - content.len().leading_zeros()) as usize;
+    let length = if bits == 0 { 1 } else { bits.div_ceil(7) };
+    1 + length + content.len()
 }
 
 /// The numbers of a point as they stand, the last of each.
 #[derive(Debug)]
 pub(super) struct RawPoint<'a> {
     kind: Kind,
-    pub(super) start: u64,
-    pub(super) time: u64,
-    pub(super) count: u64,
+    start: u64,
+    time: u64,
+    count: u64,
     flags: u64,
     scale: i32,
     zero: u64,
@@ -114,16 +142,17 @@ pub(super) struct RawPoint<'a> {
     no_count: bool,
     /// The last of its exemplars, as it stands.
     exemplar: &'a [u8],
+    /// Exemplars with ids of the wrong length.
+    pub(super) bad_exemplars: u64,
 }
 
 impl<'a> RawPoint<'a> {
-    /// Reads a point; `attribute` is shown each of its attributes.
+    /// Reads a point, but for its attributes.
     pub(super) fn read(
         kind: Kind,
         message: &'a [u8],
         buckets: &mut Buckets,
-        attribute: impl FnMut(&'a [u8]) -> Result<(), WalkError>,
-    ) -> Result<Self, WalkError> {
+    ) -> Result<(Self, RawAttributes<'a>), WalkError> {
         buckets.clear();
         let mut point = Self {
             kind,
@@ -136,21 +165,19 @@ impl<'a> RawPoint<'a> {
             offset: 0,
             no_count: matches!(kind, Kind::Sum | Kind::Gauge),
             exemplar: b"",
+            bad_exemplars: 0,
         };
-        match kind {
-            Kind::Sum | Kind::Gauge => point.read_number(message, attribute)?,
-            Kind::Histogram => point.read_histogram(message, buckets, attribute)?,
-            Kind::Exponential => point.read_exponential(message, buckets, attribute)?,
-            Kind::Summary => point.read_summary(message, attribute)?,
-        }
-        Ok(point)
+        let attributes = match kind {
+            Kind::Sum | Kind::Gauge => point.read_number(message)?,
+            Kind::Histogram => point.read_histogram(message, buckets)?,
+            Kind::Exponential => point.read_exponential(message, buckets)?,
+            Kind::Summary => point.read_summary(message)?,
+        };
+        Ok((point, attributes))
     }
 
-    fn read_number(
-        &mut self,
-        message: &'a [u8],
-        mut attribute: impl FnMut(&'a [u8]) -> Result<(), WalkError>,
-    ) -> Result<(), WalkError> {
+    fn read_number(&mut self, message: &'a [u8]) -> Result<RawAttributes<'a>, WalkError> {
+        let mut attributes = RawAttributes::new(NUMBER_ATTRIBUTE);
         let mut fields = Fields::new(message);
         while let Some(key) = fields.next_key()? {
             match key {
@@ -166,21 +193,24 @@ impl<'a> RawPoint<'a> {
                     let is_count = (0.0..=9_007_199_254_740_992.0).contains(&number);
                     (self.count, self.no_count) = (number.round().max(0.0) as u64, !is_count);
                 }
-                NUMBER_ATTRIBUTE => attribute(fields.bytes()?)?,
+                NUMBER_ATTRIBUTE => {
+                    let attribute = fields.bytes()?;
+                    attributes.note(message, attribute, fields.rest());
+                }
                 NUMBER_FLAGS => self.flags = fields.varint()?,
-                NUMBER_EXEMPLAR => self.exemplar = fields.bytes()?,
+                NUMBER_EXEMPLAR => self.exemplar(fields.bytes()?),
                 _ => fields.skip_unknown(key, OF_NUMBER)?,
             }
         }
-        Ok(())
+        Ok(attributes)
     }
 
     fn read_histogram(
         &mut self,
         message: &'a [u8],
         buckets: &mut Buckets,
-        mut attribute: impl FnMut(&'a [u8]) -> Result<(), WalkError>,
-    ) -> Result<(), WalkError> {
+    ) -> Result<RawAttributes<'a>, WalkError> {
+        let mut attributes = RawAttributes::new(HISTOGRAM_ATTRIBUTE);
         let mut fields = Fields::new(message);
         while let Some(key) = fields.next_key()? {
             match key {
@@ -189,24 +219,27 @@ impl<'a> RawPoint<'a> {
                 COUNT => self.count = fields.fixed64()?,
                 BUCKET_COUNT => buckets.count(fields.fixed64()?),
                 BOUND => buckets.bound(fields.fixed64()?),
-                BUCKET_COUNTS => each_fixed(fields.bytes()?, |count| buckets.count(count))?,
-                BOUNDS => each_fixed(fields.bytes()?, |bits| buckets.bound(bits))?,
-                HISTOGRAM_ATTRIBUTE => attribute(fields.bytes()?)?,
+                BUCKET_COUNTS => buckets.packed_counts(fields.bytes()?)?,
+                BOUNDS => buckets.packed_bounds(fields.bytes()?)?,
+                HISTOGRAM_ATTRIBUTE => {
+                    let attribute = fields.bytes()?;
+                    attributes.note(message, attribute, fields.rest());
+                }
                 HISTOGRAM_FLAGS => self.flags = fields.varint()?,
-                HISTOGRAM_EXEMPLAR => self.exemplar = fields.bytes()?,
+                HISTOGRAM_EXEMPLAR => self.exemplar(fields.bytes()?),
                 _ if is_passed_over(key, [5, 11, 12]) => fields.skip(key)?,
                 _ => fields.skip_unknown(key, OF_HISTOGRAM)?,
             }
         }
-        Ok(())
+        Ok(attributes)
     }
 
     fn read_exponential(
         &mut self,
         message: &'a [u8],
         buckets: &mut Buckets,
-        mut attribute: impl FnMut(&'a [u8]) -> Result<(), WalkError>,
-    ) -> Result<(), WalkError> {
+    ) -> Result<RawAttributes<'a>, WalkError> {
+        let mut attributes = RawAttributes::new(EXPONENTIAL_ATTRIBUTE);
         let mut negative_offset = 0;
         let mut fields = Fields::new(message);
         while let Some(key) = fields.next_key()? {
@@ -220,36 +253,44 @@ impl<'a> RawPoint<'a> {
                 NEGATIVE => read_buckets(fields.bytes()?, &mut negative_offset, |n| {
                     buckets.negative = buckets.negative.saturating_add(n);
                 })?,
-                EXPONENTIAL_ATTRIBUTE => attribute(fields.bytes()?)?,
+                EXPONENTIAL_ATTRIBUTE => {
+                    let attribute = fields.bytes()?;
+                    attributes.note(message, attribute, fields.rest());
+                }
                 EXPONENTIAL_FLAGS => self.flags = fields.varint()?,
-                EXPONENTIAL_EXEMPLAR => self.exemplar = fields.bytes()?,
+                EXPONENTIAL_EXEMPLAR => self.exemplar(fields.bytes()?),
                 _ if is_passed_over(key, [5, 12, 13]) || key == super::key(14, FIXED64) => {
                     fields.skip(key)?
                 }
                 _ => fields.skip_unknown(key, OF_EXPONENTIAL)?,
             }
         }
-        Ok(())
+        Ok(attributes)
     }
 
-    fn read_summary(
-        &mut self,
-        message: &'a [u8],
-        mut attribute: impl FnMut(&'a [u8]) -> Result<(), WalkError>,
-    ) -> Result<(), WalkError> {
+    fn read_summary(&mut self, message: &'a [u8]) -> Result<RawAttributes<'a>, WalkError> {
+        let mut attributes = RawAttributes::new(SUMMARY_ATTRIBUTE);
         let mut fields = Fields::new(message);
         while let Some(key) = fields.next_key()? {
             match key {
                 START => self.start = fields.fixed64()?,
                 TIME => self.time = fields.fixed64()?,
                 COUNT => self.count = fields.fixed64()?,
-                SUMMARY_ATTRIBUTE => attribute(fields.bytes()?)?,
+                SUMMARY_ATTRIBUTE => {
+                    let attribute = fields.bytes()?;
+                    attributes.note(message, attribute, fields.rest());
+                }
                 SUMMARY_FLAGS => self.flags = fields.varint()?,
                 _ if is_passed_over(key, [5, 5, 5]) || key == super::key(6, BYTES) => fields.skip(key)?,
                 _ => fields.skip_unknown(key, OF_SUMMARY)?,
             }
         }
-        Ok(())
+        Ok(attributes)
+    }
+
+    fn exemplar(&mut self, exemplar: &'a [u8]) {
+        self.exemplar = exemplar;
+        self.bad_exemplars += u64::from(!exemplar_fits(exemplar));
     }
 
     /// Why the point says nothing about requests, as far as its numbers tell.
@@ -269,7 +310,7 @@ impl<'a> RawPoint<'a> {
         match self.kind {
             Kind::Histogram if buckets.counts.is_empty() => true,
             Kind::Histogram => {
-                buckets.counts.len() == buckets.bounds.len() + 1
+                buckets.counts.len() == buckets.bounds().len() + 1
                     && buckets.bounds_ascend()
                     && buckets.total() == Some(self.count)
             }
@@ -281,8 +322,28 @@ impl<'a> RawPoint<'a> {
         }
     }
 
+    /// What it says; `is_bad` where its requests failed.
+    pub(super) fn numbers<'b>(
+        &self,
+        buckets: &'b Buckets,
+        unit: DurationUnit,
+        is_bad: bool,
+    ) -> PointNumbers<'b>
+    where
+        'a: 'b,
+    {
+        PointNumbers {
+            start: UnixNanos(self.start),
+            time: UnixNanos(self.time),
+            count: self.count,
+            unit,
+            durations: self.durations(buckets),
+            trace_id: if is_bad { self.trace_id() } else { b"" },
+        }
+    }
+
     /// M8: the trace that its last exemplar is of; empty without one. What cannot be read is none.
-    pub(super) fn trace_id(&self) -> &'a [u8] {
+    fn trace_id(&self) -> &'a [u8] {
         let (mut fields, mut trace_id) = (Fields::new(self.exemplar), &b""[..]);
         while let Ok(Some(key)) = fields.next_key() {
             let read =
@@ -294,10 +355,10 @@ impl<'a> RawPoint<'a> {
         trace_id
     }
 
-    pub(super) fn durations<'b>(&self, buckets: &'b Buckets) -> Durations<'b> {
+    fn durations<'b>(&self, buckets: &'b Buckets) -> Durations<'b> {
         match self.kind {
             Kind::Histogram if !buckets.counts.is_empty() => {
-                Durations::Explicit { bounds: &buckets.bounds, counts: &buckets.counts }
+                Durations::Explicit { bounds: buckets.bounds(), counts: &buckets.counts }
             }
             Kind::Exponential => Durations::Exponential {
                 scale: self.scale,
@@ -313,16 +374,6 @@ impl<'a> RawPoint<'a> {
 /// Known fields of which nothing is needed: numbers of eight bytes.
 fn is_passed_over(key: u32, numbers: [u32; 3]) -> bool {
     numbers.iter().any(|number| key == super::key(*number, FIXED64))
-}
-
-/// The numbers of a packed field.
-fn each_fixed(packed: &[u8], mut each: impl FnMut(u64)) -> Result<(), WalkError> {
-    let (numbers, rest) = packed.as_chunks::<8>();
-    if !rest.is_empty() {
-        return Err(WalkError::Truncated);
-    }
-    numbers.iter().for_each(|number| each(u64::from_le_bytes(*number)));
-    Ok(())
 }
 
 fn read_buckets(message: &[u8], offset: &mut i32, mut each: impl FnMut(u64)) -> Result<(), WalkError> {

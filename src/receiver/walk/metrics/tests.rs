@@ -19,8 +19,10 @@ use super::super::tests::{
 use super::oracle::{Held, Recorder, Told, told};
 use super::*;
 use crate::model::{DurationUnit, Family, Outcome};
+use crate::pipeline::Signal;
+use crate::receiver::ids::bad_ids;
 
-fn settings() -> WalkSettings {
+pub(super) fn settings() -> WalkSettings {
     WalkSettings { request_metrics: vec!["mesh.requests".into()], ..base() }
 }
 
@@ -101,9 +103,11 @@ fn flags() -> impl Strategy<Value = u32> {
     prop_oneof![8 => Just(0u32), 1 => Just(1), 1 => any::<u32>()]
 }
 
-/// The last one counts.
+/// The last one counts; the first has a bad id.
 fn exemplars() -> Vec<Exemplar> {
-    [1, 2].map(|n| Exemplar { trace_id: vec![n; 16], span_id: vec![n; 8], ..Default::default() }).to_vec()
+    let exemplar =
+        |n: u8, length| Exemplar { trace_id: vec![n; length], span_id: vec![n; 8], ..Default::default() };
+    vec![exemplar(3, 5), exemplar(1, 16), exemplar(2, 16)]
 }
 
 /// Start and time: mostly in order.
@@ -184,7 +188,7 @@ fn metric() -> impl Strategy<Value = Metric> {
     })
 }
 
-fn request() -> impl Strategy<Value = ExportMetricsServiceRequest> {
+pub(super) fn request() -> impl Strategy<Value = ExportMetricsServiceRequest> {
     let scope =
         prop::option::of(("[ab]?", "[12]?", point_attributes()).prop_map(|(name, version, attributes)| {
             InstrumentationScope { name, version, attributes, dropped_attributes_count: 1 }
@@ -221,6 +225,7 @@ fn agrees(message: &[u8], canonical: bool) -> Result<bool, TestCaseError> {
     let discarded: u64 = seen.told.iter().map(|t| if let Told::Discard(_, n) = t { *n } else { 0 }).sum();
     prop_assert_eq!(counts.points, discarded + counts.handed_on);
     prop_assert_eq!(counts.handed_on, seen.streams.len() as u64);
+    prop_assert_eq!(counts.bad_exemplars, bad_ids(Signal::Metrics, message).parts);
     if canonical {
         let mut by_text = HashMap::new();
         let mut by_hash = HashMap::new();
@@ -277,12 +282,12 @@ proptest! {
 
 // ---- by example ----
 
-fn text(key: &str, value: &str) -> KeyValue {
+pub(super) fn text(key: &str, value: &str) -> KeyValue {
     let value = Some(AnyValue { value: Some(Value::StringValue(value.into())) });
     KeyValue { key: key.into(), value, key_strindex: 0 }
 }
 
-fn calls(attributes: Vec<KeyValue>) -> Metric {
+pub(super) fn calls(attributes: Vec<KeyValue>) -> Metric {
     let point = NumberDataPoint {
         attributes,
         start_time_unix_nano: 1,
@@ -294,7 +299,7 @@ fn calls(attributes: Vec<KeyValue>) -> Metric {
     Metric { name: "traces.span.metrics.calls".into(), data: Some(data), ..Default::default() }
 }
 
-fn durations(name: &str, unit: &str, attributes: Vec<KeyValue>) -> Metric {
+pub(super) fn durations(name: &str, unit: &str, attributes: Vec<KeyValue>) -> Metric {
     let point = HistogramDataPoint {
         attributes,
         start_time_unix_nano: 1,
@@ -308,7 +313,7 @@ fn durations(name: &str, unit: &str, attributes: Vec<KeyValue>) -> Metric {
     Metric { name: name.into(), unit: unit.into(), data: Some(data), ..Default::default() }
 }
 
-fn message(metric: Metric) -> Vec<u8> {
+pub(super) fn message(metric: Metric) -> Vec<u8> {
     let scope = ScopeMetrics { metrics: vec![metric], ..Default::default() };
     let envelope =
         ResourceMetrics { resource: Some(service("shop")), scope_metrics: vec![scope], ..Default::default() };
