@@ -75,22 +75,28 @@ async fn g6_connections_end_at_their_age_and_no_call_is_lost() {
     let idle = tokio::net::TcpStream::connect(gateway.grpc).await.unwrap();
     let channel = channel(gateway.grpc).await;
     let export = || export_on(channel.clone(), "trace.v1.TraceService", traces(&["a"]).into(), None);
+    let is_unsent = |status: &tonic::Status| matches!(status.code(), Code::Cancelled | Code::Unavailable);
     for _ in 0..30 {
-        match export().await {
-            Err(unsent) if unsent.code() == Code::Cancelled => drop(export().await.unwrap()),
-            answer => drop(answer.unwrap()),
+        // On a busy machine a connection may be over before a call gets to it, again and again.
+        for attempt in 1.. {
+            let Err(unsent) = export().await else { break };
+            assert!(is_unsent(&unsent) && attempt < 100, "attempt {attempt}: {unsent:?}");
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(gateway.spans.operations().len(), 30);
     drop(idle);
-    let mut kept = tokio::net::TcpStream::connect(gateway.http).await.unwrap();
     let request = b"POST /v1/traces HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-protobuf\r\n\
                     content-length: 0\r\n\r\n";
-    kept.write_all(request).await.unwrap();
     let mut answer = Vec::new();
-    let end = kept.read_to_end(&mut answer);
-    tokio::time::timeout(Duration::from_secs(5), end).await.unwrap().unwrap();
+    // The same over HTTP/1.1, where a connection that ended before the request is read gives no answer.
+    while answer.is_empty() {
+        let mut kept = tokio::net::TcpStream::connect(gateway.http).await.unwrap();
+        if kept.write_all(request).await.is_ok() {
+            // It ends by itself, or this does not.
+            let _ = kept.read_to_end(&mut answer).await;
+        }
+    }
     assert!(answer.starts_with(b"HTTP/1.1 200"));
 }
 
