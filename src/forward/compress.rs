@@ -4,11 +4,14 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io::{self, Write};
+use std::num::NonZero;
 use std::pin::Pin;
+use std::sync::LazyLock;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tokio::sync::Semaphore;
 
 use super::Compression;
 
@@ -17,6 +20,25 @@ const GZIP_LEVEL: u32 = 1;
 const ZSTD_LEVEL: i32 = 1;
 /// From here on compressing is long enough to be done off the threads that answer.
 pub(super) const LONG_BYTES: usize = 128 << 10;
+
+/// Size of the chunks that compressed bodies are made of.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// Compressing keeps a core busy: more at a time than there are cores would gain nothing and take memory for all.
+static CORES: LazyLock<Semaphore> = LazyLock::new(|| {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    Semaphore::new(cores)
+});
+
+/// Compresses messages away from the threads that answer, when a core is free for it.
+pub(super) async fn compress(messages: Vec<Bytes>, compression: Compression) -> Payload {
+    // Nobody closes the semaphore.
+    let core = CORES.acquire().await;
+    let plain = messages.clone();
+    let payload = tokio::task::spawn_blocking(move || Payload::new(messages, compression)).await;
+    drop(core);
+    payload.unwrap_or_else(|_| Payload::new(plain, Compression::None))
+}
 
 /// A body, ready to be sent as often as it takes.
 #[derive(Debug, Clone)]
@@ -34,7 +56,7 @@ impl Payload {
             Compression::Zstd => zstd(&messages),
         };
         match compressed {
-            Ok(body) => Self { compression, chunks: vec![body.into()] },
+            Ok(chunks) => Self { compression, chunks },
             // Writing into memory does not fail; if it ever did, the plain message is as good.
             Err(_) => Self { compression: Compression::None, chunks: messages },
         }
@@ -69,22 +91,47 @@ impl Payload {
     }
 }
 
-fn gzip(messages: &[Bytes]) -> io::Result<Vec<u8>> {
-    let mut encoder = flate2::write::GzEncoder::new(room(messages), flate2::Compression::new(GZIP_LEVEL));
+fn gzip(messages: &[Bytes]) -> io::Result<Vec<Bytes>> {
+    let mut encoder = flate2::write::GzEncoder::new(Output::default(), flate2::Compression::new(GZIP_LEVEL));
     messages.iter().try_for_each(|message| encoder.write_all(message))?;
-    encoder.finish()
+    encoder.finish().map(Output::chunks)
 }
 
-fn zstd(messages: &[Bytes]) -> io::Result<Vec<u8>> {
-    let mut encoder = zstd::stream::write::Encoder::new(room(messages), ZSTD_LEVEL)?;
+fn zstd(messages: &[Bytes]) -> io::Result<Vec<Bytes>> {
+    let mut encoder = zstd::stream::write::Encoder::new(Output::default(), ZSTD_LEVEL)?;
     encoder.set_pledged_src_size(Some(messages.iter().map(|message| message.len() as u64).sum()))?;
     messages.iter().try_for_each(|message| encoder.write_all(message))?;
-    encoder.finish()
+    encoder.finish().map(Output::chunks)
 }
 
-/// Telemetry shrinks to an eighth or so.
-fn room(messages: &[Bytes]) -> Vec<u8> {
-    Vec::with_capacity(messages.iter().map(Bytes::len).sum::<usize>() / 4)
+/// What was compressed, in chunks: a single one that grows would be copied, and take three times its size then.
+#[derive(Default)]
+struct Output {
+    full: Vec<Bytes>,
+    open: Vec<u8>,
+}
+
+impl Output {
+    fn chunks(mut self) -> Vec<Bytes> {
+        self.open.shrink_to_fit();
+        self.full.push(self.open.into());
+        self.full
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        let bytes = from.len().min(CHUNK_BYTES - self.open.len());
+        self.open.extend_from_slice(&from[..bytes]);
+        if self.open.len() == CHUNK_BYTES {
+            self.full.push(std::mem::take(&mut self.open).into());
+        }
+        Ok(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A body in chunks.
@@ -118,7 +165,8 @@ mod tests {
 
     #[test]
     fn every_compression_holds_the_messages_behind_one_another() {
-        let messages = [vec![7_u8; 5_000], Vec::new(), b"tail".to_vec()];
+        let long: Vec<u8> = (0..400_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let messages = [vec![7_u8; 5_000], Vec::new(), long, b"tail".to_vec()];
         let whole = messages.concat();
         for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
             let payload = Payload::new(messages.iter().cloned().map(Bytes::from).collect(), compression);

@@ -18,7 +18,7 @@ use bytes::Bytes;
 pub(super) use self::debug::Debug;
 pub(super) use self::file::File;
 pub(super) use self::transport::{Identity, Otlp};
-use super::compress::{LONG_BYTES, Payload};
+use super::compress::{LONG_BYTES, Payload, compress};
 use super::{Compression, ForwardError};
 use crate::model::UnixNanos;
 use crate::pipeline::{DataType, Metadata};
@@ -84,10 +84,7 @@ impl Client {
         if compression == Compression::None || bytes < LONG_BYTES {
             return Payload::new(messages, compression);
         }
-        let plain = messages.clone();
-        tokio::task::spawn_blocking(move || Payload::new(messages, compression))
-            .await
-            .unwrap_or_else(|_| Payload::new(plain, Compression::None))
+        compress(messages, compression).await
     }
 
     /// One attempt.
