@@ -13,7 +13,7 @@ use tower_http::cors::CorsLayer;
 
 use super::door::Doors;
 use super::ids::{BadIds, without_bad_ids};
-use super::memory::MemoryLimiter;
+use super::memory::{Expected, MemoryLimiter};
 use super::metrics::{ReceiverMetrics, RequestOutcome, Transport};
 use super::resend::{Asked, Claim, First, Resends};
 use super::status::Refusal;
@@ -68,6 +68,12 @@ pub(super) struct Exchange<A> {
     resends: Option<Arc<Resends>>,
     /// Shared by requests whose client may go away while they are written to disk.
     writing: Arc<RwLock<()>>,
+}
+
+/// A place among the requests in progress, and in memory.
+pub(super) struct Entered {
+    _place: OwnedSemaphorePermit,
+    _expected: Expected,
 }
 
 /// A request as it came.
@@ -151,18 +157,22 @@ impl<A: Admission> Exchange<A> {
 
     /// A place among the requests in progress, taken before the body is read: bodies are what needs memory, and
     /// there must be some.
-    pub(super) async fn enter(&self, data: DataType) -> Result<OwnedSemaphorePermit, Refusal> {
-        let mut waits = ADMISSION_WAITS_MS.into_iter();
-        while !self.memory.has_room(self.now()) {
-            let Some(wait) = waits.next() else {
+    pub(super) async fn enter(&self, data: DataType) -> Result<Entered, Refusal> {
+        let (mut waits, mut waiting) = (ADMISSION_WAITS_MS.into_iter(), None);
+        let expected = loop {
+            if let Some(expected) = self.memory.admit(self.now()) {
+                break expected;
+            }
+            waiting = waiting.or_else(|| self.memory.queue());
+            let Some(wait) = waits.next().filter(|_| waiting.is_some()) else {
                 self.blinded_by_memory(data);
                 return Err(self.memory.refuse());
             };
             tokio::time::sleep(Duration::from_millis(wait)).await;
-        }
+        };
         let place = tokio::time::timeout(ADMISSION_WAIT, Arc::clone(&self.slots).acquire_owned());
         match place.await {
-            Ok(Ok(place)) => Ok(place),
+            Ok(Ok(place)) => Ok(Entered { _place: place, _expected: expected }),
             _ => Err(Refusal::Busy("too many requests in progress".into())),
         }
     }

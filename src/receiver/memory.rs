@@ -4,7 +4,9 @@
 //! told to come again, and are taken in as soon as the memory is there.
 //!
 //! What counts as used is what is resident, for that is what a container is killed for, but at most twice of what
-//! is allocated: pages that the allocator keeps for later must not shut the door for good.
+//! is allocated: pages that the allocator keeps for later must not shut the door for good. A request that was let in
+//! takes memory only as its body arrives, so until it is answered a share stands for it; and of those that find no
+//! room only a few wait for it, for what has arrived of a body waits with them.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,6 +31,10 @@ const SAMPLE_NANOS: u64 = 10_000_000;
 const KEPT_PAGES: u64 = 2;
 /// The spike, where none is set: a fifth of the limit, as the Collector.
 const SPIKE_SHARE: u64 = 5;
+/// What a request is expected to take: what may arrive of it unasked over HTTP/2, and more than clients send at once.
+const SHARE_BYTES: u64 = MIB;
+/// Share of the spike that those who wait for room may take.
+const WAITING_SHARE: u64 = 4;
 const REFUSED: &str = "rollguard_memory_refused_requests_total";
 const LIMIT: &str = "rollguard_memory_limit_bytes";
 
@@ -110,7 +116,28 @@ pub(super) struct MemoryLimiter {
     /// When the limits are asked for next, and what is resident.
     next: [AtomicU64; 2],
     is_short: AtomicBool,
+    /// Expected of requests that were let in, and of those that wait.
+    expected: [AtomicU64; 2],
     refused: [Counter; 2],
+}
+
+/// What a request is expected to take, from when it is let in or waits until this is dropped.
+pub(super) struct Expected {
+    limiter: Arc<MemoryLimiter>,
+    of: Of,
+    bytes: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Of {
+    LetIn,
+    Waiting,
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.limiter.expected[self.of as usize].fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// Where a request was pushed back.
@@ -132,21 +159,41 @@ impl MemoryLimiter {
             resident: Default::default(),
             next: Default::default(),
             is_short: AtomicBool::new(false),
+            expected: Default::default(),
             refused: ["admission", "body"].map(|stage| counter!(REFUSED, "stage" => stage)),
         };
         limiter.ask_limits();
         limiter
     }
 
-    /// Whether a request may come in.
-    pub(super) fn has_room(&self, now: UnixNanos) -> bool {
+    /// Lets a request in, where there is room for what is used and expected.
+    pub(super) fn admit(self: &Arc<Self>, now: UnixNanos) -> Option<Expected> {
         self.ask(now);
-        let (used, soft) = (self.used(), self.soft.load(Ordering::Relaxed));
-        let is_short = used >= soft;
+        let (used, [soft, hard]) = (self.used(), self.limits());
+        let fits = |expected| used < soft && used.saturating_add(expected) <= hard;
+        let expected = self.expect(Of::LetIn, fits);
+        let is_short = expected.is_none();
         if self.is_short.swap(is_short, Ordering::Relaxed) != is_short {
             self.say(is_short, used, soft);
         }
-        !is_short
+        expected
+    }
+
+    /// Lets a request wait for room, where not too many do.
+    pub(super) fn queue(self: &Arc<Self>) -> Option<Expected> {
+        let [soft, hard] = self.limits();
+        self.expect(Of::Waiting, |expected| expected <= (hard - soft) / WAITING_SHARE)
+    }
+
+    /// Stands for a request if all that is expected then fits.
+    fn expect(self: &Arc<Self>, of: Of, fits: impl Fn(u64) -> bool) -> Option<Expected> {
+        let [soft, hard] = self.limits();
+        // Where the spike is less than that, requests come one by one.
+        let bytes =
+            if hard == u64::MAX { SHARE_BYTES } else { SHARE_BYTES.min((hard - soft) / WAITING_SHARE) };
+        let all = self.expected[of as usize].fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let expected = Expected { limiter: Arc::clone(self), of, bytes };
+        fits(all).then_some(expected)
     }
 
     /// A request that found no room until its wait was over.
@@ -164,6 +211,12 @@ impl MemoryLimiter {
         let [anonymous, of_files] = self.resident.each_ref().map(|bytes| bytes.load(Ordering::Relaxed));
         let allocated = self.memory.allocated();
         allocated.max(anonymous.min(allocated.saturating_mul(KEPT_PAGES))).saturating_add(of_files)
+    }
+
+    /// Soft and hard.
+    fn limits(&self) -> [u64; 2] {
+        let hard = self.hard.load(Ordering::Relaxed);
+        [self.soft.load(Ordering::Relaxed).min(hard), hard]
     }
 
     fn is_out(&self) -> bool {

@@ -88,28 +88,56 @@ fn o3_requests_come_in_below_the_soft_limit_and_again_at_once() {
     ];
     for (millis, told, expected, why) in rows {
         memory.set(told);
-        assert_eq!(limiter.has_room(at(millis)), expected, "{why}");
+        assert_eq!(limiter.admit(at(millis)).is_some(), expected, "{why}");
     }
+}
+
+/// Of 200 MiB 160 are the soft limit: a request is let in below it while all that are in are expected to fit.
+#[test]
+fn o3_requests_that_are_in_count_before_their_bodies_do_and_few_wait() {
+    let (limiter, memory) = limiter(r#"{"limit_mib":200}"#, [150, 0, 9, 1000]);
+    let now = UnixNanos::from_secs(1);
+    let mut inside: Vec<_> = (0..41).map_while(|_| limiter.admit(now)).collect();
+    assert_eq!(inside.len(), 41, "159 MiB are used, 41 are left");
+    assert!(limiter.admit(now).is_none());
+    let waiting: Vec<_> = (0..99).map_while(|_| limiter.queue()).collect();
+    assert_eq!(waiting.len(), 10, "a quarter of the spike");
+    inside.pop();
+    assert!(limiter.admit(now).is_some(), "as soon as one is answered");
+    drop(inside);
+    memory.set([0, 0, 9, 1000]);
+    assert_eq!((0..300).map_while(|_| limiter.admit(now)).collect::<Vec<_>>().len(), 191);
+    drop(waiting);
+    assert!(limiter.queue().is_some());
+}
+
+#[test]
+fn o3_a_small_spike_lets_requests_in_one_by_one() {
+    let (limiter, _) = limiter(r#"{"limit_mib":100,"spike_limit_mib":1}"#, [98, 0, 0, 1000]);
+    let now = UnixNanos::from_secs(1);
+    let inside: Vec<_> = (0..99).map_while(|_| limiter.admit(now)).collect();
+    assert_eq!(inside.len(), 8, "of 2 MiB, a quarter of the spike each");
+    assert!(limiter.queue().is_some() && limiter.admit(now).is_none());
 }
 
 #[test]
 fn o3_a_limit_that_changes_counts() {
     let (limiter, memory) = limiter("{}", [100, 0, 0, 1000]);
-    assert!(limiter.has_room(UnixNanos::from_secs(1)));
+    assert!(limiter.admit(UnixNanos::from_secs(1)).is_some());
     memory.set([100, 0, 0, 150]);
-    assert!(!limiter.has_room(UnixNanos::from_secs(2)));
+    assert!(limiter.admit(UnixNanos::from_secs(2)).is_none());
 }
 
 #[test]
 fn o3_without_a_limit_everything_comes_in() {
     let (limiter, _) = limiter(r#"{"limit_percentage":0}"#, [999, 999, 99, 1000]);
-    assert!(limiter.has_room(UnixNanos::from_secs(1)) && !limiter.is_out());
+    assert!(limiter.admit(UnixNanos::from_secs(1)).is_some() && !limiter.is_out());
 }
 
 #[tokio::test]
 async fn o3_bodies_are_given_up_at_the_hard_limit_and_may_come_again() {
     let (limiter, memory) = limiter(r#"{"limit_mib":200}"#, [170, 0, 10, 1000]);
-    assert!(!limiter.has_room(UnixNanos::from_secs(1)));
+    assert!(limiter.admit(UnixNanos::from_secs(1)).is_none());
     let given_up = Cell::new(0);
     let body = || limiter.watch(Full::new(Bytes::from_static(b"abc")), || given_up.set(given_up.get() + 1));
     assert_eq!(body().collect().await.unwrap().to_bytes(), "abc");
