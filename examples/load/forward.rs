@@ -38,7 +38,7 @@ pub(crate) async fn measure(binary: &Path, seconds: u64, rounds: u64) -> anyhow:
         let pace = Pace { is_gzip: case.is_gzip, ..Pace::FULL };
         let backend = Target::discard(&myself, free_port()?).await?;
         let more = exporter(&backend, case.compression, case.storage);
-        let targets = [Target::configured(binary, None, more).await?, Target::sink(&myself).await?];
+        let targets = [Target::configured(binary, None, "", more).await?, Target::sink(&myself).await?];
         let mut used: [Vec<f64>; 2] = Default::default();
         for _ in 0..rounds {
             for (target, used) in targets.iter().zip(&mut used) {
@@ -57,8 +57,8 @@ pub(crate) async fn measure(binary: &Path, seconds: u64, rounds: u64) -> anyhow:
 async fn latency(binary: &Path, time: Duration, rounds: u64, myself: &Path) -> anyhow::Result<()> {
     let backend = Target::discard(myself, free_port()?).await?;
     let targets = [
-        Target::configured(binary, None, exporter(&backend, "none", "null")).await?,
-        Target::configured(binary, None, exporter(&backend, "gzip", "null")).await?,
+        Target::configured(binary, None, "", exporter(&backend, "none", "null")).await?,
+        Target::configured(binary, None, "", exporter(&backend, "gzip", "null")).await?,
         Target::rollguard(binary).await?,
     ];
     let mut took: [Vec<f64>; 3] = Default::default();

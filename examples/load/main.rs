@@ -6,10 +6,11 @@
 //! target/release/examples/load compare target/release/rollguard [seconds] [rounds] [kind..]
 //! target/release/examples/load forward target/release/rollguard [seconds] [rounds]
 //! target/release/examples/load outage target/release/rollguard [seconds]
+//! target/release/examples/load pressure target/release/rollguard [seconds]
 //! ```
 //!
 //! `forward` measures what exporters cost (`forward.rs`); `outage` measures memory while the backend of an exporter
-//! is away (`outage.rs`).
+//! is away (`outage.rs`), `pressure` under more than the memory limiter lets in (`pressure.rs`).
 //!
 //! Kinds: `delta` and `cumulative` (explicit buckets of 20 routes, 100 points a request), `exponential` (delta),
 //! `logs` (100 records a request, 5 % ERROR, 1 % with a stack of 30 frames), `spans` (100 a request), `batches` (512
@@ -25,6 +26,7 @@
 mod discard;
 mod forward;
 mod outage;
+mod pressure;
 mod sink;
 mod target;
 mod traffic;
@@ -89,6 +91,14 @@ enum Measure {
         #[arg(default_value_t = 120)]
         seconds: u64,
     },
+    /// Memory under more than the memory limiter lets in
+    Pressure {
+        /// The program
+        binary: PathBuf,
+        /// Of each part
+        #[arg(default_value_t = 20)]
+        seconds: u64,
+    },
     /// Load on a server that runs already
     Send {
         /// Where it listens: host:port
@@ -124,6 +134,7 @@ fn main() -> anyhow::Result<()> {
             runtime.block_on(forward::measure(&binary, seconds, rounds))
         }
         Measure::Outage { binary, seconds } => runtime.block_on(outage::measure(&binary, seconds)),
+        Measure::Pressure { binary, seconds } => runtime.block_on(pressure::measure(&binary, seconds)),
         Measure::Send { address, kind, seconds, connections, rate, gzip } => {
             let pace = Pace { connections, requests_per_second: rate, is_gzip: gzip };
             let load = target::send_to(&address, kind, Duration::from_secs(seconds), pace);

@@ -49,6 +49,7 @@ where
 {
     let mut grpc = Grpc::new(Decoding::<T>::default())
         .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Zstd)
         .max_decoding_message_size(64 << 20);
     grpc.unary(Drop, request).await
 }

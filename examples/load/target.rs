@@ -72,17 +72,18 @@ pub(crate) struct Target {
 impl Target {
     /// The program, with its defaults on free ports.
     pub(crate) async fn rollguard(binary: &Path) -> anyhow::Result<Self> {
-        Self::configured(binary, None, |_| String::new()).await
+        Self::configured(binary, None, "", |_| String::new()).await
     }
 
-    /// The program with more in its configuration, which may name the folder that is removed at the end, and with its own
-    /// metrics on a port.
+    /// The program with its own metrics on a port, more under `receiver`, and more in its configuration, which may name
+    /// the folder that is removed at the end.
     pub(crate) async fn configured(
         binary: &Path,
         metrics: Option<u16>,
+        receiver: &str,
         more: impl FnOnce(&Path) -> String,
     ) -> anyhow::Result<Self> {
-        let [grpc, http, api] = [free_port()?, free_port()?, free_port()?];
+        let [grpc, http, api] = free_ports()?;
         let folder = std::env::temp_dir().join(format!("rollguard-load-{}-{grpc}", std::process::id()));
         std::fs::create_dir_all(&folder)?;
         let file = folder.join("config.yaml");
@@ -92,7 +93,7 @@ impl Target {
         std::fs::write(
             &file,
             format!(
-                "receiver:\n  grpc: {{endpoint: '127.0.0.1:{grpc}'}}\n  http: {{endpoint: '127.0.0.1:{http}'}}\n\
+                "receiver:\n  grpc: {{endpoint: '127.0.0.1:{grpc}'}}\n  http: {{endpoint: '127.0.0.1:{http}'}}\n{receiver}\
                  api: {{endpoint: '127.0.0.1:{api}'}}\nstore: {{path: '{}'}}\ntelemetry: {{metrics: {own}}}\n{more}",
                 database.display()
             ),
@@ -262,5 +263,16 @@ async fn send(
 }
 
 pub(crate) fn free_port() -> anyhow::Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    free_ports::<1>().map(|[port]| port)
+}
+
+/// No two of them the same: all are held until the last one is found.
+fn free_ports<const N: usize>() -> anyhow::Result<[u16; N]> {
+    let held: Vec<_> =
+        (0..N).map(|_| std::net::TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
+    let mut ports = [0; N];
+    for (port, listener) in ports.iter_mut().zip(&held) {
+        *port = listener.local_addr()?.port();
+    }
+    Ok(ports)
 }

@@ -82,7 +82,7 @@ impl Kind {
     }
 
     /// Items of a request.
-    const fn items(self) -> u64 {
+    pub(crate) const fn items(self) -> u64 {
         match self {
             Self::Delta | Self::Cumulative | Self::Exponential => SERIES as u64,
             Self::Logs | Self::Spans => RECORDS,
