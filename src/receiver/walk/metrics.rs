@@ -327,7 +327,11 @@ impl<S: PointSink> Walk<'_, S> {
         given: &RawAttributes<'_>,
     ) -> Result<(), WalkError> {
         let mut attributes = PointAttributes::new();
-        given.each(|attribute| attributes.read(attribute, &self.names))?;
+        let mut pieces = Pieces::default();
+        given.each(|attribute| {
+            pieces.add(&self.digest, attribute);
+            attributes.read(attribute, &self.names)
+        })?;
         if let Some(reason) = raw.discard(&self.buckets) {
             self.discard(reason, 1);
             return Ok(());
@@ -343,7 +347,7 @@ impl<S: PointSink> Walk<'_, S> {
         let (outcome, status) = attributes.outcome();
         let version = attributes.version(&self.names);
         let view = PointView {
-            stream: self.identity(place, given)?,
+            stream: self.identity(place, &pieces)?,
             key,
             family: place.meaning.family,
             temporality: place.meaning.temporality,
@@ -363,8 +367,8 @@ impl<S: PointSink> Walk<'_, S> {
         Ok(())
     }
 
-    /// The identity of a point's stream.
-    fn identity(&self, place: &Place<'_, '_>, given: &RawAttributes<'_>) -> Result<u128, WalkError> {
+    /// The identity of a stream whose points have these attributes.
+    fn identity(&self, place: &Place<'_, '_>, attributes: &Pieces) -> Result<u128, WalkError> {
         let (digest, header) = (&self.digest, place.header);
         let resource = place
             .envelope
@@ -373,12 +377,7 @@ impl<S: PointSink> Walk<'_, S> {
         let scope = place.scope.identity(digest, SCOPE, |pieces, scope| pieces.add_scope(digest, scope))?;
         let name = digest.of(header.name);
         let metric = digest.of_parts(&[resource, scope, name, digest.of(header.unit), header.kind_bits()]);
-        let mut pieces = Pieces::default();
-        given.each(|attribute| {
-            pieces.add(digest, attribute);
-            Ok(())
-        })?;
-        Ok(digest.of_parts(&[metric, pieces.finish(digest)]))
+        Ok(digest.of_parts(&[metric, attributes.finish(digest)]))
     }
 }
 
