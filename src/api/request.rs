@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::error::ApiError;
 use crate::deployment::Request;
-use crate::model::VersionKey;
+use crate::model::{UnixNanos, VersionKey};
 
 /// Longest name of a service, version or environment.
 const MAX_NAME_BYTES: usize = 256;
@@ -18,6 +18,7 @@ const MAX_URL_BYTES: usize = 2048;
 struct Body {
     service: Option<Value>,
     version: Option<Value>,
+    time: Option<Value>,
     baseline: Option<Value>,
     environment: Option<Value>,
     url: Option<Value>,
@@ -30,13 +31,29 @@ pub(super) fn parse(body: &[u8]) -> Result<Request, ApiError> {
     let body: Body = serde_json::from_slice(body).map_err(|e| refuse(&e))?;
     let request = Request {
         service: required("service", body.service)?,
-        version: required("version", body.version)?,
+        version: name("version", body.version)?.unwrap_or_default(),
+        time: time(body.time)?,
         baseline: name("baseline", body.baseline)?,
         environment: name("environment", body.environment)?,
         url: link(body.url)?,
         commit: name("commit", body.commit)?,
         release: name("release", body.release)?,
     };
+    match (request.version.is_empty(), request.time.is_some()) {
+        (true, false) => {
+            let message = "is missing; for a change without a new version send its `time` instead";
+            return Err(ApiError::field("version", message));
+        }
+        (false, true) => {
+            let message = "goes with no version: a time is for a change that carries none";
+            return Err(ApiError::field("time", message));
+        }
+        _ => {}
+    }
+    if request.time.is_some() && request.baseline.is_some() {
+        let message = "goes with a version: what is after a time is held against what was before it";
+        return Err(ApiError::field("baseline", message));
+    }
     if [VersionKey::UNVERSIONED, VersionKey::OVERFLOW].contains(&request.version.as_str()) {
         return Err(ApiError::field("version", "this stands for spans that cannot be versioned"));
     }
@@ -90,6 +107,19 @@ fn text(field: &str, value: Option<Value>, longest: usize) -> Result<Option<Stri
     Ok(Some(text))
 }
 
+/// A time in RFC 3339; whether it lies near enough is for who knows what time it is.
+fn time(value: Option<Value>) -> Result<Option<UnixNanos>, ApiError> {
+    let Some(text) = text("time", value, MAX_NAME_BYTES)? else { return Ok(None) };
+    let nanos = text.parse::<jiff::Timestamp>().ok().and_then(|t| u64::try_from(t.as_nanosecond()).ok());
+    match nanos {
+        Some(nanos) => Ok(Some(UnixNanos(nanos))),
+        None => {
+            let message = format!("{text:?} is not a time like 2026-01-31T12:00:00Z (RFC 3339)");
+            Err(ApiError::field("time", message))
+        }
+    }
+}
+
 fn link(value: Option<Value>) -> Result<Option<String>, ApiError> {
     let url = text("url", value, MAX_URL_BYTES)?;
     let is_web = |url: &String| url.starts_with("https://") || url.starts_with("http://");
@@ -110,6 +140,7 @@ mod tests {
         let expected = Request {
             service: "shop/checkout".into(),
             version: "v2".into(),
+            time: None,
             baseline: Some("v1".into()),
             environment: Some("prod".into()),
             url: Some("https://ci/1".into()),
@@ -117,6 +148,9 @@ mod tests {
             release: Some("canary".into()),
         };
         assert_eq!(parse(body), Ok(expected));
+        let body = br#"{"service":"a","time":"2026-01-31T13:00:00.5+01:00","version":null}"#;
+        let time = Some(UnixNanos(1_769_860_800_500_000_000));
+        assert_eq!(parse(body), Ok(Request { service: "a".into(), time, ..Request::default() }));
     }
 
     #[test]
@@ -135,6 +169,12 @@ mod tests {
             (r#"{"service":"a","version":"v\n"}"#, 422, Some("version")),
             (r#"{"service":"a","version":"(unversioned)"}"#, 422, Some("version")),
             (r#"{"service":"a","version":"v","baseline":"v"}"#, 422, Some("baseline")),
+            (r#"{"service":"a","version":"v","time":"2026-01-31T12:00:00Z"}"#, 422, Some("time")),
+            (r#"{"service":"a","time":"tomorrow"}"#, 422, Some("time")),
+            (r#"{"service":"a","time":"2026-01-31T12:00:00"}"#, 422, Some("time")),
+            (r#"{"service":"a","time":"1960-01-31T12:00:00Z"}"#, 422, Some("time")),
+            (r#"{"service":"a","time":1769860800}"#, 422, Some("time")),
+            (r#"{"service":"a","time":"2026-01-31T12:00:00Z","baseline":"v1"}"#, 422, Some("baseline")),
             (r#"{"service":"a","version":"v","url":"javascript:x"}"#, 422, Some("url")),
             (long.as_str(), 422, Some("service")),
         ];

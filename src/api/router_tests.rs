@@ -50,6 +50,7 @@ fn deployment(id: &str, candidate: &str, origin: Origin) -> Deployment {
         service: ServiceKey { namespace: "shop".into(), name: "checkout".into(), ..Default::default() },
         baseline: Some("v1".into()),
         candidate: candidate.into(),
+        time: None,
         origin,
         release: Deployment::VERSION.into(),
         phase: Phase::Failed,

@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use super::logs::LogsView;
 use crate::deployment::Deployment;
-use crate::model::{Labels, ServiceKey, Source, UnixNanos};
+use crate::model::{Labels, ServiceKey, Slot, Source, UnixNanos};
 use crate::objective::Spent;
-use crate::verdict::{Evidence, OwnEvidence, Policy, SliEvidence, Timing};
+use crate::verdict::{ChangeEvidence, Evidence, OwnEvidence, Policy, SliEvidence, Timing};
 
 /// One deployment.
 #[derive(Debug, Serialize)]
@@ -18,6 +18,10 @@ pub(super) struct DeploymentView<'a> {
     service: ServiceView<'a>,
     baseline: Option<&'a str>,
     candidate: &'a str,
+    /// `version`, or `before/after` a time: then baseline and candidate are the version that serves.
+    kind: &'static str,
+    /// The time of a change without a version.
+    time: Option<String>,
     phase: &'static str,
     verdict: &'static str,
     #[serde(rename = "final")]
@@ -94,6 +98,31 @@ struct EvidenceView<'a> {
     exemplar_trace_ids: &'a [String],
     /// Beside the verdict; null where nothing was logged.
     logs: Option<LogsView<'a>>,
+    /// Before and after a time: what is held against what; null otherwise.
+    change: Option<ChangeView>,
+}
+
+/// What is held against what, before and after a time.
+#[derive(Debug, Serialize)]
+struct ChangeView {
+    judged_from: Option<String>,
+    remembered_until: Option<String>,
+    /// Seconds after the time that are remembered as if they were before it.
+    remembered_after_seconds: i64,
+    /// Remembered share of failed requests.
+    error_ratio_before: Option<f64>,
+}
+
+impl ChangeView {
+    fn new(change: &ChangeEvidence) -> Self {
+        let at = |slot: Slot| u64::try_from(slot).ok().map(UnixNanos::from_secs).and_then(rfc3339);
+        Self {
+            judged_from: at(change.judged_from),
+            remembered_until: at(change.remembered_until),
+            remembered_after_seconds: change.late_s(),
+            error_ratio_before: change.error_rate(),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -183,6 +212,8 @@ impl<'a> DeploymentView<'a> {
             service: ServiceView::new(&d.service),
             baseline: d.baseline.as_deref(),
             candidate: &d.candidate,
+            kind: d.kind().as_str(),
+            time: d.time.and_then(rfc3339),
             phase: d.phase.as_str(),
             verdict: d.verdict.as_str(),
             is_final: d.is_final(),
@@ -263,6 +294,7 @@ impl<'a> EvidenceView<'a> {
                 .collect(),
             exemplar_trace_ids: &e.exemplars,
             logs: e.logs.as_deref().map(LogsView::new),
+            change: e.change.as_ref().map(ChangeView::new),
         }
     }
 }

@@ -314,6 +314,10 @@ impl Policies for Configured {
         (resolved.policy, resolved.mode)
     }
 
+    fn is_named(&self, service: &ServiceKey) -> bool {
+        self.0.load().policies.is_named(service)
+    }
+
     fn objectives(&self, service: &ServiceKey) -> ObjectiveSettings {
         self.0.load().objectives.resolve(service)
     }

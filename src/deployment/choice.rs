@@ -15,6 +15,10 @@ pub const KNOWN_REQUESTS: u64 = 100;
 pub const FRESH_START_SECONDS: u64 = 120;
 /// Longest service, version or environment that a request may name, in bytes.
 pub const LABEL_BYTES: usize = 256;
+/// How far back the time of a change may lie, in seconds: what is remembered is kept behind for no longer.
+pub const CHANGE_BACK_S: u64 = 60;
+/// How far ahead it may lie, in seconds.
+pub const CHANGE_AHEAD_S: u64 = 86_400;
 /// Longest url or commit that a request may carry, in bytes.
 pub const LINK_BYTES: usize = 2048;
 
@@ -140,6 +144,24 @@ pub enum RequestError {
     /// A field holds a label that stands for "no version" or "too many versions".
     #[error("{0} cannot be {1:?}: that is where spans without a usable version are counted")]
     Reserved(&'static str, String),
+    /// Neither a version nor a time.
+    #[error("name the version that is deployed, or the time of a change that carries none")]
+    NothingNamed,
+    /// A version and a time.
+    #[error("a deployment names a version or a time, not both: a time is for a change without a version")]
+    VersionAndTime,
+    /// A baseline for a time.
+    #[error("baseline goes with a version: what is after a time is held against what was before it")]
+    BaselineAndTime,
+    /// The time is too far back.
+    #[error(
+        "time lies {0} s back, and {CHANGE_BACK_S} s is the most: what is remembered is kept no longer as it was. Announce a \
+         change when it begins, or before"
+    )]
+    TimePast(u64),
+    /// The time is too far ahead.
+    #[error("time lies {0} s ahead, and {CHANGE_AHEAD_S} s (24 h) is the most: announce the change later")]
+    TimeAhead(u64),
     /// Candidate and baseline are one version.
     #[error("baseline and version are both {0:?}")]
     SameVersion(String),
@@ -147,6 +169,14 @@ pub enum RequestError {
 
 /// Checks the fields of a request that need no knowledge of the services.
 pub fn check_request(request: &Request) -> Result<(), RequestError> {
+    match (request.version.is_empty(), request.time.is_some()) {
+        (true, false) if !request.service.is_empty() => return Err(RequestError::NothingNamed),
+        (false, true) => return Err(RequestError::VersionAndTime),
+        _ if request.time.is_some() && request.baseline.is_some() => {
+            return Err(RequestError::BaselineAndTime);
+        }
+        _ => {}
+    }
     let fields = [
         ("service", Some(&request.service), LABEL_BYTES),
         ("version", Some(&request.version), LABEL_BYTES),
@@ -162,15 +192,28 @@ pub fn check_request(request: &Request) -> Result<(), RequestError> {
             return Err(RequestError::TooLong(name, limit));
         }
         let is_label = matches!(name, "service" | "version" | "baseline");
-        if is_label && value.is_empty() {
+        let is_left_out = name == "version" && request.time.is_some();
+        if is_label && value.is_empty() && !is_left_out {
             return Err(RequestError::Empty(name));
         }
-        if matches!(name, "version" | "baseline") && !is_version(value) {
+        if matches!(name, "version" | "baseline") && !is_left_out && !is_version(value) {
             return Err(RequestError::Reserved(name, value.clone()));
         }
     }
     if request.baseline.as_ref() == Some(&request.version) {
         return Err(RequestError::SameVersion(request.version.clone()));
+    }
+    Ok(())
+}
+
+/// Checks that the time of a change lies where something is remembered of before, and not out of sight.
+pub fn check_time(time: UnixNanos, now: UnixNanos) -> Result<(), RequestError> {
+    let seconds = |nanos: u64| nanos.div_ceil(NANOS_PER_SECOND);
+    if now.since(time) > CHANGE_BACK_S * NANOS_PER_SECOND {
+        return Err(RequestError::TimePast(seconds(now.since(time))));
+    }
+    if time.since(now) > CHANGE_AHEAD_S * NANOS_PER_SECOND {
+        return Err(RequestError::TimeAhead(seconds(time.since(now))));
     }
     Ok(())
 }

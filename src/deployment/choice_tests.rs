@@ -96,6 +96,7 @@ fn running(baseline: Option<&str>, phase: Phase, verdict: Verdict) -> Deployment
         service: ServiceKey::default(),
         baseline: baseline.map(String::from),
         candidate: "v2".into(),
+        time: None,
         origin: Origin::Detected,
         release: Deployment::VERSION.into(),
         mode: Mode::Observe,
@@ -145,11 +146,29 @@ fn requests_that_cannot_be_right() {
         baseline: baseline.map(String::from),
         ..Request::default()
     };
+    let at = |version: &str, baseline: Option<&str>| Request {
+        time: Some(UnixNanos::from_secs(START)),
+        ..request("a", version, baseline)
+    };
     for (request, wrong) in [
         (request("a", "v2", Some("v1")), None),
         (request("a", "v2", None), None),
         (request("", "v2", None), Some("service is empty")),
-        (request("a", "", None), Some("version is empty")),
+        (
+            request("a", "", None),
+            Some("name the version that is deployed, or the time of a change that carries none"),
+        ),
+        (at("", None), None),
+        (
+            at("v2", None),
+            Some(
+                "a deployment names a version or a time, not both: a time is for a change without a version",
+            ),
+        ),
+        (
+            at("", Some("v1")),
+            Some("baseline goes with a version: what is after a time is held against what was before it"),
+        ),
         (request("a", "v2", Some("v2")), Some("baseline and version are both \"v2\"")),
         (
             request("a", VersionKey::OVERFLOW, None),
@@ -160,6 +179,25 @@ fn requests_that_cannot_be_right() {
         (request("a", &"v".repeat(257), None), Some("version is longer than 256 bytes")),
     ] {
         assert_eq!(check_request(&request).err().map(|e| e.to_string()).as_deref(), wrong, "{request:?}");
+    }
+}
+
+#[test]
+fn a_time_lies_near() {
+    let now = UnixNanos::from_secs(START);
+    for (seconds, wrong) in [
+        (0, None),
+        (-60, None),
+        (-61, Some("time lies 61 s back, and 60 s is the most")),
+        (86_400, None),
+        (86_401, Some("time lies 86401 s ahead, and 86400 s (24 h) is the most")),
+    ] {
+        let time = UnixNanos::from_secs(START.saturating_add_signed(seconds));
+        let error = check_time(time, now).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(
+            error.starts_with(wrong.unwrap_or_default()) && error.is_empty() == wrong.is_none(),
+            "{error}"
+        );
     }
 }
 

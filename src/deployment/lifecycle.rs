@@ -11,6 +11,9 @@
 //!  (a newer deployment: superseded; a person: cancelled)
 //! ```
 //!
+//! Where a time is named instead of a version it is warming until that time, evaluating from then on, and closed when what
+//! was remembered at the time is too old to be compared with.
+//!
 //! Invariants, held by property tests: a fail is never taken back; at most one rollback is ordered, and only
 //! in mode `act`; without a baseline or without a single request there is neither pass nor fail; what is over
 //! stays as it is.
@@ -20,6 +23,7 @@ use std::sync::Arc;
 use super::record::{Action, Deployment, Mode, Origin, Phase, Transition};
 use crate::model::{DeploymentId, Labels, NANOS_PER_SECOND, ServiceKey, UnixNanos, VersionKey};
 use crate::objective::Spent;
+use crate::verdict::words::time_of_day;
 use crate::verdict::{Evidence, Flag, Policy, Verdict};
 
 /// Seconds after a fail within which the bad version's traffic must end and the SLIs be back.
@@ -38,6 +42,8 @@ pub struct Beginning {
     pub baseline: Option<String>,
     /// The version to be judged.
     pub candidate: String,
+    /// The time of a change without a version.
+    pub time: Option<UnixNanos>,
     /// What began it.
     pub origin: Origin,
     /// Kind of release.
@@ -56,15 +62,17 @@ impl Beginning {
     /// The deployment as it is at its first moment.
     pub fn begin(self, now: UnixNanos) -> Deployment {
         let beside = self.baseline.as_ref().map_or_else(String::new, |b| format!(" beside {b}"));
-        let reason = match self.origin {
-            Origin::Detected => format!("{} was first seen{beside}.", self.candidate),
-            Origin::Requested => format!("The start of {} was announced.", self.candidate),
+        let reason = match (self.time, self.origin) {
+            (Some(time), _) => format!("A change at {} was announced.", time_of_day(time.slot())),
+            (None, Origin::Detected) => format!("{} was first seen{beside}.", self.candidate),
+            (None, Origin::Requested) => format!("The start of {} was announced.", self.candidate),
         };
         Deployment {
             id: self.id,
             service: self.service,
             baseline: self.baseline,
             candidate: self.candidate,
+            time: self.time,
             origin: self.origin,
             release: self.release,
             phase: Phase::Warming,
@@ -132,6 +140,15 @@ pub enum Event {
     },
     /// It does not any more.
     ReviewOver,
+    /// The time of the change has come.
+    TimeCame {
+        /// The version that serves.
+        version: String,
+        /// Requests and failed ones of it that were counted until then.
+        before: [u64; 2],
+    },
+    /// What was remembered at the time of the change can be compared with no longer, and why.
+    MemoryOver(&'static str),
     /// The candidate sends nothing any more and will not.
     TrafficEnded,
     /// So many newer ones are watched that there is no room for it any more.
@@ -181,6 +198,10 @@ pub fn transition(deployment: &Deployment, event: Event, now: UnixNanos) -> Step
         Event::ReviewOver => step.review_over(now),
         Event::HorizonOver => step.inconclusive(None, now),
         Event::Degraded { evidence, explanation } if judging => step.degraded(evidence, explanation, now),
+        Event::TimeCame { version, before } => step.time_came(version, before, now),
+        Event::MemoryOver(why) if judging && deployment.time.is_some() => {
+            step.enter(Phase::Closed, why.to_owned(), now);
+        }
         Event::TrafficEnded if judging => {
             step.enter(Phase::Closed, format!("{} serves no traffic any more.", deployment.candidate), now);
         }
@@ -188,12 +209,15 @@ pub fn transition(deployment: &Deployment, event: Event, now: UnixNanos) -> Step
             step.enter(Phase::Closed, format!("The watch has ended: {others} newer ones are watched."), now);
         }
         Event::Recovered if !judging => {
-            let reason = format!("{} is out of traffic and the service is well again.", deployment.candidate);
+            let reason = match deployment.time {
+                Some(_) => format!("{} is as it was before the change again.", deployment.subject()),
+                None => format!("{} is out of traffic and the service is well again.", deployment.candidate),
+            };
             step.enter(Phase::Recovered, reason, now);
         }
         Event::RecoveryTimedOut if !judging => {
             let reason =
-                format!("Not well again {RECOVERY_SECONDS} seconds after {} failed.", deployment.candidate);
+                format!("Not well again {RECOVERY_SECONDS} seconds after {} failed.", deployment.subject());
             step.enter(Phase::NotRecovered, reason, now);
         }
         // A failed one is left alone: it ends by itself, and whether the service got well again is worth
@@ -205,6 +229,7 @@ pub fn transition(deployment: &Deployment, event: Event, now: UnixNanos) -> Step
         Event::Judged { .. }
         | Event::Degraded { .. }
         | Event::UnderReview { .. }
+        | Event::MemoryOver(_)
         | Event::TrafficEnded
         | Event::WatchEnded { .. }
         | Event::Recovered
@@ -242,16 +267,29 @@ impl Step {
     }
 
     fn candidate_seen(&mut self, first: UnixNanos, before: [u64; 2]) {
-        if self.deployment.candidate_first.is_none() {
+        if self.deployment.candidate_first.is_none() && self.deployment.time.is_none() {
             self.deployment.candidate_first = Some(first);
             self.deployment.spent_before = before;
             self.changed = true;
         }
     }
 
+    /// From now on the version that serves is held against what it showed until now.
+    fn time_came(&mut self, version: String, before: [u64; 2], now: UnixNanos) {
+        let d = &mut self.deployment;
+        let Some(time) = d.time.filter(|_| d.is_waiting()) else { return };
+        d.baseline = Some(version.clone());
+        d.candidate = version;
+        d.candidate_first = Some(time);
+        d.spent_before = before;
+        let since = time_of_day(time.slot());
+        let reason = format!("{} since {since} is compared with what it showed before.", d.subject());
+        self.enter(Phase::Evaluating, reason, now);
+    }
+
     fn baseline_chosen(&mut self, version: String) {
         let d = &mut self.deployment;
-        let open = matches!(d.phase, Phase::Warming | Phase::Evaluating);
+        let open = matches!(d.phase, Phase::Warming | Phase::Evaluating) && d.time.is_none();
         if open && is_version(&version) && version != d.candidate && d.baseline.as_ref() != Some(&version) {
             d.baseline = Some(version);
             self.changed = true;
@@ -356,7 +394,13 @@ impl Step {
         if new {
             let d = &self.deployment;
             let baseline = d.baseline.as_deref().unwrap_or("the baseline");
-            let reason = format!("{} is worse than what {baseline} showed before it went away.", d.candidate);
+            let reason = match d.time {
+                Some(time) => {
+                    let since = time_of_day(time.slot());
+                    format!("{} is worse than before {since}, too late to be laid at its door.", d.subject())
+                }
+                None => format!("{} is worse than what {baseline} showed before it went away.", d.candidate),
+            };
             self.note(reason, now);
         }
     }

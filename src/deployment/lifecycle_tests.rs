@@ -15,6 +15,7 @@ fn begun(mode: Mode, baseline: Option<&str>) -> Deployment {
         service: ServiceKey { name: "checkout".into(), ..ServiceKey::default() },
         baseline: baseline.map(String::from),
         candidate: "v2".into(),
+        time: None,
         origin: Origin::Detected,
         release: Deployment::VERSION.into(),
         mode,
@@ -66,6 +67,8 @@ fn event(word: &str) -> Event {
         "ended" => Event::TrafficEnded,
         "recovered" => Event::Recovered,
         "timeout" => Event::RecoveryTimedOut,
+        "time" => Event::TimeCame { version: "v3".into(), before: [7, 1] },
+        "over" => Event::MemoryOver("Too old."),
         "superseded" => Event::SupersededBy(DeploymentId("d2".into())),
         "cancelled" => Event::CancelledBy("by alice".into()),
         other => panic!("no event {other}"),
@@ -99,6 +102,43 @@ fn r6_what_is_known_of_the_change_stays() {
     }
     let first = transition(&start(), event("change"), at(1));
     assert!(first.changed && !transition(&first.deployment, event("change=other"), at(2)).changed);
+}
+
+#[test]
+fn a_change_waits_for_its_time_and_ends_with_what_is_remembered() {
+    for (words, phase, verdict, rollbacks) in [
+        ("", "warming", "pending", 0),
+        // Before its time nothing is concluded, whatever is said.
+        ("seen baseline warm fail pass", "warming", "pending", 0),
+        ("time", "evaluating", "pending", 0),
+        ("time time pending", "evaluating", "pending", 0),
+        ("time pass", "watching", "pass", 0),
+        ("time pass over", "closed", "pass", 0),
+        ("time fail", "failed", "fail", 1),
+        ("time fail fail over", "failed", "fail", 1),
+        ("time fail recovered", "recovered", "fail", 1),
+        ("time fail timeout", "not_recovered", "fail", 1),
+        ("time undecided over", "closed", "inconclusive", 0),
+        ("time superseded fail pass", "superseded", "pending", 0),
+        ("time ended fail", "closed", "pending", 0),
+        ("over time", "closed", "pending", 0),
+        ("cancelled time", "cancelled", "pending", 0),
+    ] {
+        let start = Deployment { time: Some(at(0)), ..begun(Mode::Act, None) };
+        let (end, ordered) = run(start, words);
+        assert_eq!(
+            (end.phase.as_str(), end.verdict.as_str(), ordered),
+            (phase, verdict, rollbacks),
+            "{words}"
+        );
+    }
+    let (begun_at, _) = run(Deployment { time: Some(at(0)), ..begun(Mode::Act, None) }, "time");
+    assert_eq!((&*begun_at.candidate, begun_at.baseline.as_deref()), ("v3", Some("v3")));
+    assert_eq!((begun_at.candidate_first, begun_at.spent_before), (Some(at(0)), [7, 1]));
+    assert_eq!((begun_at.subject(), begun_at.kind().as_str()), ("checkout", "before/after"));
+    // A version's deployment knows neither event.
+    let (version, _) = run(begun(Mode::Act, Some("v1")), "seen time over");
+    assert_eq!((&*version.candidate, version.phase), ("v2", Phase::Warming));
 }
 
 #[test]

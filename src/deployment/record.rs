@@ -125,13 +125,38 @@ impl Origin {
     }
 }
 
+/// What is held against what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Kind {
+    /// A version against another.
+    #[default]
+    Version,
+    /// A service after a time against what it showed before.
+    BeforeAfter,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 2] = [Self::Version, Self::BeforeAfter];
+
+    /// The word used in the API, in metrics and in the webhook.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Version => "version",
+            Self::BeforeAfter => "before/after",
+        }
+    }
+}
+
 /// What a caller says when starting a deployment explicitly.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Request {
     /// `service.name`, or `namespace/name`.
     pub service: String,
-    /// Candidate version.
+    /// Candidate version; empty where a time is named instead.
     pub version: String,
+    /// The time of a change that carries no version.
+    pub time: Option<UnixNanos>,
     /// Baseline version; chosen by traffic when absent.
     pub baseline: Option<String>,
     /// Environment; may be left out where the service has one only.
@@ -166,6 +191,9 @@ pub struct Deployment {
     pub baseline: Option<String>,
     /// The version being judged.
     pub candidate: String,
+    /// The time of the change, where what is after it is held against what was before: both are of `candidate`, the
+    /// version that serves.
+    pub time: Option<UnixNanos>,
     /// What began it.
     pub origin: Origin,
     /// Kind of release; [`Deployment::VERSION`] unless its start was announced as another.
@@ -212,6 +240,23 @@ pub struct Deployment {
 impl Deployment {
     /// The kind of release of a deployment of which nobody said another.
     pub const VERSION: &str = "version";
+    /// The same of one that names a time.
+    pub const BEFORE_AFTER: &str = "before/after";
+
+    /// What is held against what.
+    pub const fn kind(&self) -> Kind {
+        if self.time.is_some() { Kind::BeforeAfter } else { Kind::Version }
+    }
+
+    /// What its words are about: the version, or before and after a change the service.
+    pub fn subject(&self) -> &str {
+        if self.time.is_some() { &self.service.name } else { &self.candidate }
+    }
+
+    /// Whether it waits for the time of its change.
+    pub fn is_waiting(&self) -> bool {
+        self.time.is_some() && self.phase == Phase::Warming
+    }
 
     /// The commit: what the request says, else what the telemetry does.
     pub fn commit(&self) -> Option<&str> {
@@ -221,7 +266,7 @@ impl Deployment {
     /// What decided, the sum, what would have turned it, and what could not have been seen.
     pub fn account(&self) -> Account {
         account(&AccountInput {
-            candidate: &self.candidate,
+            candidate: self.subject(),
             baseline: self.baseline.as_deref(),
             verdict: self.verdict,
             evidence: &self.evidence,
@@ -263,6 +308,7 @@ snapshot_fields!(Deployment {
     service,
     baseline,
     candidate,
+    time,
     origin,
     release,
     phase,

@@ -88,7 +88,7 @@ definitions! {
         "Candidate to baseline ratio of the share of bad requests: point, and the anytime-valid 95 % interval low to high.";
     SLI_BAD_RATIO: Gauge of Candidate, "rollguard_sli_bad_ratio", ["sli", "side"],
         "Share of bad requests (failed, or slower than the threshold) in the comparison, for side candidate and baseline.";
-    DEPLOYMENT_INFO: Gauge of Candidate, "rollguard_deployment_info", ["deployment_id", "baseline", "phase", "mode", "origin"],
+    DEPLOYMENT_INFO: Gauge of Candidate, "rollguard_deployment_info", ["deployment_id", "baseline", "phase", "mode", "origin", "kind"],
         "Always 1; the newest deployment of the version.";
     DEPLOYMENT_STARTED: Gauge of Candidate, "rollguard_deployment_started_timestamp_seconds", [],
         "When the newest deployment of the version began, Unix time.";

@@ -134,7 +134,9 @@ impl<'a> Page<'a> {
 
 fn newest_deployments(board: &Board) -> HashMap<(&ServiceKey, &str), &Deployment> {
     let mut newest: HashMap<(&ServiceKey, &str), &Deployment> = HashMap::new();
-    for deployment in board.deployments.iter().map(AsRef::as_ref) {
+    // What waits for its time says nothing of the version yet.
+    let begun = board.deployments.iter().map(AsRef::as_ref).filter(|d: &&Deployment| !d.is_waiting());
+    for deployment in begun {
         let known = newest.entry((&deployment.service, &deployment.candidate)).or_insert(deployment);
         if deployment.started_at > known.started_at {
             *known = deployment;
@@ -182,6 +184,7 @@ fn candidates(page: &Page<'_>, out: &mut Writer) {
             ("phase", d.phase.as_str()),
             ("mode", d.mode.as_str()),
             ("origin", d.origin.as_str()),
+            ("kind", d.kind().as_str()),
         ];
         out.sample(labels, &info, true);
     });

@@ -65,6 +65,7 @@ fn deployment(id: &str, candidate: &str, started: u64) -> Deployment {
         service: key("checkout"),
         baseline: Some("v1".into()),
         candidate: candidate.into(),
+        time: None,
         origin: Default::default(),
         release: Deployment::VERSION.into(),
         phase: Phase::Failed,

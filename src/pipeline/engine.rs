@@ -43,6 +43,8 @@ const AWAY_S: u64 = 10;
 
 /// Seconds between two looks at the objectives.
 const LOOK_S: u64 = 10;
+/// Services of which copies of what was remembered a minute ago are kept.
+const KEPT_BEHIND: usize = 200;
 /// Services without versions whose budgets are kept.
 const DORMANT: usize = 2_000;
 
@@ -50,6 +52,11 @@ const DORMANT: usize = 2_000;
 pub trait Policies: Send + Sync {
     /// Policy and mode for a kind of release of a service.
     fn resolve(&self, service: &ServiceKey, release: &str) -> (Policy, Mode);
+
+    /// Whether anything is configured for this service by name.
+    fn is_named(&self, _: &ServiceKey) -> bool {
+        false
+    }
 
     /// The journeys of a service and the days of its budget.
     fn objectives(&self, _: &ServiceKey) -> ObjectiveSettings {
@@ -440,6 +447,7 @@ impl Engine {
         }
         self.next_snapshot = second + SNAPSHOT_S;
         self.diagnose(now);
+        self.choose_behind();
         let round = second / SNAPSHOT_S;
         let rounds = QUIET_SNAPSHOT_S / SNAPSHOT_S;
         self.keep_dormant(round, now, commit);
@@ -458,6 +466,20 @@ impl Engine {
             {
                 tracing::warn!(service = %service.key, spans = unversioned, "{text}");
             }
+        }
+    }
+
+    /// Copies of what was remembered are kept for the services that are likely to be asked about a time that has
+    /// passed: those with a policy of their own and those with a recent deployment.
+    fn choose_behind(&mut self) {
+        let recent: HashSet<&ServiceKey> = self.ended.iter().map(|d| &d.service).collect();
+        let mut kept = 0;
+        for (key, service) in &mut self.services {
+            let is_likely =
+                !service.running.is_empty() || recent.contains(&**key) || self.parts.policies.is_named(key);
+            let is_kept = is_likely && kept < KEPT_BEHIND;
+            kept += usize::from(is_kept);
+            service.keep_behind(is_kept);
         }
     }
 

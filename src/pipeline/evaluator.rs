@@ -156,7 +156,8 @@ impl Loop {
             let reason = d.history.last().map(|h| h.reason.as_str()).unwrap_or_default();
             macro_rules! log {
                 ($level:expr) => {
-                    tracing::event!($level, deployment = %d.id, service = %d.service, candidate = d.candidate,
+                    tracing::event!($level, deployment = %d.id, kind = d.kind().as_str(), service = %d.service,
+                        candidate = d.candidate,
                         baseline = d.baseline.as_deref().unwrap_or("-"), phase = d.phase.as_str(),
                         verdict = d.verdict.as_str(), mode = d.mode.as_str(), "{reason}")
                 };

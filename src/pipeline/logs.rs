@@ -180,7 +180,8 @@ impl ServiceLogs {
             closed.insert(Arc::clone(label), one);
         }
         self.judged.retain(|id, _| running.iter().any(|r| r.deployment().id == *id));
-        for running in running.iter().filter(|r| r.panel().is_some() && slot >= r.judge_from()) {
+        let compares = |r: &&Running| r.panel().is_some() && r.change_at().is_none();
+        for running in running.iter().filter(compares).filter(|r| slot >= r.judge_from()) {
             let Some(baseline) = running.deployment().baseline.as_deref() else { continue };
             let judged = self.judged.entry(running.deployment().id.clone()).or_insert_with(|| {
                 let before = self.versions.get(baseline).map(|v| v.before()).unwrap_or_default();
@@ -208,7 +209,8 @@ impl ServiceLogs {
         now: Slot,
     ) -> Option<LogEvidence> {
         let deployment = running.deployment();
-        let baseline = deployment.baseline.as_deref()?;
+        // Before and after, both arms are one version: what it logged before is not kept by time.
+        let baseline = deployment.baseline.as_deref().filter(|_| deployment.time.is_none())?;
         let arm = |label: &str| versions.get(label).map(Box::as_ref);
         let is_sampled = [arm(&deployment.candidate), arm(baseline)].into_iter().flatten().any(is_sampled);
         if let Some(logs) = self.versions.get_mut(baseline)

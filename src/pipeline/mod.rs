@@ -11,6 +11,7 @@ mod arrivals;
 mod batch;
 mod blindness;
 mod board;
+mod changes;
 pub mod clock;
 mod command;
 pub mod config;

@@ -9,7 +9,7 @@ use super::journal::Commit;
 use super::running::Running;
 use crate::deployment::{
     BaselineMerge, Beginning, Deployment, Event, Mode, Origin, Request, Resolution, Sighting, check_request,
-    choose_baseline, is_version, merge_request, resolve_service, starts_deployment,
+    check_time, choose_baseline, is_version, merge_request, resolve_service, starts_deployment,
 };
 use crate::model::{DeploymentId, ServiceKey, UnixNanos};
 use crate::verdict::Policy;
@@ -93,6 +93,7 @@ impl Engine {
             service: (**key).clone(),
             baseline: request.baseline,
             candidate: request.version,
+            time: None,
             origin,
             release,
             mode,
@@ -105,7 +106,8 @@ impl Engine {
         commit.deployments.push(Arc::clone(&deployment));
         let service = self.service(key, now);
         service.admit(&deployment.policy);
-        for other in &mut service.running {
+        // What waits for its time has not begun.
+        for other in service.running.iter_mut().filter(|other| !other.is_waiting()) {
             other.apply(Event::SupersededBy(id.clone()), now, commit);
         }
         service.running.push(running);
@@ -130,11 +132,16 @@ impl Engine {
         commit: &mut Commit,
     ) -> Result<Arc<Deployment>, CommandError> {
         check_request(request).map_err(|e| CommandError::Invalid(e.to_string()))?;
+        if let Some(time) = request.time {
+            return self.start_change(request, time, now, commit);
+        }
         let key = self.named(request)?;
         let held = request.release.as_deref().map(|release| self.policy(&key, &request.version, release));
         let service = self.service(&key, now);
         held.iter().for_each(|(policy, _)| service.admit(policy));
-        let merging = |r: &&mut Running| r.is_judging() && r.deployment().candidate == request.version;
+        let merging = |r: &&mut Running| {
+            r.is_judging() && r.change_at().is_none() && r.deployment().candidate == request.version
+        };
         if let Some(running) = service.running.iter_mut().find(merging) {
             let mut merged = merge_request(running.deployment(), request);
             let is_other = merged.deployment.release != running.deployment().release;
@@ -174,6 +181,67 @@ impl Engine {
             request.baseline = choose_baseline(&request.version, &sightings).map(str::to_owned);
         }
         Ok(self.begin(&key, request, Origin::Requested, now, commit))
+    }
+
+    /// Starts a deployment that names a time, or fills in the links of the one that does already.
+    fn start_change(
+        &mut self,
+        request: &Request,
+        time: UnixNanos,
+        now: UnixNanos,
+        commit: &mut Commit,
+    ) -> Result<Arc<Deployment>, CommandError> {
+        check_time(time, now).map_err(|e| CommandError::Invalid(e.to_string()))?;
+        let key = self.named(request)?;
+        let Some(serving) = self.services.get(&key).and_then(|service| service.serving()) else {
+            return Err(CommandError::Invalid(format!(
+                "service {:?} has served no request that was seen, so there is nothing to hold a time against",
+                request.service
+            )));
+        };
+        let release = request.release.clone().unwrap_or_else(|| Deployment::BEFORE_AFTER.to_owned());
+        let (policy, mode) = self.policy(&key, &serving, &release);
+        let known = self.services.get_mut(&key).and_then(|service| service.change_at(time));
+        if let Some(running) = known {
+            if running.deployment().release != release && request.release.is_some() {
+                return Err(CommandError::Conflict(format!(
+                    "a change at that time was announced as a {}; cancel it first to judge it as a {release}",
+                    running.deployment().release
+                )));
+            }
+            let request = Request { release: None, baseline: None, ..request.clone() };
+            let merged = merge_request(running.deployment(), &request);
+            if merged.changed {
+                running.replace(merged.deployment, false, commit);
+            }
+            return Ok(Arc::clone(running.deployment()));
+        }
+        let waiting = self.services.values().flat_map(|s| &s.running).filter(|r| r.is_waiting()).count();
+        let most = self.parts.deployments.deciding;
+        if self.deciding() + waiting >= most {
+            return Err(CommandError::Unavailable(format!(
+                "{most} deployments wait for their verdict or their time; try again when one has its own"
+            )));
+        }
+        let beginning = Beginning {
+            id: (self.parts.ids)(),
+            service: (*key).clone(),
+            baseline: None,
+            candidate: serving.to_string(),
+            time: Some(time),
+            origin: Origin::Requested,
+            release,
+            mode,
+            policy,
+            url: request.url.clone(),
+            commit: request.commit.clone(),
+        };
+        let running = Running::new(beginning.begin(now));
+        let announced = Arc::clone(running.deployment());
+        commit.deployments.push(Arc::clone(&announced));
+        let service = self.service(&key, now);
+        service.admit(&announced.policy);
+        Ok(service.take_change(running, now, commit).unwrap_or(announced))
     }
 
     fn named(&self, request: &Request) -> Result<Arc<ServiceKey>, CommandError> {

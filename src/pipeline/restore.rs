@@ -8,7 +8,7 @@ use super::journal::{ObjectiveState, Restored, ServiceSnapshot};
 use super::logs::ServiceLogs;
 use super::metered::{Metered, MeteredVersion};
 use super::passage::Signal;
-use super::running::Running;
+use super::running::{Before, Running};
 use super::service::Service;
 use super::version::{Totals, Version, Versions};
 use crate::deployment::Deployment;
@@ -30,12 +30,13 @@ impl Service {
         if let Some(metered) = &self.metered {
             metered.save(&mut out);
         }
-        let judged: Vec<_> = self.running.iter().filter_map(|r| Some((r, r.panel()?))).collect();
-        (judged.len() as u32).save(&mut out);
-        for (running, panel) in judged {
+        let judged = || self.running.iter().filter(|r| r.panel().is_some() || r.before().is_some());
+        (judged().count() as u32).save(&mut out);
+        for running in judged() {
             running.deployment().id.save(&mut out);
             running.judge_from().save(&mut out);
-            panel.save(&mut out);
+            running.panel().cloned().save(&mut out);
+            running.before().cloned().save(&mut out);
         }
         self.logs.is_some().save(&mut out);
         self.logs.iter().for_each(|logs| logs.save(&mut out));
@@ -99,7 +100,8 @@ impl Version {
 struct Continued {
     id: DeploymentId,
     judge_from: Slot,
-    panel: Panel,
+    panel: Option<Panel>,
+    before: Option<Before>,
 }
 
 /// What a snapshot holds.
@@ -133,7 +135,8 @@ fn read(bytes: &[u8], lateness: LatenessConfig, now: UnixNanos) -> Result<State,
             Ok(Continued {
                 id: DeploymentId::load(&mut from)?,
                 judge_from: Slot::load(&mut from)?,
-                panel: Panel::load(&mut from)?,
+                panel: Option::load(&mut from)?,
+                before: Option::load(&mut from)?,
             })
         })
         .collect::<Result<_, Corrupt>>()?;
@@ -211,12 +214,12 @@ impl Engine {
             return;
         }
         let at = judges.iter().position(|j| j.id == deployment.id);
-        let (panel, from) = match at.map(|i| judges.swap_remove(i)) {
-            Some(c) => (Some(c.panel), c.judge_from.min(now.slot() + 1)),
-            None => (None, Slot::MAX),
+        let (judged, from) = match at.map(|i| judges.swap_remove(i)) {
+            Some(c) => ((c.panel, c.before), c.judge_from.min(now.slot() + 1)),
+            None => ((None, None), Slot::MAX),
         };
         let service = self.service(&Arc::new(deployment.service.clone()), now);
         service.admit(&deployment.policy);
-        service.running.push(Running::restored(deployment, panel, from));
+        service.running.push(Running::restored(deployment, judged, from));
     }
 }

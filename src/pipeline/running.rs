@@ -1,5 +1,7 @@
 //! A deployment that is not over: its record, its judges while slots are judged, and what moves it on.
 
+mod change;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -13,6 +15,9 @@ use crate::verdict::{
     Context, Evidence, ExplainInput, Flag, LogEvidence, Memories, Panel, SlotInput, Verdict, Waiting, explain,
 };
 use crate::window::Counts;
+
+pub(super) use change::Before;
+use change::Recovering;
 
 /// Trace ids kept with the evidence.
 const EXEMPLARS: usize = 5;
@@ -43,6 +48,10 @@ pub(super) struct Running {
     sdk_differs: bool,
     /// What the logs say, as of the last second.
     logs: Option<Arc<LogEvidence>>,
+    /// What was remembered at the time of a change.
+    before: Option<Arc<Before>>,
+    /// What it does after a change that failed.
+    recovering: Recovering,
 }
 
 impl Running {
@@ -54,15 +63,22 @@ impl Running {
             exemplars: Vec::new(),
             sdk_differs: false,
             logs: None,
+            before: None,
+            recovering: Recovering::default(),
         }
     }
 
     /// As it was before a restart. The judges go on; without any they begin anew.
-    pub(super) fn restored(deployment: Arc<Deployment>, panel: Option<Panel>, judge_from: Slot) -> Self {
+    pub(super) fn restored(
+        deployment: Arc<Deployment>,
+        (panel, before): (Option<Panel>, Option<Before>),
+        judge_from: Slot,
+    ) -> Self {
         let panel = panel.filter(|_| deployment.phase.is_judging());
         let exemplars = deployment.evidence.exemplars.clone();
         let logs = deployment.evidence.logs.clone();
-        Self { deployment, panel, judge_from, exemplars, sdk_differs: false, logs }
+        let (before, recovering) = (before.map(Arc::new), Recovering::default());
+        Self { deployment, panel, judge_from, exemplars, sdk_differs: false, logs, before, recovering }
     }
 
     pub(super) fn deployment(&self) -> &Arc<Deployment> {
@@ -85,8 +101,9 @@ impl Running {
         self.deployment.phase.is_over()
     }
 
+    /// Whether slots are judged; not while it waits for its time.
     pub(super) fn is_judging(&self) -> bool {
-        self.deployment.phase.is_judging()
+        self.deployment.phase.is_judging() && !self.is_waiting()
     }
 
     /// Whether it waits for its verdict; what is watched after it does not.
@@ -97,11 +114,13 @@ impl Running {
     /// What a source counted cannot be compared with what it counts now: it is judged, or watched, anew.
     pub(super) fn forget(&mut self, source: Source) {
         self.panel.iter_mut().for_each(|panel| panel.forget(source));
+        self.forget_before(source);
     }
 
     /// Whether a version must be kept for it.
     pub(super) fn needs(&self, label: &str) -> bool {
         !self.is_over()
+            && !self.is_waiting()
             && (self.deployment.candidate == label || self.deployment.baseline.as_deref() == Some(label))
     }
 
@@ -158,6 +177,9 @@ impl Running {
         now: UnixNanos,
         commit: &mut Commit,
     ) {
+        if self.deployment.time.is_some() {
+            return self.judge_change_slot((source, slot), closed, versions, surroundings, now, commit);
+        }
         let Some(baseline) = self.deployment.baseline.as_deref().and_then(|b| versions.get(b)) else {
             return;
         };
@@ -225,6 +247,7 @@ impl Running {
     fn furnish(&self, evidence: &mut Evidence) {
         evidence.exemplars.clone_from(&self.exemplars);
         evidence.logs.clone_from(&self.logs);
+        evidence.change = self.change_evidence();
         if self.sdk_differs {
             evidence.flags.push(Flag::SdkDiffers);
         }
@@ -232,7 +255,7 @@ impl Running {
 
     fn explain(&self, verdict: Verdict, evidence: &Evidence, waiting: Waiting) -> String {
         explain(&ExplainInput {
-            candidate: &self.deployment.candidate,
+            candidate: self.deployment.subject(),
             baseline: self.deployment.baseline.as_deref(),
             verdict,
             evidence,
@@ -252,6 +275,9 @@ impl Running {
         now: UnixNanos,
         commit: &mut Commit,
     ) {
+        if self.deployment.time.is_some() {
+            return self.move_change_on(versions, is_blind, now, commit);
+        }
         match self.deployment.phase {
             Phase::Failed if is_blind => {}
             Phase::Failed => self.look_for_recovery(versions, next, now, commit),
@@ -324,18 +350,23 @@ impl Running {
     /// Live evidence while nothing is decided, and what only people should know afterwards.
     fn show_progress(&mut self, versions: &Versions, now: UnixNanos, commit: &mut Commit) {
         let baseline = self.deployment.baseline.as_deref().and_then(|b| versions.get(b));
-        let (Some(panel), Some(baseline)) = (&self.panel, baseline) else {
+        if let (Some(_), Some(baseline)) = (&self.panel, baseline) {
+            self.show(&baseline.memories(), now, commit);
+        } else {
             let waiting =
                 if self.deployment.candidate_first.is_none() { Waiting::Traffic } else { Waiting::Baseline };
             let explanation = self.explain(Verdict::Pending, &self.deployment.evidence, waiting);
             self.pending(explanation, Arc::clone(&self.deployment.evidence), now, commit);
-            return;
-        };
-        let (warm, memories) = (panel.warmup_left_s(), baseline.memories());
+        }
+    }
+
+    fn show(&mut self, memories: &Memories<'_>, now: UnixNanos, commit: &mut Commit) {
+        let Some(panel) = &self.panel else { return };
+        let warm = panel.warmup_left_s();
         if self.deployment.verdict != Verdict::Pending {
             if panel.degraded() {
                 let Event::Judged { evidence, explanation, .. } =
-                    self.judged(self.deployment.verdict, None, &memories)
+                    self.judged(self.deployment.verdict, None, memories)
                 else {
                     return;
                 };
@@ -343,7 +374,7 @@ impl Running {
             }
             return;
         }
-        let mut evidence = panel.evidence(&memories);
+        let mut evidence = panel.evidence(memories);
         self.furnish(&mut evidence);
         let waiting = match warm {
             None => Waiting::Traffic,

@@ -10,6 +10,7 @@ use super::arms::Closed;
 use super::arrivals::Arrivals;
 use super::blindness::Blindness;
 use super::board::{ServiceBoard, VersionBoard};
+use super::changes::Behind;
 use super::findings::Finding;
 use super::journal::Commit;
 use super::ledger::{Disposition, Ledger};
@@ -59,6 +60,8 @@ pub(super) struct Service {
     pub(super) gone_not_before: Slot,
     /// Its error budget and that of its journeys.
     pub(super) objectives: ServiceObjectives,
+    /// What was remembered a minute ago, where a time that has passed is likely to be asked for.
+    pub(super) behind: Option<Box<Behind>>,
 }
 
 impl Service {
@@ -90,6 +93,7 @@ impl Service {
             logs: None,
             gone_not_before: Slot::MIN,
             objectives: ServiceObjectives::default(),
+            behind: None,
         }
     }
 
@@ -180,6 +184,8 @@ impl Service {
     /// Closes a slot of all versions. Where nothing is judged, each version is done with at once. Of a slot that
     /// misses what was refused nothing is concluded and nothing remembered.
     fn close(&mut self, slot: Slot, now: UnixNanos, blindness: &Blindness, commit: &mut Commit) {
+        self.begin_changes(slot, now, commit);
+        self.copy_behind(slot);
         let program = self.measures.program();
         let program = program.as_deref();
         if blindness.covers(Source::Spans, slot) {
@@ -191,7 +197,7 @@ impl Service {
             self.logs = Some(Box::new(ServiceLogs::new(&self.versions, slot)));
         }
         let logs = error_logs.zip(self.logs.as_deref());
-        if !self.is_judging() {
+        if !self.needs_slots() {
             for (label, version) in &mut self.versions {
                 let mut one = version.close(slot, program);
                 count_logs(&mut one, label, slot, logs);

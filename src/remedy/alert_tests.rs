@@ -24,6 +24,7 @@ fn alerts(share: f64, minutes: i64, deploying: bool, after: i64) -> Vec<Alert> {
         service: service.clone(),
         baseline: Some("v1".into()),
         candidate: "v2".into(),
+        time: None,
         release: Deployment::VERSION.into(),
         origin: Origin::Detected,
         mode: Mode::Act,

@@ -19,6 +19,7 @@ fn deployment(id: &str, started: u64) -> Deployment {
         service: ServiceKey { name: "checkout".into(), environment: "prod".into(), ..ServiceKey::default() },
         baseline: Some("v1".into()),
         candidate: "v2".into(),
+        time: None,
         origin: Origin::Detected,
         release: Deployment::VERSION.into(),
         mode: Mode::Act,

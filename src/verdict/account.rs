@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use super::power::Outlook;
-use super::words::{count, duration, number, per_cent, round2, share};
+use super::words::{count, duration, number, per_cent, round2, share, time_of_day};
 use super::{Evidence, Flag, Policy, Sli, SliEvidence, Verdict};
 use crate::model::{Slot, Source};
 
@@ -147,7 +147,7 @@ fn what(e: &SliEvidence, sources: bool) -> String {
 
 fn grounds(d: &AccountInput<'_>) -> Vec<Ground> {
     let sources = d.evidence.slis.iter().any(|e| e.source != d.evidence.required);
-    let old = d.baseline.unwrap_or("the version before");
+    let old = if d.evidence.change.is_some() { "before" } else { d.baseline.unwrap_or("the version before") };
     let line = |e: &SliEvidence| Ground {
         what: what(e, sources),
         share: (e.weight.ln() + e.ln_e - d.evidence.ln_e_bar).exp(),
@@ -182,6 +182,13 @@ fn counts(d: &AccountInput<'_>, e: &SliEvidence, old: &str) -> String {
             format!("{} of {} requests of {version} ({})", count(bad), count(n), share(bad, n))
         }
     };
+    if let Some(change) = &d.evidence.change {
+        let before = match (e.sli, change.error_rate()) {
+            (Sli::ErrorRate | Sli::Absolute, Some(rate)) => format!("{} before", per_cent(rate)),
+            _ => "against what it showed before".into(),
+        };
+        return format!("{bad}{}, {before}", one(0, d.candidate));
+    }
     format!("{bad}{}, {}", one(0, d.candidate), one(1, old))
 }
 
@@ -282,9 +289,20 @@ fn towards_a_pass(d: &AccountInput<'_>) -> Vec<String> {
     for flag in d.evidence.flags.iter().filter(|flag| flag.blocks_pass()) {
         lines.push(
             match flag {
+                Flag::SinglePod if d.evidence.change.is_some() => {
+                    "It runs on one instance, which started after the change and cannot be told from it: a second one \
+                     lifts that."
+                }
                 Flag::SinglePod => {
                     "It runs on one instance, which cannot be told from its version: a second one lifts that."
                 }
+                Flag::TooHeterogeneous if d.evidence.change.is_some() => {
+                    "Its instances differ too much among themselves for a pass."
+                }
+                Flag::BiasedInput if d.evidence.change.is_some() => {
+                    "Sampling depends on the outcome: sample all requests alike, or send request metrics."
+                }
+                _ if d.evidence.change.is_some() => "It has stopped sending: without traffic there is no pass.",
                 Flag::TooHeterogeneous => {
                     "Instances of the old version differ too much among themselves for a pass."
                 }
@@ -305,7 +323,11 @@ fn towards_a_pass(d: &AccountInput<'_>) -> Vec<String> {
 }
 
 fn outlook(d: &AccountInput<'_>) -> Option<Outlook> {
-    Outlook::of(d.evidence, d.candidate_first? + d.policy.warmup_s)
+    let begin = match &d.evidence.change {
+        Some(change) => change.judged_from,
+        None => d.candidate_first? + d.policy.warmup_s,
+    };
+    Outlook::of(d.evidence, begin)
 }
 
 /// A difference in points of a percentage: `0.4 points`.
@@ -317,6 +339,18 @@ fn points(increase: f64) -> String {
 fn unseen(d: &AccountInput<'_>) -> Vec<String> {
     if d.verdict == Verdict::Fail {
         return Vec::new();
+    }
+    if let Some(change) = d.evidence.change.as_ref().filter(|_| is_begun(d)) {
+        let mut lines = vec![format!(
+            "{} is held against what it showed before {}: an increase of less than twice as many errors, or anything that \
+             came with the time of day, cannot be seen.",
+            d.candidate,
+            time_of_day(change.at)
+        )];
+        lines.push(
+            "A fault that shows later than five minutes after that time is told, and is no fail.".into(),
+        );
+        return lines;
     }
     if d.evidence.has(Flag::RememberedBaseline) && is_begun(d) {
         return vec![format!(

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::change::ChangeEvidence;
 use super::logs::LogEvidence;
 use super::own::OwnEvidence;
 use super::slot_log::SlotLog;
@@ -313,6 +314,8 @@ pub struct Evidence {
     pub coarse_scale: Option<i8>,
     /// What the logs say; beside the verdict, not part of it. `None` where no error was logged.
     pub logs: Option<Arc<LogEvidence>>,
+    /// Before and after: what is held against what. `None` where two versions are compared.
+    pub change: Option<ChangeEvidence>,
 }
 
 impl Evidence {
@@ -370,4 +373,5 @@ snapshot_fields!(Evidence {
     span_share,
     coarse_scale,
     logs,
+    change,
 });

@@ -5,7 +5,7 @@
 use super::log_words::beside;
 use super::notes::{notes, passed_latencies};
 use super::own_words::own_ground;
-use super::words::{count, duration, interval, per_cent, round2, share};
+use super::words::{count, duration, interval, per_cent, round2, share, time_of_day};
 use super::{Evidence, Flag, Grain, Policy, Sli, SliEvidence, Verdict};
 use crate::model::Source;
 
@@ -20,12 +20,14 @@ pub enum Waiting {
     Baseline,
     /// The end of the warm-up, in so many seconds.
     Warmup(f64),
+    /// The change, at this second, in so many seconds.
+    Change(i64, f64),
 }
 
 /// What there is to explain.
 #[derive(Debug, Clone, Copy)]
 pub struct ExplainInput<'a> {
-    /// Candidate version.
+    /// Candidate version; before and after a change the service.
     pub candidate: &'a str,
     /// Baseline version.
     pub baseline: Option<&'a str>,
@@ -51,7 +53,11 @@ fn verdict(d: &ExplainInput<'_>) -> String {
         _ if d.evidence.has(Flag::Degraded) => degraded(d),
         Verdict::Pass => pass(d),
         Verdict::Inconclusive => inconclusive(d),
-        Verdict::Pending if matches!(d.waiting, Waiting::Traffic | Waiting::Baseline) => return pending(d),
+        Verdict::Pending
+            if matches!(d.waiting, Waiting::Traffic | Waiting::Baseline | Waiting::Change(..)) =>
+        {
+            return pending(d);
+        }
         Verdict::Pending => pending(d),
     };
     format!("{text}{}", notes(d.evidence))
@@ -59,17 +65,19 @@ fn verdict(d: &ExplainInput<'_>) -> String {
 
 fn fail(d: &ExplainInput<'_>) -> String {
     let Some(cause) = heaviest(d.evidence) else {
-        return format!("{} is worse than {}; {}.", d.candidate, old(d), requests(d));
+        return format!("{} is worse{} than {}; {}.", d.candidate, since(d), old(d), requests(d));
     };
     let what = match cause.sli {
         Sli::Absolute => {
             let (allowed, objective) = (per_cent(d.policy.error_budget()), per_cent(d.policy.slo));
             format!(
-                "{} fails {}; its objective of {objective} allows {allowed}, and {} showed nothing like \
-                 it in its last 30 minutes",
+                "{} fails {}{}; its objective of {objective} allows {allowed}, and {} showed nothing like \
+                 it in {} last 30 minutes",
                 d.candidate,
                 of_requests(cause),
-                old(d),
+                since(d),
+                if d.evidence.change.is_some() { "it" } else { old(d) },
+                if d.evidence.change.is_some() { "the" } else { "its" },
             )
         }
         Sli::Guard => format!(
@@ -92,6 +100,19 @@ fn fail(d: &ExplainInput<'_>) -> String {
 }
 
 fn degraded(d: &ExplainInput<'_>) -> String {
+    if let Some(change) = &d.evidence.change {
+        let now =
+            d.evidence.service(Sli::ErrorRate).filter(|e| e.requests[0] > 0).map_or_else(String::new, |e| {
+                format!(": it fails {}, {}", of_requests(e), baseline_part(d, e))
+            });
+        return format!(
+            "{} is worse than before {}{now}; that came too late to be laid at the door of the change, so nothing is \
+             rolled back; {}.",
+            d.candidate,
+            time_of_day(change.at),
+            requests(d)
+        );
+    }
     let now = d
         .evidence
         .service(Sli::ErrorRate)
@@ -107,13 +128,17 @@ fn degraded(d: &ExplainInput<'_>) -> String {
 }
 
 fn pass(d: &ExplainInput<'_>) -> String {
-    let against =
-        if remembered(d) { format!("what {} showed before it went away", old(d)) } else { old(d).into() };
+    let against = if remembered(d) && d.evidence.change.is_none() {
+        format!("what {} showed before it went away", old(d))
+    } else {
+        old(d).into()
+    };
     let errors = d.evidence.service(Sli::ErrorRate).filter(|e| e.requests[0] > 0);
     let errors = errors.map_or_else(String::new, |e| format!(": {}", errors_short(d, e)));
     format!(
-        "{} is not worse than {against}{errors}; {}; {}.",
+        "{} is not worse{} than {against}{errors}; {}; {}.",
         d.candidate,
+        since(d),
         passed_latencies(d.evidence, &margin(d.policy.pass_latency_margin)),
         requests(d)
     )
@@ -135,14 +160,21 @@ fn inconclusive(d: &ExplainInput<'_>) -> String {
 
 fn pending(d: &ExplainInput<'_>) -> String {
     match d.waiting {
-        Waiting::Traffic => format!("{} has served no request yet.", d.candidate),
+        Waiting::Change(at, left) => format!(
+            "Waits for {}, {}; what {} shows until then is what it is held against.",
+            time_of_day(at),
+            in_time(left),
+            d.candidate
+        ),
+        Waiting::Traffic => format!("{} has served no request{} yet.", d.candidate, since(d)),
         Waiting::Baseline => format!("There is no version to compare {} with; {}.", d.candidate, requests(d)),
         Waiting::Warmup(left) => {
             format!("{} warms up; the comparison with {} begins {}.", d.candidate, old(d), in_time(left))
         }
-        Waiting::Evidence if d.evidence.requests[0] == 0 => {
-            format!("{} and {} have no requests that can be compared yet.", d.candidate, old(d))
-        }
+        Waiting::Evidence if d.evidence.requests[0] == 0 => match &d.evidence.change {
+            Some(_) => format!("{} has no requests{} that can be compared yet.", d.candidate, since(d)),
+            None => format!("{} and {} have no requests that can be compared yet.", d.candidate, old(d)),
+        },
         Waiting::Evidence => {
             let seen = d
                 .evidence
@@ -159,11 +191,18 @@ fn pending(d: &ExplainInput<'_>) -> String {
 
 /// What holds a pass back, as a sentence of its own.
 fn obstacles(d: &ExplainInput<'_>) -> String {
+    let is_change = d.evidence.change.is_some();
     let reasons: Vec<&str> = d
         .evidence
         .flags
         .iter()
         .filter_map(|flag| match flag {
+            Flag::SinglePod if is_change => {
+                Some("it runs on one instance only, which started after the change")
+            }
+            Flag::TooHeterogeneous if is_change => Some("its instances differ too much among themselves"),
+            Flag::BiasedInput if is_change => Some("sampling depends on the outcome"),
+            Flag::CandidateSilent if is_change => Some("it has stopped sending"),
             Flag::SinglePod => Some("the new version runs on one instance only"),
             Flag::TooHeterogeneous => Some("the old version's instances differ too much among themselves"),
             Flag::InstancesRestart => {
@@ -180,13 +219,13 @@ fn obstacles(d: &ExplainInput<'_>) -> String {
 /// "v2 fails 2.3 % of requests, v1 0.1 % (14 to 31 times as many)".
 fn errors(d: &ExplainInput<'_>, cause: &SliEvidence, verb: &str) -> String {
     let e = service_level(d.evidence, cause);
-    format!("{} {verb} {}, {}", d.candidate, of_requests(e), baseline_part(d, e))
+    format!("{} {verb} {}{}, {}", d.candidate, of_requests(e), since(d), baseline_part(d, e))
 }
 
 fn errors_short(d: &ExplainInput<'_>, e: &SliEvidence) -> String {
     let verb = if e.bad[0] == 0 { "fails none" } else { "fails" };
     let rate = if e.bad[0] == 0 { String::new() } else { format!(" {}", share(e.bad[0], e.requests[0])) };
-    format!("{} {verb}{rate} of its requests, {}", d.candidate, baseline_part(d, e))
+    format!("{} {verb}{rate} of its requests{}, {}", d.candidate, since(d), baseline_part(d, e))
 }
 
 fn of_requests(e: &SliEvidence) -> String {
@@ -197,6 +236,14 @@ fn of_requests(e: &SliEvidence) -> String {
 /// What the baseline did in the same time, or before it went away.
 fn baseline_part(d: &ExplainInput<'_>, e: &SliEvidence) -> String {
     let times = interval(e.ratio).map_or_else(String::new, |times| format!(" ({times} times as many)"));
+    if let Some(change) = &d.evidence.change {
+        let errors = matches!(e.sli, Sli::ErrorRate | Sli::Guard | Sli::Absolute);
+        return match change.error_rate().filter(|_| errors) {
+            Some(0.0) => "none before".into(),
+            Some(rate) => format!("{} before", per_cent(rate)),
+            None => "against what it showed before".into(),
+        };
+    }
     match (e.requests[1], remembered(d)) {
         (0, true) => format!("against what {} showed before it went away{times}", old(d)),
         (0, false) => format!("{} had none to compare", old(d)),
@@ -219,6 +266,18 @@ fn latency(d: &ExplainInput<'_>, cause: &SliEvidence) -> String {
         let times = interval(e.ratio).map_or_else(String::new, |times| format!(", {times} times as many"));
         format!(" ({}: {} above it{times})", old(d), share(e.bad[1], e.requests[1]))
     };
+    if let Some(change) = &d.evidence.change {
+        let limit = match e.grain {
+            Grain::Bound => "longer than the bucket bound nearest to what".to_owned(),
+            _ => format!("over {} longer than what", margin(d.policy.latency_margin)),
+        };
+        return format!(
+            "{} is slower since {}: {} of its requests take {limit} {usual} stayed within before",
+            d.candidate,
+            time_of_day(change.at),
+            share(e.bad[0], e.requests[0]),
+        );
+    }
     let when = if remembered(d) { " before it went away" } else { "" };
     if e.grain == Grain::Bound {
         return format!(
@@ -273,7 +332,15 @@ fn service_level<'a>(evidence: &'a Evidence, e: &'a SliEvidence) -> &'a SliEvide
     evidence.service_of(e.source, e.sli).filter(|s| s.requests[0] > 0).unwrap_or(e)
 }
 
+/// " since 12:00:00 UTC", before and after a change.
+fn since(d: &ExplainInput<'_>) -> String {
+    d.evidence.change.as_ref().map_or_else(String::new, |change| format!(" since {}", time_of_day(change.at)))
+}
+
 fn old<'a>(d: &ExplainInput<'a>) -> &'a str {
+    if d.evidence.change.is_some() {
+        return "before";
+    }
     d.baseline.unwrap_or("the version before")
 }
 

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::buckets::{Bounds, on_grid, shared};
+use super::change::{Change, REMEMBERED_FAIL_S};
 use super::heterogeneity::{Heterogeneity, Spread};
 use super::input::{Cell, Cells, SlotInput, totals};
 use super::memory::Memory;
@@ -27,8 +28,6 @@ use crate::stats::block_cap;
 /// Below this share of common operations, of at least so many requests, the service is judged pooled.
 const COVER: f64 = 0.8;
 const COVER_MIN: u64 = 20;
-/// Seconds after the take-over in which evidence against a remembered baseline counts towards FAIL.
-const REMEMBERED_FAIL_S: i64 = 300;
 /// Predicted share above the median: its start, and its bounds.
 const SHARE_START: [f64; 2] = [25.0, 50.0];
 const SHARE_BOUNDS: [f64; 2] = [1e-4, 0.999];
@@ -126,6 +125,8 @@ pub struct Judge {
     pub(crate) last_slot: Slot,
     last_traffic: Slot,
     pub(crate) gone: bool,
+    /// Before and after: the candidate is held against what it showed before this itself.
+    pub(super) change: Option<Change>,
     taken: Option<Slot>,
     pub(super) renamed: bool,
     /// Thresholds of what is remembered, frozen when the baseline went away; `None` as key: pooled.
@@ -159,6 +160,7 @@ snapshot_fields!(Judge {
     last_slot,
     last_traffic,
     gone,
+    change,
     taken,
     renamed,
     frozen,
@@ -192,6 +194,7 @@ impl Judge {
             last_slot: 0,
             last_traffic: 0,
             gone: false,
+            change: None,
             taken: None,
             renamed: false,
             frozen: BTreeMap::new(),
@@ -206,8 +209,23 @@ impl Judge {
         }
     }
 
-    /// Seconds from the candidate's first slot to the first that is compared, whole slots.
+    /// A judge of what is after a change. Its slots have no baseline: the memory, frozen at the change, is all there is.
+    pub fn after(change: Change, policy: Policy, timing: Timing) -> Self {
+        Self {
+            first: Some(change.at),
+            last_traffic: change.at,
+            taken: Some(change.at),
+            change: Some(change),
+            ..Self::new(policy, timing)
+        }
+    }
+
+    /// Seconds from the candidate's first slot to the first that is compared, whole slots; none where single
+    /// instances are new and not the version.
     pub(crate) fn warmup_s(&self) -> i64 {
+        if self.change.is_some() {
+            return 0;
+        }
         self.timing.whole(self.policy.warmup_s)
     }
 
@@ -267,7 +285,7 @@ impl Judge {
 
     /// Switches to what is remembered when the baseline has gone, and back.
     fn notice_absence(&mut self, t: Slot, memory: &Memory) {
-        let gone = memory.gone(t) && t >= self.context.gone_not_before;
+        let gone = self.change.is_some() || (memory.gone(t) && t >= self.context.gone_not_before);
         if gone == self.gone || memory.last.is_none() {
             return;
         }
@@ -283,6 +301,9 @@ impl Judge {
 
     /// Whether evidence against a remembered baseline still counts towards FAIL.
     pub(super) fn in_time(&self, t: Slot) -> bool {
+        if let Some(change) = &self.change {
+            return change.in_time(t, self.timing);
+        }
         !self.gone || self.taken.is_none_or(|taken| t <= taken + self.timing.whole(REMEMBERED_FAIL_S))
     }
 
@@ -324,6 +345,9 @@ impl Judge {
         }
         if (candidate.status_seen || input.baseline.status_seen) && self.client_errors_from.is_none() {
             self.client_errors_from = Some(t + self.timing.slot_s());
+        }
+        if let Some(change) = &mut self.change {
+            change.note_young(t, candidate.young.requests, self.timing, &mut self.settling);
         }
         self.instances.add(t, &candidate.instances);
         self.processes.advance(t);

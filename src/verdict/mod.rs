@@ -5,6 +5,7 @@
 //! Invariant: nothing that enters a formula, but for request totals, is read from the slot being judged.
 
 mod buckets;
+mod change;
 mod conclusion;
 mod coverage;
 mod decayed;
@@ -35,6 +36,7 @@ mod weights;
 mod witness;
 
 pub use buckets::on_grid;
+pub use change::{Change, ChangeEvidence};
 pub use evidence::{Evidence, Flag, Grain, Sli, SliEvidence, Verdict};
 pub use input::{
     ALL_OPERATIONS, Arm, Cell, Cells, Counts, InstanceCounts, Measured, MeasuredCells, SlotInput,

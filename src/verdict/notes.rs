@@ -1,7 +1,7 @@
 //! What a verdict says beside its grounds: which latencies were tested and how finely, whether the spans are
 //! all of the requests, and what the export interval of metrics costs.
 
-use super::words::{duration, per_cent};
+use super::words::{duration, per_cent, time_of_day};
 use super::{Evidence, Flag, Grain, Sli, Timing};
 use crate::histogram::error_of_scale;
 use crate::model::Source;
@@ -46,6 +46,21 @@ pub(super) fn passed_latencies(evidence: &Evidence, margin: &str) -> String {
 /// Sentences to add at the end, each with a space in front.
 pub(super) fn notes(evidence: &Evidence) -> String {
     let mut notes = String::new();
+    if let Some(change) = &evidence.change {
+        if change.unjudged_s() > 0 {
+            notes.push_str(&format!(
+                " The call came late: what happened in the {} after {} is not judged.",
+                duration(change.unjudged_s() as f64),
+                time_of_day(change.at)
+            ));
+        }
+        if change.late_s() > 0 {
+            notes.push_str(&format!(
+                " What is remembered holds {} of the time after it, so a sudden change looks smaller than it is.",
+                duration(change.late_s() as f64)
+            ));
+        }
+    }
     let untested = latencies(evidence, Grain::NotTestable);
     if !untested.is_empty() {
         let verb = if untested.len() == 1 { "is" } else { "are" };

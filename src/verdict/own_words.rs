@@ -14,6 +14,10 @@ pub(super) fn own_ground(candidate: &str, baseline: &str, e: &SliEvidence, own: 
             None => "is higher".to_owned(),
         },
     };
+    if e.requests[1] == 0 {
+        // Held against what is remembered, of which there are no counts.
+        return format!("{candidate}: {} {what} than {baseline}, {}", own.name, rate(0));
+    }
     format!("{candidate}: {} {what}, {} against {} of {baseline}", own.name, rate(0), rate(1))
 }
 

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::change::Change;
 use super::conclusion::Standing;
 use super::coverage::Coverage;
 use super::evidence::{Evidence, Flag, SliEvidence, Verdict};
@@ -54,6 +55,8 @@ snapshot_fields!(Presence { last, gone });
 #[derive(Debug, Clone, PartialEq)]
 pub struct Panel {
     policy: Policy,
+    /// Before and after: what its judges are about.
+    change: Option<Change>,
     spans: Option<Judge>,
     metrics: Option<Judge>,
     /// Judges of the policy's own SLIs, by the source whose slots they are judged in.
@@ -69,6 +72,7 @@ pub struct Panel {
 impl Snapshot for Panel {
     fn save(&self, out: &mut Writer) {
         self.policy.save(out);
+        self.change.save(out);
         self.spans.save(out);
         self.metrics.save(out);
         self.own.iter().for_each(|own| own.save(out));
@@ -81,6 +85,7 @@ impl Snapshot for Panel {
     fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
         Ok(Self {
             policy: Policy::load(from)?,
+            change: Option::load(from)?,
             spans: Option::load(from)?,
             metrics: Option::load(from)?,
             own: [Option::load(from)?, Option::load(from)?],
@@ -96,8 +101,18 @@ impl Snapshot for Panel {
 impl Panel {
     /// A panel that has seen nothing. It expects what the baseline has sent so far; spans, if nothing.
     pub fn new(policy: Policy, baseline: &Memories<'_>) -> Self {
+        Self::of(None, policy, baseline)
+    }
+
+    /// A panel of what is after a change; `before` is what was remembered at it.
+    pub fn after(change: Change, policy: Policy, before: &Memories<'_>) -> Self {
+        Self::of(Some(change), policy, before)
+    }
+
+    fn of(change: Option<Change>, policy: Policy, baseline: &Memories<'_>) -> Self {
         let mut panel = Self {
             policy,
+            change,
             spans: None,
             metrics: None,
             own: [None, None],
@@ -127,7 +142,11 @@ impl Panel {
         if self.own[source.index()].is_none() && !policy.slis.is_empty() {
             self.own[source.index()] = OwnJudge::new(&policy, source, timing).map(Box::new);
         }
-        self.place(source).get_or_insert_with(|| Judge::new(policy, timing));
+        let change = self.change;
+        self.place(source).get_or_insert_with(|| match change {
+            Some(change) => Judge::after(change, policy, timing),
+            None => Judge::new(policy, timing),
+        });
     }
 
     /// Begins anew with what one source shows: its slots have another length now, or count another metric. Shares of
@@ -335,7 +354,7 @@ impl Panel {
             ln_watch: self.watching.then(|| self.ln_watch()),
             ln_e_bar: self.judges().any(weighed).then(|| self.ln_e_bar()),
             age_s: self.judges().filter_map(|(_, judge)| judge.age_s()).max(),
-            pass_age_s: chair.and_then(Judge::age_s),
+            pass_age_s: chair.and_then(Judge::pass_age_s),
             passed,
             blocked: self.flags(memories).iter().any(|flag| flag.blocks_pass()),
         }

@@ -71,6 +71,23 @@ pub(crate) struct Terms {
 }
 
 impl Memory {
+    /// Whether at most twice as many of these requests as are remembered lie above the p95 of each operation, but for
+    /// what chance does. Without thresholds nothing speaks against it.
+    pub fn is_usual_latency(&self, cells: &Cells) -> bool {
+        const P95: usize = 2;
+        let frozen = self.frozen_thresholds();
+        let (mut slow, mut expected) = (0.0, 0.0);
+        for (operation, cell) in cells {
+            let Some(own) = frozen.get(&Some(Arc::clone(operation))) else { continue };
+            let (Some(at), Some(stratum)) = (own.at[P95], self.strata.get(operation)) else { continue };
+            let Some(above) = own.slow(P95, cell, 0) else { continue };
+            let total = stratum.kept.total(self.traffic_s).max(f64::MIN_POSITIVE);
+            slow += above as f64;
+            expected += 2.0 * cell.requests() as f64 * stratum.kept.above(self.traffic_s, at) / total;
+        }
+        slow <= expected + 3.0 * expected.max(1.0).sqrt()
+    }
+
     /// Thresholds of every operation that is remembered well enough, and of all as one (`None`).
     pub(crate) fn frozen_thresholds(&self) -> BTreeMap<Option<Arc<str>>, Frozen> {
         let mut frozen = BTreeMap::new();

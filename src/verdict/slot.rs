@@ -25,7 +25,11 @@ const ERROR_FACTOR: f64 = 2.0;
 impl Judge {
     pub(super) fn judge(&mut self, t: Slot, first: Slot, memory: &Memory, input: &SlotInput, seen: [u64; 2]) {
         let begin = first + self.warmup_s();
-        self.settling.look(t, first, self.warmup_s(), self.timing);
+        let (since, warmup_s) = match &self.change {
+            Some(change) => change.settles_from(self.timing),
+            None => (first, self.warmup_s()),
+        };
+        self.settling.look(t, since, warmup_s, self.timing);
         self.judge_guard(t, first, memory, input);
         let warm = totals(&input.candidate.warm);
         if warm[0] > 0 && t >= begin {

@@ -90,7 +90,8 @@ impl Judge {
             self.errors[i] as f64 > SHARED_BURN * self.policy.error_budget() * self.requests[i] as f64
         };
         match flag {
-            Flag::SinglePod => instances == 1,
+            // One that served before the change, too, is compared with itself.
+            Flag::SinglePod => instances == 1 && self.change.is_none_or(|change| change.has_restarted()),
             Flag::MixShift => self.mix_distance() > MIX_SHIFT,
             Flag::OperationsDiffer => self.renamed(),
             Flag::TooHeterogeneous => {
@@ -106,7 +107,7 @@ impl Judge {
             Flag::BaselineCold => self.baseline_young,
             Flag::Bursty => memory.incident_size() > BURSTY,
             Flag::InstancesUnknown => self.requests[0] > 0 && instances == 0,
-            Flag::CandidateSilent => self.is_silent() && !self.gone,
+            Flag::CandidateSilent => self.is_silent() && (!self.gone || self.change.is_some()),
             Flag::LateData => self.context.late_data,
             Flag::SharedBurn => burn(0) && burn(1),
             Flag::Degraded => self.degraded(),

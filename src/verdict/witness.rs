@@ -47,6 +47,12 @@ impl Judge {
         Some(self.last_slot - self.first? - self.warmup_s())
     }
 
+    /// The same for a PASS, of which there is none while a change may still fail: a pass would end that.
+    pub(super) fn pass_age_s(&self) -> Option<i64> {
+        let may_fail = self.change.is_some_and(|change| change.in_time(self.last_slot, self.timing));
+        self.age_s().filter(|_| !may_fail)
+    }
+
     /// How far the slowest required SLI is on the way to PASS, 0 to 1.
     pub(super) fn pass_fraction(&self, memory: &Memory) -> f64 {
         self.passing.fraction(self.policy.pass_threshold(), self.required(memory))
@@ -104,7 +110,7 @@ impl Judge {
             ln_watch: self.watches.is_some().then(|| self.ln_watch()),
             ln_e_bar: self.is_weighed().then(|| self.ln_e_bar()),
             age_s: self.age_s(),
-            pass_age_s: self.age_s(),
+            pass_age_s: self.pass_age_s(),
             passed: self.pass_fraction(memory),
             blocked: self.flags(memory).iter().any(|flag| flag.blocks_pass()),
         }

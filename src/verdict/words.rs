@@ -13,6 +13,12 @@ pub fn count(n: u64) -> String {
     text
 }
 
+/// The time of day of a second: `12:00:00 UTC`.
+pub fn time_of_day(second: i64) -> String {
+    let of_day = second.rem_euclid(86_400);
+    format!("{:02}:{:02}:{:02} UTC", of_day / 3600, of_day / 60 % 60, of_day % 60)
+}
+
 /// Rounds to two significant digits.
 pub fn round2(x: f64) -> f64 {
     if x == 0.0 || !x.is_finite() {

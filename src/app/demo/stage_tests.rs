@@ -12,6 +12,7 @@ fn deployment(verdict: Verdict, phase: Phase) -> Deployment {
         service: ServiceKey::default(),
         baseline: Some("v1".into()),
         candidate: "v2".into(),
+        time: None,
         origin: Origin::Requested,
         release: Deployment::VERSION.into(),
         mode: Mode::Act,

@@ -1,6 +1,7 @@
 //! `rollguard deploy`: a pipeline's view of a running Rollguard. `wait` turns a verdict into an exit code.
 
 mod report;
+mod time;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,6 +12,8 @@ use serde_json::{Map, Value};
 
 use super::client::{self, Client, ClientError};
 use super::{ERROR, FAILED, output};
+use crate::model::UnixNanos;
+use crate::pipeline::clock::{Clock, SystemClock};
 use crate::pipeline::human;
 
 const DEFAULT_WAIT: Duration = Duration::from_secs(40 * 60);
@@ -62,10 +65,14 @@ pub struct StartArgs {
     #[arg(long)]
     pub service: String,
     /// Version to judge
-    #[arg(long)]
-    pub version: String,
+    #[arg(long, required_unless_present = "time")]
+    pub version: Option<String>,
+    /// Time of a change without a new version: the service after it is compared with what it showed before. `now`,
+    /// from now (`+10m`, `-30s`), or RFC 3339; at most 60 s back and 24 h ahead
+    #[arg(long, conflicts_with = "version", value_parser = time::parse, allow_hyphen_values = true)]
+    pub time: Option<time::Time>,
     /// Version to compare with; by default the one with most traffic
-    #[arg(long)]
+    #[arg(long, conflicts_with = "time")]
     pub baseline: Option<String>,
     /// Environment; needed when the service has several
     #[arg(long)]
@@ -133,7 +140,7 @@ async fn act(args: &DeployArgs) -> Result<u8, ClientError> {
     let client = Client::new(&args.url, args.token_file.as_deref(), limit)?;
     match &args.action {
         Action::Start(start) => {
-            let deployment = client.post("/api/v1/deployments", Some(body(start))).await?;
+            let deployment = client.post("/api/v1/deployments", Some(body(start, SystemClock.now()))).await?;
             show(args, &deployment);
         }
         Action::Status(target) => match &target.id {
@@ -155,10 +162,12 @@ fn path(id: &str) -> String {
     format!("/api/v1/deployments/{}", client::encode(id))
 }
 
-fn body(start: &StartArgs) -> Value {
+fn body(start: &StartArgs, now: UnixNanos) -> Value {
+    let time = start.time.map(|time| time.rfc3339(now));
     let fields = [
         ("service", Some(&start.service)),
-        ("version", Some(&start.version)),
+        ("version", start.version.as_ref()),
+        ("time", time.as_ref()),
         ("baseline", start.baseline.as_ref()),
         ("environment", start.environment.as_ref()),
         ("url", start.change_url.as_ref()),

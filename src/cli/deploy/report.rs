@@ -9,11 +9,13 @@ use crate::cli::client::service;
 /// One line: who, from where to where, verdict, phase.
 pub(super) fn headline(d: &Value) -> String {
     let score = d["score"].as_f64().unwrap_or(0.0);
+    let what = match d["time"].as_str() {
+        Some(time) => format!("before/after {time}"),
+        None => format!("{} -> {}", d["baseline"].as_str().unwrap_or("?"), text(&d["candidate"])),
+    };
     format!(
-        "{}  {} -> {}  {}  (score {score:.0}, {})",
+        "{}  {what}  {}  (score {score:.0}, {})",
         service(&d["service"]),
-        d["baseline"].as_str().unwrap_or("?"),
-        text(&d["candidate"]),
         text(&d["verdict"]).to_uppercase(),
         text(&d["phase"]),
     )
@@ -25,7 +27,8 @@ pub(super) fn one(d: &Value) -> String {
     let _ = write!(out, "\n  id {}, {}, mode {}", text(&d["id"]), text(&d["origin"]), text(&d["mode"]));
     let _ = write!(out, "\n  started {}", text(&d["started_at"]));
     if let Some(seconds) = d["decided_after_seconds"].as_f64() {
-        let _ = write!(out, ", decided {seconds:.0} s after the first request");
+        let since = if d["time"].is_string() { "that time" } else { "the first request" };
+        let _ = write!(out, ", decided {seconds:.0} s after {since}");
     }
     for (name, key) in [("change", "url"), ("commit", "commit")] {
         if let Some(value) = d[key].as_str() {
@@ -150,6 +153,12 @@ shop/checkout (prod)  v1 -> v2  FAIL  (score 0, failed)
   bear in mind: single_pod
 ";
         assert_eq!(one(&d), expected);
+        let mut change = d.clone();
+        change["time"] = json!("2025-11-25T00:43:00Z");
+        change["score"] = json!(50.0);
+        let lines = one(&change);
+        let first = "shop/checkout (prod)  before/after 2025-11-25T00:43:00Z  FAIL  (score 50, failed)\n";
+        assert!(lines.starts_with(first) && lines.contains("decided 18 s after that time"), "{lines}");
         assert_eq!(list(&json!({"deployments": []})), "no deployments\n");
         assert!(list(&json!({"deployments": [d]})).starts_with("d1  shop/checkout (prod)  v1 -> v2  FAIL"));
     }

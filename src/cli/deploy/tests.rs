@@ -94,8 +94,24 @@ async fn start_sends_what_was_given() {
     let Action::Start(start) = args("start --service a --version v2 --change-url https://ci/1").action else {
         panic!("start");
     };
-    let echoed = client.unwrap().post("/api/v1/deployments", Some(body(&start))).await.unwrap();
+    let echoed = client
+        .unwrap()
+        .post("/api/v1/deployments", Some(body(&start, UnixNanos::from_secs(0))))
+        .await
+        .unwrap();
     assert_eq!(echoed, json!({"service": "a", "version": "v2", "url": "https://ci/1"}));
+}
+
+#[test]
+fn a_time_goes_instead_of_a_version() {
+    let sent = |line: &str| {
+        let Action::Start(start) = args(line).action else { panic!("start") };
+        body(&start, UnixNanos::from_secs(1_769_860_800))
+    };
+    for (time, at) in [("now", "2026-01-31T12:00:00Z"), ("-30s", "2026-01-31T11:59:30Z")] {
+        let line = format!("start --service a --time {time} --release migration");
+        assert_eq!(sent(&line), json!({"service": "a", "time": at, "release": "migration"}));
+    }
 }
 
 #[test]

@@ -276,6 +276,11 @@ impl PoliciesConfig {
         layers.into_iter().map(|(_, origin, policy)| (origin, policy)).collect()
     }
 
+    /// Whether an exception names this service, if only by a pattern.
+    pub fn is_named(&self, service: &ServiceKey) -> bool {
+        self.services.iter().any(|entry| entry.matches.service.is_some() && entry.matches.matches(service))
+    }
+
     /// The policy of a service for a kind of release, as written: the defaults with every exception on top.
     pub fn effective(&self, service: &ServiceKey, release: &str) -> PolicyConfig {
         let mut policy = self.defaults.clone();

@@ -3,6 +3,7 @@
 
 mod account;
 mod blindness;
+mod changes;
 mod deployments;
 mod logs;
 mod metrics;
