@@ -9,6 +9,7 @@ import concurrent.futures
 import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,13 +28,17 @@ except (build.Missing, RuntimeError) as why:
 if os.path.realpath(sys.prefix) != os.path.realpath(os.path.join(build.TARGET, "venv")):
     os.execv(build.venv("python"), [build.venv("python"), *sys.argv])
 
+import grpc
+
 from ports import free_port, wait_for_port
 from sink import Sink
-from source import Source
+from source import BATCH, METHODS, Source, request
 from worlds import BINARY, PATHS, Ports, Rollguard, own, wait_until
 
 ITEMS, SECONDS = 240, 4
 ARRIVAL_SECONDS = 60
+# More than a queue of 1,000 requests holds while its consumers wait for somebody who never answers.
+FLOOD_REQUESTS, FLOOD_AT_A_TIME, FLOOD_SENDERS = 1_500, 250, 16
 
 
 def recipes():
@@ -145,8 +150,38 @@ def behind(world):
     on_the_path(world, world.collector_port)
 
 
+def flooded(world):
+    """Sends many requests, never more than the backend keeps up with; how many were refused before it stopped, and
+    what the last was told."""
+    with grpc.insecure_channel(f"127.0.0.1:{world.collector_port}") as channel, concurrent.futures.ThreadPoolExecutor(FLOOD_SENDERS) as pool:
+        export = channel.unary_unary(METHODS["traces"])
+
+        def send(n):
+            message = request("traces", "flood", range(n * BATCH, (n + 1) * BATCH), 0)
+            try:
+                export(message.SerializeToString(), timeout=60)
+            except grpc.RpcError as error:
+                return str(error.details())[:300]
+            return None
+
+        for first in range(0, FLOOD_REQUESTS, FLOOD_AT_A_TIME):
+            numbers = range(first, first + FLOOD_AT_A_TIME)
+            refused = [why for why in pool.map(send, numbers) if why]
+            if refused:
+                return len(refused), refused[-1:]
+            wait_until("the backend keeps up", lambda: world.sink.arrived("flood")[0] == numbers.stop * BATCH, ARRIVAL_SECONDS)
+    return 0, []
+
+
 def tee(world):
-    """Rollguard is killed in the middle: senders and the backend do not notice."""
+    """Rollguard hangs, and later is killed in the middle: senders and the backend do not notice."""
+    # It accepts connections and never answers.
+    world.rollguard.process.send_signal(signal.SIGSTOP)
+    try:
+        refused = flooded(world)
+    finally:
+        world.rollguard.process.send_signal(signal.SIGCONT)
+    assert refused[0] == 0, f"a Rollguard that hangs made the Collector refuse {refused}"
     sources = world.sources(world.collector_port)
     taken = lambda: own(world.rollguard, "otelcol_receiver_accepted_spans") > 0
     wait_until("Rollguard gets its share", taken, 30)
