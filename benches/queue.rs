@@ -32,7 +32,7 @@ fn append(log: &mut Log, body: &[u8]) {
 }
 
 fn drain(log: &mut Log) {
-    while let Some(entry) = log.take() {
+    while let Some(entry) = log.take().unwrap() {
         log.acknowledge(black_box(entry).position);
     }
 }

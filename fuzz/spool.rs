@@ -152,7 +152,7 @@ impl Run {
     }
 
     fn take(&mut self) -> Option<Position> {
-        let entry = self.log.take();
+        let entry = self.log.take().expect("a sound disk is read");
         let first_uncommitted = self.first(State::Uncommitted);
         let Some(Entry { position, metadata, body, records }) = entry else {
             // Nothing is held back but what stands behind a message that is not committed.

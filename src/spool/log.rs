@@ -224,33 +224,43 @@ impl Log {
     }
 
     /// Hands out the oldest message that is committed and not handed out.
-    pub fn take(&mut self) -> Option<Entry> {
+    ///
+    /// # Errors
+    /// When the system cannot read now, for want of open files or memory, say. Nothing is lost or passed over: the
+    /// same message is tried when this is called again.
+    pub fn take(&mut self) -> io::Result<Option<Entry>> {
         while let Some(position) = self.returned.pop_first() {
             match self.read_again(position) {
-                Some(Ok(entry)) => {
+                Ok(Some(Ok(entry))) => {
                     self.taken.insert(position);
-                    return Some(entry);
+                    return Ok(Some(entry));
                 }
-                Some(Err(damaged)) => self.lose_outstanding(position, damaged.records),
-                None => self.lose_outstanding(position, 0),
+                Ok(Some(Err(damaged))) => self.lose_outstanding(position, damaged.records),
+                Ok(None) => self.lose_outstanding(position, 0),
+                Err(later) => {
+                    self.returned.insert(position);
+                    return Err(later);
+                }
             }
         }
         loop {
-            let (&id, segment) = self.segments.range(self.cursor.segment..).next()?;
+            let Some((&id, segment)) = self.segments.range(self.cursor.segment..).next() else {
+                return Ok(None);
+            };
             if id != self.cursor.segment || self.cursor.offset < SEGMENT_HEADER_BYTES {
                 self.cursor = Position { segment: id, offset: SEGMENT_HEADER_BYTES };
             }
             if self.cursor.offset >= segment.len {
                 if !self.leave(id) {
-                    return None;
+                    return Ok(None);
                 }
                 continue;
             }
             if self.uncommitted.contains_key(&self.cursor) {
-                return None;
+                return Ok(None);
             }
-            if let Some(entry) = self.read_next() {
-                return Some(entry);
+            if let Some(entry) = self.read_next()? {
+                return Ok(Some(entry));
             }
         }
     }
@@ -310,23 +320,27 @@ impl Log {
         }
     }
 
-    /// Reads what is at the cursor and moves on; `None` when that was no message to hand out.
-    fn read_next(&mut self) -> Option<Entry> {
+    /// Reads what is at the cursor and moves on; `None` when that was no message to hand out. After an error the
+    /// cursor is where it was.
+    fn read_next(&mut self) -> io::Result<Option<Entry>> {
         let position = self.cursor;
-        let segment = self.segments.get(&position.segment)?;
+        let Some(segment) = self.segments.get(&position.segment) else { return Ok(None) };
         let (salt, len) = (segment.salt, segment.len);
-        let file = self.files.get(position.segment).ok();
-        let Some(header) =
-            file.as_ref().and_then(|file| read_header(file, salt, position.offset, len).ok().flatten())
-        else {
-            self.cursor.offset = file.map_or(len, |file| next_record(&file, salt, position.offset, len));
-            return None;
+        let Some(file) = sound(self.files.get(position.segment))? else {
+            self.cursor.offset = len;
+            return Ok(None);
         };
-        self.cursor.offset += header.bytes();
+        let Some(header) = sound(read_header(&file, salt, position.offset, len))?.flatten() else {
+            self.cursor.offset = next_record(&file, salt, position.offset, len)?;
+            return Ok(None);
+        };
         if header.is_done {
-            return None;
+            self.cursor.offset += header.bytes();
+            return Ok(None);
         }
-        let segment = self.segments.get_mut(&position.segment)?;
+        let entry = whole_entry(&file, salt, position, &header)?;
+        self.cursor.offset += header.bytes();
+        let Some(segment) = self.segments.get_mut(&position.segment) else { return Ok(None) };
         match segment.unread {
             // Its mark was lost after the segment had been counted.
             0 => self.entries += 1,
@@ -334,24 +348,20 @@ impl Log {
         }
         segment.unread_records = segment.unread_records.saturating_sub(u64::from(header.records));
         segment.outstanding += 1;
-        match file.and_then(|file| whole_entry(&file, salt, position, &header)) {
-            Some(entry) => {
-                self.taken.insert(position);
-                Some(entry)
-            }
-            None => {
-                self.lose_outstanding(position, header.records);
-                None
-            }
+        match &entry {
+            Some(_) => _ = self.taken.insert(position),
+            None => self.lose_outstanding(position, header.records),
         }
+        Ok(entry)
     }
 
     /// A message that was given back; its header when only that is whole.
-    fn read_again(&mut self, position: Position) -> Option<Result<Entry, RecordHeader>> {
-        let segment = self.segments.get(&position.segment)?;
-        let file = self.files.get(position.segment).ok()?;
-        let header = read_header(&file, segment.salt, position.offset, segment.len).ok().flatten()?;
-        Some(whole_entry(&file, segment.salt, position, &header).ok_or(header))
+    fn read_again(&mut self, position: Position) -> io::Result<Option<Result<Entry, RecordHeader>>> {
+        let Some(segment) = self.segments.get(&position.segment) else { return Ok(None) };
+        let Some(file) = sound(self.files.get(position.segment))? else { return Ok(None) };
+        let header = sound(read_header(&file, segment.salt, position.offset, segment.len))?.flatten();
+        let Some(header) = header else { return Ok(None) };
+        Ok(Some(whole_entry(&file, segment.salt, position, &header)?.ok_or(header)))
     }
 
     fn lose_outstanding(&mut self, position: Position, records: u32) {
@@ -419,19 +429,40 @@ impl Log {
     }
 }
 
-fn whole_entry(file: &File, salt: Salt, position: Position, header: &RecordHeader) -> Option<Entry> {
-    let data = read_data(file, position.offset, header).ok()?;
+/// What was read; `None` when the disk does not have it any more: the file or its end is gone, or the device says
+/// that it cannot read there. Any other error says nothing about the disk, and may be over the next time.
+fn sound<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if is_damage(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_damage(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound)
+        || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+}
+
+/// A message with its body; `None` when that is damaged.
+fn whole_entry(
+    file: &File,
+    salt: Salt,
+    position: Position,
+    header: &RecordHeader,
+) -> io::Result<Option<Entry>> {
+    let Some(data) = sound(read_data(file, position.offset, header))? else { return Ok(None) };
     if !header.fits(salt, position.offset, &data) {
-        return None;
+        return Ok(None);
     }
     let mut metadata = Bytes::from(data);
     let body = metadata.split_off(usize::from(header.metadata));
-    Some(Entry { position, metadata, body, records: header.records })
+    Ok(Some(Entry { position, metadata, body, records: header.records }))
 }
 
 /// Where the reader goes on behind a damaged place.
-fn next_record(file: &File, salt: Salt, damaged: u64, len: u64) -> u64 {
-    Scanner::new(file, salt, len).next_record(damaged + 1).unwrap_or(len)
+fn next_record(file: &File, salt: Salt, damaged: u64, len: u64) -> io::Result<u64> {
+    Ok(sound(Scanner::new(file, salt, len).next_record(damaged + 1))?.unwrap_or(len))
 }
 
 /// Spreads a number over all 64 bits (the finaliser of splitmix64).

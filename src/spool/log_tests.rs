@@ -2,7 +2,7 @@
 //! happen are in `tests/it/spool.rs`.
 
 use std::fs::{self, OpenOptions};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 
 use super::*;
 
@@ -20,7 +20,7 @@ fn put(log: &mut Log, body: &[u8]) -> Position {
 }
 
 fn drain(log: &mut Log) -> Vec<Entry> {
-    let entries: Vec<Entry> = std::iter::from_fn(|| log.take()).collect();
+    let entries: Vec<Entry> = std::iter::from_fn(|| log.take().unwrap()).collect();
     for entry in &entries {
         assert!(log.acknowledge(entry.position));
     }
@@ -49,7 +49,7 @@ fn messages_come_back_as_they_were_and_in_order_and_their_files_go() {
         let entries = drain(&mut log);
         assert!(entries.iter().map(|entry| &entry.body[..]).eq(bodies.iter().map(|body| &body[..])));
         assert!(entries.iter().all(|entry| &entry.metadata[..] == b"to: shop" && entry.records == 3));
-        assert!(log.take().is_none());
+        assert!(log.take().unwrap().is_none());
         assert_eq!(log.entries(), 0);
     }
     assert!(most < 60_000, "{most}");
@@ -68,13 +68,13 @@ fn one_message_that_stays_keeps_one_file() {
     (0..100).for_each(|_| {
         put(&mut log, &[7; 300]);
     });
-    let stuck = log.take().unwrap();
+    let stuck = log.take().unwrap().unwrap();
     assert_eq!(drain(&mut log).len(), 99);
     assert!(files(folder.path()).len() <= 2, "{:?}", files(folder.path()));
     drop(log);
     let (mut log, recovered) = open(folder.path());
     assert_eq!((recovered.entries, recovered.records), (1, 3));
-    assert_eq!(log.take(), Some(stuck));
+    assert_eq!(log.take().unwrap(), Some(stuck));
 }
 
 #[test]
@@ -85,10 +85,10 @@ fn what_was_taken_or_appended_and_not_finished_is_there_after_a_kill() {
     put(&mut log, b"taken");
     let appended = log.append(b"", b"appended", 1).unwrap();
     let discarded = log.append(b"", b"discarded", 1).unwrap();
-    let first = log.take().unwrap();
+    let first = log.take().unwrap().unwrap();
     log.acknowledge(first.position);
-    assert_eq!(&log.take().unwrap().body[..], b"taken");
-    assert_eq!(log.take(), None, "what is not committed waits");
+    assert_eq!(&log.take().unwrap().unwrap().body[..], b"taken");
+    assert_eq!(log.take().unwrap(), None, "what is not committed waits");
     log.discard(discarded);
     drop(log);
     let (mut log, recovered) = open(folder.path());
@@ -103,7 +103,7 @@ fn what_is_given_back_comes_again_before_what_is_newer() {
     let folder = tempfile::tempdir().unwrap();
     let (mut log, _) = open(folder.path());
     let positions: Vec<Position> = (0..4_u8).map(|n| put(&mut log, &[n])).collect();
-    let taken: Vec<Position> = (0..3).map(|_| log.take().unwrap().position).collect();
+    let taken: Vec<Position> = (0..3).map(|_| log.take().unwrap().unwrap().position).collect();
     assert_eq!(taken, positions[..3]);
     assert!(log.give_back(taken[2]) && log.give_back(taken[0]));
     assert!(!log.give_back(taken[0]), "it was given back");
@@ -161,9 +161,65 @@ fn a_header_damaged_while_it_runs_is_counted_too() {
     let file = OpenOptions::new().write(true).open(&files(folder.path())[0]).unwrap();
     file.write_all_at(&[0xff], positions[1].offset).unwrap();
     assert_eq!(drain(&mut log).len(), 2);
-    assert!(log.take().is_none());
+    assert!(log.take().unwrap().is_none());
     assert_eq!(log.faults(), Faults { lost_entries: 1, lost_records: 3, unmarked: 0 });
     assert_eq!(log.entries(), 0);
+}
+
+/// Scenario: a process with too many files open, or too little memory, cannot read for a while. Guarantees: what waits
+/// is neither lost nor passed over, whether it is read for the first time or again.
+#[test]
+fn what_cannot_be_read_now_is_read_later() {
+    const MESSAGES: u8 = 40;
+    let folder = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(folder.path());
+    // Two in a file, and more files than are kept open.
+    let positions: Vec<Position> = (0..MESSAGES).map(|n| put(&mut log, &[n; 400])).collect();
+    let paths = files(folder.path());
+    assert!(paths.len() > 17, "{}", paths.len());
+    let (oldest, aside) = (&paths[0], folder.path().join("aside"));
+    let out_of_reach = || {
+        fs::rename(oldest, &aside).unwrap();
+        // The system follows it until it gives up: ELOOP.
+        symlink(oldest, oldest).unwrap();
+    };
+    let within_reach = || fs::rename(&aside, oldest).unwrap();
+    out_of_reach();
+    for _ in 0..3 {
+        let error = log.take().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::LOOP.raw_os_error()));
+        assert_eq!(log.entries(), u64::from(MESSAGES));
+    }
+    within_reach();
+    let taken: Vec<Entry> = std::iter::from_fn(|| log.take().unwrap()).collect();
+    let held: Vec<Position> = taken.iter().map(|entry| entry.position).collect();
+    assert_eq!(held, positions);
+    held.iter().for_each(|position| assert!(log.give_back(*position)));
+    out_of_reach();
+    for _ in 0..3 {
+        log.take().unwrap_err();
+    }
+    within_reach();
+    assert_eq!(drain(&mut log), taken);
+    assert_eq!((log.faults(), log.entries()), (Faults::default(), 0));
+}
+
+#[test]
+fn only_what_the_disk_has_lost_is_damage() {
+    use rustix::io::Errno;
+    for (errno, expected) in [
+        (Errno::IO, true),
+        (Errno::NOENT, true),
+        (Errno::MFILE, false),
+        (Errno::NFILE, false),
+        (Errno::NOMEM, false),
+        (Errno::ACCESS, false),
+        (Errno::STALE, false),
+        (Errno::LOOP, false),
+    ] {
+        assert_eq!(is_damage(&errno.into()), expected, "{errno:?}");
+    }
+    assert!(is_damage(&io::ErrorKind::UnexpectedEof.into()), "the file was cut");
 }
 
 #[test]
@@ -189,7 +245,7 @@ fn another_version_is_refused_and_left_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let (mut log, _) = open(folder.path());
     let position = put(&mut log, b"message");
-    let taken = log.take().unwrap();
+    let taken = log.take().unwrap().unwrap();
     log.acknowledge(taken.position);
     drop(log);
     let path = folder.path().join(format!("{:016x}.segment", position.segment + 1));

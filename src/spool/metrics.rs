@@ -12,6 +12,7 @@ const LOST: &str = "rollguard_disk_queue_lost_records_total";
 const LOST_MESSAGES: &str = "rollguard_disk_queue_lost_messages_total";
 const UNMARKED: &str = "rollguard_disk_queue_unmarked_total";
 const APPEND_FAILED: &str = "rollguard_disk_queue_append_failed_total";
+const READ_FAILED: &str = "rollguard_disk_queue_read_failed_total";
 
 const REASONS: [&str; 4] = ["reserve", "too_large", "io", "closed"];
 
@@ -21,6 +22,7 @@ pub(super) struct SpoolMetrics {
     lost_messages: Counter,
     unmarked: Counter,
     append_failed: [Counter; REASONS.len()],
+    read_failed: Counter,
 }
 
 impl SpoolMetrics {
@@ -41,6 +43,7 @@ impl SpoolMetrics {
             lost_messages: count(LOST_MESSAGES),
             unmarked: count(UNMARKED),
             append_failed,
+            read_failed: count(READ_FAILED),
         }
     }
 
@@ -48,6 +51,10 @@ impl SpoolMetrics {
         self.lost.increment(faults.lost_records);
         self.lost_messages.increment(faults.lost_entries);
         self.unmarked.increment(faults.unmarked);
+    }
+
+    pub(super) fn read_failed(&self) {
+        self.read_failed.increment(1);
     }
 
     pub(super) fn append_failed(&self, error: &AppendError) {
@@ -67,6 +74,10 @@ fn describe() {
     describe_counter!(
         UNMARKED,
         "Marks of sent messages that could not be written: sent again after a restart"
+    );
+    describe_counter!(
+        READ_FAILED,
+        "Attempts to read a queue on disk that the system failed; they are repeated"
     );
     describe_counter!(APPEND_FAILED, "Messages that could not be kept on disk, by reason");
 }

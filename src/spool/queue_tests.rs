@@ -170,6 +170,33 @@ async fn a_file_system_short_of_space_refuses_before_anything_is_written() {
     assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none());
 }
 
+/// Scenario: the oldest file cannot be opened for a while. Guarantees: whoever waits gets its message as soon as the
+/// system lets it be read, without anything else having to happen.
+#[tokio::test]
+async fn a_consumer_outlasts_a_system_that_does_not_let_it_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    // One in each file, and more files than are kept open.
+    for n in 0..20_u8 {
+        put(&spool, &vec![n; 40_000]).await;
+    }
+    let (oldest, aside) = (folder.path().join("0000000000000001.segment"), folder.path().join("aside"));
+    std::fs::rename(&oldest, &aside).unwrap();
+    std::os::unix::fs::symlink(&oldest, &oldest).unwrap();
+    let mut waits = Box::pin(spool.take(0));
+    assert!(futures_util::poll!(&mut waits).is_pending());
+    // The first may be answered before the reader was asked, the second is not.
+    put(&spool, b"one").await;
+    put(&spool, b"two").await;
+    assert!(futures_util::poll!(&mut waits).is_pending());
+    assert_eq!(spool.usage().entries, 22);
+    std::fs::rename(&aside, &oldest).unwrap();
+    let delivery = waits.await.unwrap().remove(0);
+    assert!(delivery.body().iter().all(|byte| *byte == 0) && delivery.body().len() == 40_000);
+    delivery.done().await;
+    assert_eq!(&take(&spool).await.body()[..3], [1, 1, 1]);
+}
+
 #[tokio::test]
 async fn a_restart_goes_on_with_what_was_not_done() {
     let folder = tempfile::tempdir().unwrap();

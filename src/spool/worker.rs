@@ -14,7 +14,7 @@ use super::{AppendError, Entry, Log, Position};
 
 /// Commands done before what was appended is synced and answered.
 const BATCH: usize = 256;
-/// How often the file system is looked at while it is short of space.
+/// How often the file system is looked at while it is short of space or does not let us read.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Log lines about damage and failed writes: one for so many occasions, after the first.
 const COMPLAIN_EVERY: u64 = 1_000;
@@ -69,7 +69,11 @@ pub(super) struct Worker {
     /// Read to see whether it goes with the ones before, and it does not.
     ahead: Option<Entry>,
     is_short_of_space: bool,
+    /// Whether the system did not let us read the next message when it was last asked for.
+    is_held_up: bool,
     complaints: u64,
+    /// Times that the system did not let us read.
+    hold_ups: u64,
     is_closed: bool,
 }
 
@@ -82,30 +86,33 @@ impl Worker {
             takers: VecDeque::new(),
             ahead: None,
             is_short_of_space: false,
+            is_held_up: false,
             complaints: 0,
+            hold_ups: 0,
             is_closed: false,
         }
     }
 
     pub(super) fn run(mut self) {
         while !self.is_closed {
-            let Some(first) = self.wait() else { continue };
-            let mut written = Vec::new();
-            self.execute(first, &mut written);
-            for _ in 1..BATCH {
-                let Ok(next) = self.commands.try_recv() else { break };
-                self.execute(next, &mut written);
+            if let Some(first) = self.wait() {
+                let mut written = Vec::new();
+                self.execute(first, &mut written);
+                for _ in 1..BATCH {
+                    let Ok(next) = self.commands.try_recv() else { break };
+                    self.execute(next, &mut written);
+                }
+                self.answer(written);
             }
-            self.answer(written);
             self.serve_takers();
             self.report_faults();
             self.shared.show(&self.log);
         }
     }
 
-    /// The next command; `None` now and then while the file system is short of space.
+    /// The next command; `None` now and then while the file system is short of space or does not let us read.
     fn wait(&mut self) -> Option<Command> {
-        let next = match self.is_short_of_space {
+        let next = match self.is_short_of_space || self.is_held_up {
             true => self.commands.recv_timeout(LOOK_EVERY),
             false => self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
@@ -187,6 +194,7 @@ impl Worker {
 
     fn serve_takers(&mut self) {
         self.takers.retain(|taker| !taker.reply.is_closed());
+        self.is_held_up &= !self.takers.is_empty();
         while !self.takers.is_empty() {
             let Some(first) = self.next_entry() else { return };
             let Some(Taker { most_bytes, reply, commands }) = self.takers.pop_front() else { return };
@@ -198,7 +206,32 @@ impl Worker {
     }
 
     fn next_entry(&mut self) -> Option<Entry> {
-        self.ahead.take().or_else(|| self.log.take())
+        if let Some(ahead) = self.ahead.take() {
+            return Some(ahead);
+        }
+        match self.log.take() {
+            Ok(next) => {
+                if std::mem::take(&mut self.is_held_up) {
+                    tracing::info!(queue = %self.log.folder().display(), "the queue can be read again");
+                }
+                next
+            }
+            Err(error) => {
+                self.hold_up(&error);
+                None
+            }
+        }
+    }
+
+    /// What waits stays where it is and is tried again: an error of the system is no reason to give it up.
+    fn hold_up(&mut self, error: &std::io::Error) {
+        self.is_held_up = true;
+        self.shared.metrics.read_failed();
+        if self.hold_ups.is_multiple_of(COMPLAIN_EVERY) {
+            tracing::error!(queue = %self.log.folder().display(), %error,
+                "the queue cannot be read now; what waits in it stays and is tried again");
+        }
+        self.hold_ups += 1;
     }
 
     /// A message and those behind it that may go together with it.
