@@ -31,7 +31,8 @@ struct Source {
 }
 
 impl Reloader {
-    /// Looks after a value from now on.
+    /// Looks after a value from now on. A key is used once: a second value would take the place of the first, which
+    /// would follow its files no more.
     pub(super) fn watch(&self, key: &str, every: Duration, value: Arc<dyn Refresh>) {
         describe_counter!(RELOADS, "Changes of certificates, tokens and users; a refused one kept the old");
         let of = |outcome: &'static str| counter!(RELOADS, "key" => key.to_owned(), "outcome" => outcome);
@@ -43,7 +44,8 @@ impl Reloader {
             refused: of("refused"),
             complaint: Mutex::default(),
         };
-        self.sources().insert(key.to_owned(), Arc::new(source));
+        let before = self.sources().insert(key.to_owned(), Arc::new(source));
+        debug_assert!(before.is_none(), "{key} is watched already");
     }
 
     fn sources(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Source>>> {

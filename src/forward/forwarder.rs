@@ -108,9 +108,11 @@ impl Forwarder {
             signals.sort_by_key(|data| *data as usize);
             signals.dedup();
             let routes = routes(name, exporter);
+            // One for all addresses: what follows files is known by the exporter's name.
+            let identity = identity(name, exporter, credentials)?;
             let mut by_data: Vec<Vec<Arc<Lane>>> = vec![Vec::new(); signals.len()];
             for Routed { id, endpoint, config } in &routes {
-                let clients = clients(name, config, &signals, credentials)?;
+                let clients = clients(config, &signals, &identity)?;
                 for ((data, client), own) in signals.iter().zip(clients).zip(&mut by_data) {
                     let lane = Arc::new(lane(id, *data, config, storage)?);
                     lanes.push((endpoint.clone(), Arc::clone(&lane)));
@@ -266,16 +268,27 @@ fn lane(
     })
 }
 
-/// One for each kind of data.
-fn clients(
+/// Whom an exporter trusts and who it is.
+fn identity(
     name: &str,
     config: &ExporterConfig,
-    signals: &[DataType],
     credentials: &Credentials,
+) -> Result<Identity, ForwardError> {
+    match config {
+        ExporterConfig::OtlpGrpc(config) => Identity::new(name, config, false, credentials),
+        ExporterConfig::OtlpHttp(config) => Identity::new(name, config, true, credentials),
+        ExporterConfig::Debug(_) | ExporterConfig::File(_) => Ok(Identity::default()),
+    }
+}
+
+/// One for each kind of data.
+fn clients(
+    config: &ExporterConfig,
+    signals: &[DataType],
+    identity: &Identity,
 ) -> Result<Vec<Client>, ForwardError> {
     let otlp = |config, is_http| {
-        let identity = Identity::new(name, config, is_http, credentials)?;
-        let one = |data: &DataType| Otlp::new(*data, config, is_http, &identity);
+        let one = |data: &DataType| Otlp::new(*data, config, is_http, identity);
         signals.iter().map(|data| Ok(Client::Otlp(Box::new(one(data)?)))).collect()
     };
     match config {

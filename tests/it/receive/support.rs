@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
 use rollguard::model::{
@@ -333,6 +336,15 @@ pub(super) fn traces(names: &[&str]) -> Vec<u8> {
         ..Default::default()
     };
     message(names.iter().map(span).collect())
+}
+
+/// The spans of a service.
+pub(super) fn traces_of(service: &str, names: &[&str]) -> Vec<u8> {
+    let mut message = ExportTraceServiceRequest::decode(&*traces(names)).unwrap();
+    let value = Some(AnyValue { value: Some(Value::StringValue(service.into())) });
+    let attributes = vec![KeyValue { key: "service.name".into(), value, ..Default::default() }];
+    message.resource_spans[0].resource = Some(Resource { attributes, ..Default::default() });
+    message.encode_to_vec()
 }
 
 pub(super) fn message(spans: Vec<Span>) -> Vec<u8> {

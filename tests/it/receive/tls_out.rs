@@ -76,11 +76,7 @@ async fn t2_t3_what_waits_for_credentials_is_not_lost() {
     let extensions = json!({ "bearertokenauth": { "token": "new-token" } });
     let backend = guarded(Some(authority.server(json!({}))), Some("bearertokenauth"), extensions).await;
     let extensions = json!({ "bearertokenauth": { "filename": token, "reload_interval": "5ms" } });
-    let exporter = json!({
-        "endpoint": format!("localhost:{}", backend.grpc.port()),
-        "tls": { "ca_file": ca, "reload_interval": "5ms" },
-        "auth": { "authenticator": "bearertokenauth" },
-    });
+    let exporter = following(json!({ "endpoint": format!("localhost:{}", backend.grpc.port()) }), &ca);
     let first = chain("otlp_grpc", exporter, extensions).await;
     first.export(traces(&["a"])).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -91,6 +87,46 @@ async fn t2_t3_what_waits_for_credentials_is_not_lost() {
     std::fs::write(&token, "new-token").unwrap();
     arrived(&backend, 1).await;
     assert_eq!(backend.spans.operations(), first.spans.operations());
+}
+
+/// An exporter with an authority and a token from files that are looked at all the time.
+fn following(mut exporter: Value, ca: &std::path::Path) -> Value {
+    exporter["tls"] = json!({ "ca_file": ca, "reload_interval": "5ms" });
+    exporter["auth"] = json!({ "authenticator": "bearertokenauth" });
+    exporter
+}
+
+/// Scenario: an exporter that sends by service to two backends, whose authority and token are exchanged while it
+/// runs. Guarantees: what is sent to each address follows the files, not only what is sent to one of them.
+#[tokio::test]
+async fn t2_t3_every_address_of_a_routed_exporter_follows_its_files() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let folder = tempfile::tempdir().unwrap();
+    let (ca, token) = (folder.path().join("ca"), folder.path().join("token"));
+    std::fs::copy(stranger.path("ca.crt"), &ca).unwrap();
+    std::fs::write(&token, "old-token").unwrap();
+    let extensions = json!({ "bearertokenauth": { "token": "new-token" } });
+    let mut backends = Vec::new();
+    for _ in 0..2 {
+        let tls = Some(authority.server(json!({})));
+        backends.push(guarded(tls, Some("bearertokenauth"), extensions.clone()).await);
+    }
+    let extensions = json!({ "bearertokenauth": { "filename": token, "reload_interval": "5ms" } });
+    let endpoints: Vec<String> =
+        backends.iter().map(|backend| format!("localhost:{}", backend.grpc.port())).collect();
+    let exporter = following(json!({ "endpoints": endpoints, "routing_key": "service" }), &ca);
+    let first = chain("otlp_grpc", exporter, extensions).await;
+    // As many services as it takes for each address to have some.
+    for n in 0..32 {
+        first.export(traces_of(&format!("service-{n}"), &["a"])).await.unwrap();
+    }
+    std::fs::copy(authority.path("ca.crt"), &ca).unwrap();
+    std::fs::write(&token, "new-token").unwrap();
+    wait_until("all arrive", async || {
+        backends.iter().map(|backend| backend.spans.operations().len()).sum::<usize>() == 32
+    })
+    .await;
+    assert!(backends.iter().all(|backend| !backend.spans.operations().is_empty()));
 }
 
 /// Scenario: an address without a scheme, with `insecure` and without. Guarantees: plain text only where it is
