@@ -207,6 +207,30 @@ mod tests {
     }
 
     #[test]
+    fn exporters_for_people_who_look_never_stand_in_the_way_unless_they_are_told_to() {
+        for (json, expected) in [
+            (r#"{"debug":null}"#, (1_000, 1, OnFull::Drop)),
+            (r#"{"debug":{}}"#, (1_000, 1, OnFull::Drop)),
+            (r#"{"debug":{"sending_queue":{}}}"#, (1_000, 1, OnFull::Drop)),
+            (r#"{"debug":{"sending_queue":{"queue_size":3}}}"#, (3, 1, OnFull::Drop)),
+            (r#"{"debug":{"sending_queue":{"num_consumers":2}}}"#, (1_000, 2, OnFull::Drop)),
+            (r#"{"file":{"path":"x"}}"#, (1_000, 1, OnFull::Drop)),
+            (r#"{"file":{"path":"x","sending_queue":{"queue_size":3}}}"#, (3, 1, OnFull::Drop)),
+            (r#"{"file":{"path":"x","sending_queue":{"on_full":"refuse"}}}"#, (1_000, 1, OnFull::Refuse)),
+            (
+                r#"{"otlp":{"endpoint":"http://a:1","sending_queue":{"queue_size":3}}}"#,
+                (3, 10, OnFull::Refuse),
+            ),
+        ] {
+            let config = parse(json).unwrap();
+            let queue = config.0.values().next().unwrap().queue();
+            assert_eq!((queue.most_requests(), queue.num_consumers, queue.on_full), expected, "{json}");
+        }
+        let error = parse(r#"{"debug":{"sending_queue":{"sise":3}}}"#).unwrap_err();
+        assert!(error.contains("unknown field `sise`") && error.contains("queue_size"), "{error}");
+    }
+
+    #[test]
     fn mistakes_are_named_with_a_way_out() {
         for (json, says) in [
             (r#"{"kafka":{}}"#, "there is no exporter of type `kafka`"),

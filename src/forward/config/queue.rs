@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::pipeline::human;
 
@@ -62,6 +62,22 @@ impl QueueConfig {
     /// The queue of an exporter for people who look: it never stands in the way.
     pub(super) fn aside() -> Self {
         Self { num_consumers: 1, on_full: OnFull::Drop, ..Self::default() }
+    }
+
+    /// The same from a configuration: what is left out is as in [`QueueConfig::aside`].
+    pub(super) fn deserialize_aside<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        /// The keys once more, for other defaults.
+        #[derive(Deserialize)]
+        #[serde(remote = "QueueConfig", deny_unknown_fields, default = "QueueConfig::aside")]
+        struct Aside {
+            enabled: bool,
+            storage: Option<Storage>,
+            queue_size: Option<usize>,
+            queue_bytes: Option<usize>,
+            num_consumers: usize,
+            on_full: OnFull,
+        }
+        Aside::deserialize(from)
     }
 
     /// One of so many parts of it.

@@ -20,6 +20,7 @@ pub struct DebugConfig {
     /// Of those beyond, every so-manieth is shown; 0 shows none of them.
     pub sampling_thereafter: u64,
     /// What waits; dropped when it is full, unless told otherwise.
+    #[serde(deserialize_with = "QueueConfig::deserialize_aside")]
     pub sending_queue: QueueConfig,
 }
 
@@ -71,7 +72,7 @@ pub struct FileConfig {
     #[serde(default)]
     pub rotation: RotationConfig,
     /// What waits; dropped when it is full, unless told otherwise.
-    #[serde(default = "QueueConfig::aside")]
+    #[serde(default = "QueueConfig::aside", deserialize_with = "QueueConfig::deserialize_aside")]
     pub sending_queue: QueueConfig,
 }
 
