@@ -61,8 +61,8 @@ impl DiskQueue {
         Ok(Self { data, spool, most_requests, most_bytes, metrics: Arc::clone(metrics) })
     }
 
-    pub(super) fn reserve(&self, message_bytes: usize) -> Result<Reservation, NoRoom> {
-        self.spool.reserve(0, message_bytes)
+    pub(super) fn reserve(&self, metadata_bytes: usize, message_bytes: usize) -> Result<Reservation, NoRoom> {
+        self.spool.reserve(metadata_bytes, message_bytes)
     }
 
     pub(super) async fn append(&self, room: Reservation, passage: &Passage) -> Result<Appended, AppendError> {

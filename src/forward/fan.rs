@@ -11,7 +11,7 @@ use super::metrics::{Dropped, LaneMetrics};
 use super::pieces::{records, share_out};
 use super::queue::{Queue, Room};
 use super::route::Route;
-use crate::pipeline::{Appended, DataType, Downstream, Full, Passage, Permit};
+use crate::pipeline::{Appended, DataType, Downstream, Full, Metadata, Passage, Permit};
 
 /// The way to one exporter for one kind of data.
 #[derive(Debug)]
@@ -96,7 +96,12 @@ impl Downstream for Fan {
         &self.metadata_keys
     }
 
-    fn reserve(&self, data: DataType, message: &Bytes) -> Result<Option<Box<dyn Permit>>, Full> {
+    fn reserve(
+        &self,
+        data: DataType,
+        message: &Bytes,
+        metadata: &Metadata,
+    ) -> Result<Option<Box<dyn Permit>>, Full> {
         let targets = &self.targets[data as usize];
         if targets.is_empty() {
             return Ok(None);
@@ -104,7 +109,7 @@ impl Downstream for Fan {
         let mut places = Vec::with_capacity(targets.len());
         for target in targets {
             for (lane, share) in target.shares(message) {
-                let room = lane.queue.reserve(share.len()).ok();
+                let room = lane.queue.reserve(metadata.bytes_of(&lane.metadata_keys), share.len()).ok();
                 if room.is_none() && lane.on_full == OnFull::Refuse {
                     lane.metrics.refused.increment(1);
                     return Err(Full { exporter: Arc::clone(&lane.exporter) });

@@ -4,7 +4,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::QueueConfig;
 use super::*;
-use crate::pipeline::Metadata;
 
 fn lane(name: &str, on_full: OnFull, keys: &[&str]) -> Arc<Lane> {
     let config = QueueConfig { queue_size: Some(1), on_full, ..QueueConfig::default() };
@@ -43,10 +42,10 @@ async fn one_that_refuses_refuses_for_all_and_one_that_drops_goes_without() {
     assert_eq!(fan.metadata_keys(), ["x-tenant".into(), "x-secret".into()]);
     assert!(fan.takes(DataType::Traces) && !fan.takes(DataType::Profiles));
     let message = passage().message;
-    assert!(fan.reserve(DataType::Logs, &message).unwrap().is_none());
+    assert!(fan.reserve(DataType::Logs, &message, &Metadata::default()).unwrap().is_none());
 
-    let permit = fan.reserve(DataType::Traces, &message).unwrap().unwrap();
-    let full = fan.reserve(DataType::Traces, &message).err().unwrap();
+    let permit = fan.reserve(DataType::Traces, &message, &Metadata::default()).unwrap().unwrap();
+    let full = fan.reserve(DataType::Traces, &message, &Metadata::default()).err().unwrap();
     assert_eq!(&*full.exporter, "a");
     assert_eq!([&refuses, &drops, &other].map(|l| l.queue.report().requests[0]), [1, 1, 1], "nothing leaked");
     permit.send(passage());
@@ -55,7 +54,7 @@ async fn one_that_refuses_refuses_for_all_and_one_that_drops_goes_without() {
     assert_eq!(next(&refuses).await.unwrap().metadata, Metadata::default());
     assert_eq!(next(&other).await.unwrap().metadata, passage().metadata);
     // The one that drops is still full: it goes without, the others are served.
-    let permit = fan.reserve(DataType::Traces, &message).unwrap().unwrap();
+    let permit = fan.reserve(DataType::Traces, &message, &Metadata::default()).unwrap().unwrap();
     permit.send(passage());
     assert!(next(&refuses).await.is_some() && next(&other).await.is_some());
     assert_eq!(next(&drops).await.unwrap().metadata, tenant);
@@ -66,7 +65,7 @@ async fn one_that_refuses_refuses_for_all_and_one_that_drops_goes_without() {
 fn a_permit_that_is_not_used_gives_its_room_back() {
     let one = lane("a", OnFull::Refuse, &[]);
     let fan = Fan::new([Target::One(Arc::clone(&one))]);
-    drop(fan.reserve(DataType::Traces, &passage().message).unwrap());
+    drop(fan.reserve(DataType::Traces, &passage().message, &Metadata::default()).unwrap());
     assert_eq!(one.queue.report().requests[0], 0);
 }
 
@@ -94,7 +93,7 @@ async fn services_have_an_address_each_and_the_numbers_add_up() {
     let fan = Fan::new([Target::ByService(route, lanes.to_vec()), Target::One(Arc::clone(&other))]);
     let message = of_services(&[(here, 2), (there, 1), (here, 3)]);
     let passage = |message: &Bytes, records| Passage { message: message.clone(), records, ..passage() };
-    let permit = fan.reserve(DataType::Traces, &message).unwrap().unwrap();
+    let permit = fan.reserve(DataType::Traces, &message, &Metadata::default()).unwrap().unwrap();
     permit.send(passage(&message, 6));
     let (a, b, y) =
         (next(&lanes[0]).await.unwrap(), next(&lanes[1]).await.unwrap(), next(&other).await.unwrap());
@@ -103,15 +102,18 @@ async fn services_have_an_address_each_and_the_numbers_add_up() {
     assert_eq!([a.records, b.records, y.records], [5, 1, 6]);
 
     // A request of one service leaves the other address alone, also when it is full.
-    let held = lanes[0].queue.reserve(1).unwrap();
+    let held = lanes[0].queue.reserve(0, 1).unwrap();
     let alone = of_services(&[(there, 1)]);
-    fan.reserve(DataType::Traces, &alone).unwrap().unwrap().send(passage(&alone, 1));
+    fan.reserve(DataType::Traces, &alone, &Metadata::default()).unwrap().unwrap().send(passage(&alone, 1));
     assert!(next(&lanes[1]).await.is_some() && next(&other).await.is_some());
-    assert_eq!(&*fan.reserve(DataType::Traces, &message).err().unwrap().exporter, "x@a");
+    assert_eq!(
+        &*fan.reserve(DataType::Traces, &message, &Metadata::default()).err().unwrap().exporter,
+        "x@a"
+    );
     drop(held);
 
     // What was cut out after the room was reserved is sent nowhere, and its room is given back.
-    let permit = fan.reserve(DataType::Traces, &message).unwrap().unwrap();
+    let permit = fan.reserve(DataType::Traces, &message, &Metadata::default()).unwrap().unwrap();
     permit.send(passage(&of_services(&[(here, 2)]), 2));
     assert_eq!(next(&lanes[0]).await.unwrap().records, 2);
     assert!(next(&other).await.is_some() && next(&lanes[1]).await.is_none());

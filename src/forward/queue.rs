@@ -105,11 +105,13 @@ impl Queue {
         }))
     }
 
-    /// Room for a request of this length. An empty queue has room for any.
-    pub(super) fn reserve(&self, message_bytes: usize) -> Result<Room, NoRoom> {
+    /// Room for a request of this length and what goes along with it. An empty queue has room for any.
+    pub(super) fn reserve(&self, metadata_bytes: usize, message_bytes: usize) -> Result<Room, NoRoom> {
         match self {
-            Self::Memory(queue) => queue.reserve(message_bytes).map(Room::Memory),
-            Self::Disk(queue) => queue.reserve(message_bytes).map(Room::Disk).map_err(|_| NoRoom),
+            Self::Memory(queue) => queue.reserve(metadata_bytes, message_bytes).map(Room::Memory),
+            Self::Disk(queue) => {
+                queue.reserve(metadata_bytes, message_bytes).map(Room::Disk).map_err(|_| NoRoom)
+            }
         }
     }
 
@@ -181,8 +183,8 @@ impl MemoryQueue {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn reserve(self: &Arc<Self>, message_bytes: usize) -> Result<MemoryRoom, NoRoom> {
-        let bytes = kept_bytes(message_bytes);
+    fn reserve(self: &Arc<Self>, metadata_bytes: usize, message_bytes: usize) -> Result<MemoryRoom, NoRoom> {
+        let bytes = kept_bytes(message_bytes).saturating_add(metadata_bytes);
         let mut held = self.held();
         let is_full =
             held.requests >= self.most_requests || held.bytes.saturating_add(bytes) > self.most_bytes;

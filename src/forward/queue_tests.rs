@@ -21,7 +21,7 @@ fn passage(message: impl Into<Bytes>, tenant: Option<u8>) -> Passage {
 }
 
 fn push(queue: &Queue, passage: Passage) {
-    let room = queue.reserve(passage.message.len()).unwrap();
+    let room = queue.reserve(0, passage.message.len()).unwrap();
     queue.push(room, passage);
 }
 
@@ -35,26 +35,26 @@ fn rooms_are_of_the_buffer_not_of_the_message() {
 #[tokio::test]
 async fn a_full_queue_refuses_and_room_comes_back() {
     let by_bytes = queue(DataType::Traces, 100, 16 * 1024);
-    let first = by_bytes.reserve(10).unwrap();
-    let second = by_bytes.reserve(10).unwrap();
-    assert!(by_bytes.reserve(10).is_err());
+    let first = by_bytes.reserve(0, 10).unwrap();
+    let second = by_bytes.reserve(0, 10).unwrap();
+    assert!(by_bytes.reserve(0, 10).is_err());
     drop(second);
-    assert!(by_bytes.reserve(10).is_ok());
+    assert!(by_bytes.reserve(0, 10).is_ok());
     by_bytes.push(first, passage("x", None));
     let stop = CancellationToken::new();
     let taken = by_bytes.take(1 << 20, &stop).await.unwrap();
     assert_eq!((&taken[0].passage.message[..], taken.len()), (&b"x"[..], 1));
     assert_eq!(by_bytes.report().requests, [1, 100], "what is being sent still takes memory");
-    assert!(by_bytes.reserve(1 << 30).is_err());
+    assert!(by_bytes.reserve(0, 1 << 30).is_err());
     drop(taken);
-    assert!(by_bytes.reserve(1 << 30).is_ok(), "an empty queue has room for any request");
+    assert!(by_bytes.reserve(0, 1 << 30).is_ok(), "an empty queue has room for any request");
     assert_eq!((by_bytes.report().requests[0], by_bytes.report().bytes[0]), (0, 0));
 
     let by_requests = queue(DataType::Traces, 2, 1 << 30);
-    let rooms: Vec<_> = (0..2).map(|_| by_requests.reserve(1).unwrap()).collect();
-    assert!(by_requests.reserve(1).is_err());
+    let rooms: Vec<_> = (0..2).map(|_| by_requests.reserve(0, 1).unwrap()).collect();
+    assert!(by_requests.reserve(0, 1).is_err());
     drop(rooms);
-    assert!(by_requests.reserve(1).is_ok());
+    assert!(by_requests.reserve(0, 1).is_ok());
 }
 
 #[tokio::test]

@@ -190,6 +190,12 @@ impl Metadata {
         bytes.is_empty().then(|| Self::new(headers))
     }
 
+    /// Bytes that [`Metadata::to_bytes`] makes of what has one of these names.
+    pub fn bytes_of(&self, names: &[Box<str>]) -> usize {
+        let wanted = self.iter().filter(|(name, _)| names.iter().any(|n| **n == **name));
+        wanted.map(|(name, value)| 2 * size_of::<u64>() + name.len() + value.len()).sum()
+    }
+
     /// As bytes that differ wherever the metadata does.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::new();
@@ -238,12 +244,17 @@ pub trait Downstream: Send + Sync {
     /// Names of the headers, in lower case, that some exporter passes on.
     fn metadata_keys(&self) -> &[Box<str>];
 
-    /// Reserves room for a message with every exporter that takes its kind, so that a request is either both
+    /// Reserves room for a message and what goes along with every exporter that takes its kind, so that a request is either both
     /// counted and passed on or neither. `None` where it goes nowhere.
     ///
     /// # Errors
     /// [`Full`] when an exporter that refuses has no room; nothing is reserved then anywhere.
-    fn reserve(&self, data: DataType, message: &Bytes) -> Result<Option<Box<dyn Permit>>, Full>;
+    fn reserve(
+        &self,
+        data: DataType,
+        message: &Bytes,
+        metadata: &Metadata,
+    ) -> Result<Option<Box<dyn Permit>>, Full>;
 }
 
 /// Reserved room. Dropped unused, it is given back.
@@ -279,7 +290,7 @@ impl Downstream for NoDownstream {
         &[]
     }
 
-    fn reserve(&self, _: DataType, _: &Bytes) -> Result<Option<Box<dyn Permit>>, Full> {
+    fn reserve(&self, _: DataType, _: &Bytes, _: &Metadata) -> Result<Option<Box<dyn Permit>>, Full> {
         Ok(None)
     }
 }
@@ -301,6 +312,9 @@ mod tests {
         let all = [metadata(&[]), both, metadata(&[("x-tenant", "ab")]), metadata(&[("x-tenanta", "b")])];
         for (i, one) in all.iter().enumerate() {
             let bytes = one.to_bytes();
+            let names: Vec<Box<str>> = one.iter().map(|(name, _)| name.into()).collect();
+            assert_eq!(one.bytes_of(&names), bytes.len());
+            assert_eq!(one.bytes_of(&["x-tenant".into()]), one.only(&["x-tenant".into()]).to_bytes().len());
             assert_eq!(Metadata::from_bytes(&bytes).as_ref(), Some(one));
             // A cut between two headers leaves fewer of them; whoever keeps the bytes keeps their length.
             let ends = one.iter().scan(0, |end, (name, value)| {

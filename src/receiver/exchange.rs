@@ -35,6 +35,9 @@ const ADMISSION_WAITS_MS: [u64; 4] = [50, 150, 300, 500];
 const MEMORY_LIMITER: &str = "memory_limiter";
 /// Seconds between two log lines about rejected records of one signal.
 const COMPLAIN_EVERY_S: u64 = 60;
+/// Most bytes of headers that go along with a message, names and lengths counted. They are kept with every message
+/// that waits, and what tells tenants apart is short.
+const METADATA_BYTES: usize = 16 << 10;
 
 /// What the receivers work with.
 #[derive(Clone)]
@@ -131,13 +134,20 @@ impl<A: Admission> Exchange<A> {
     }
 
     /// Those headers that somebody passes on.
-    pub(super) fn metadata(&self, headers: &HeaderMap) -> Metadata {
+    pub(super) fn metadata(&self, headers: &HeaderMap) -> Result<Metadata, Refusal> {
         if !self.include_metadata {
-            return Metadata::default();
+            return Ok(Metadata::default());
         }
-        let keys = self.deps.downstream.metadata_keys().iter();
-        let named = keys.flat_map(|key| headers.get_all(&**key).iter().map(move |value| (key, value)));
-        Metadata::new(named.map(|(key, value)| (key.clone(), value.as_bytes().into())))
+        let keys = self.deps.downstream.metadata_keys();
+        let named = keys.iter().flat_map(|key| headers.get_all(&**key).iter().map(move |value| (key, value)));
+        let metadata = Metadata::new(named.map(|(key, value)| (key.clone(), value.as_bytes().into())));
+        match metadata.bytes_of(keys) > METADATA_BYTES {
+            true => Err(Refusal::Malformed(format!(
+                "the headers that are passed on are longer than {} KiB",
+                METADATA_BYTES >> 10
+            ))),
+            false => Ok(metadata),
+        }
     }
 
     /// Waits until what is being written to disk is taken in.
@@ -202,7 +212,7 @@ impl<A: Admission> Exchange<A> {
         };
         let batch = data.signal().map(|_| batch);
         let (permit, room) = loop {
-            let NoRoom { by, why, is_final } = match self.reserve(data, &message, batch.as_ref()) {
+            let NoRoom { by, why, is_final } = match self.reserve(data, &message, &metadata, batch.as_ref()) {
                 Ok(places) => break places,
                 Err(none) => none,
             };
@@ -254,9 +264,10 @@ impl<A: Admission> Exchange<A> {
         &self,
         data: DataType,
         message: &Bytes,
+        metadata: &Metadata,
         batch: Option<&A::Batch>,
     ) -> Result<Places<A>, NoRoom> {
-        let permit = match self.deps.downstream.reserve(data, message) {
+        let permit = match self.deps.downstream.reserve(data, message, metadata) {
             Ok(permit) => permit,
             Err(Full { exporter }) => {
                 let why = format!("queue of exporter {exporter} full").into();

@@ -58,7 +58,13 @@ pub(super) async fn handle<A: Admission>(
         .accept_compressed(CompressionEncoding::Gzip)
         .accept_compressed(CompressionEncoding::Zstd)
         .max_decoding_message_size(exchange.max_request_bytes);
-    let metadata = exchange.metadata(request.headers());
+    let metadata = match exchange.metadata(request.headers()) {
+        Ok(metadata) => metadata,
+        Err(refusal) => {
+            exchange.metrics.request(Transport::Grpc, refusal.outcome());
+            return refusal.to_grpc().into_http();
+        }
+    };
     let given_up = {
         let exchange = Arc::clone(exchange);
         // Whoever unpacks the request never hears of it, so it is counted here.

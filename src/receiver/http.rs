@@ -123,7 +123,13 @@ async fn exchange_message<A: Admission>(
             return Err(refusal);
         }
     };
-    let metadata = exchange.metadata(request.headers());
+    let metadata = match exchange.metadata(request.headers()) {
+        Ok(metadata) => metadata,
+        Err(refusal) => {
+            read_to_the_end(exchange, request).await;
+            return Err(refusal);
+        }
+    };
     let receive = receive(exchange, media, data, request);
     let message = tokio::time::timeout(exchange.request_timeout, receive)
         .await

@@ -27,6 +27,9 @@ use crate::pipeline::Admission;
 
 /// Calls that one HTTP/2 connection may have open; clients queue the rest.
 const STREAMS_PER_CONNECTION: u32 = 256;
+/// Headers of a call, each with 32 bytes beside its own. A call with more is reset without a word of ours, so this is
+/// well above what may go along with a message.
+const HEADER_LIST_BYTES: u32 = 64 << 10;
 /// Receive windows: large enough that a batch arrives without waiting for us, small enough that what all
 /// open streams may have in flight stays bounded per connection.
 const STREAM_WINDOW: u32 = 1 << 20;
@@ -236,6 +239,7 @@ fn builder(header_timeout: Duration) -> Builder<TokioExecutor> {
     builder
         .http2()
         .timer(TokioTimer::new())
+        .max_header_list_size(HEADER_LIST_BYTES)
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)

@@ -65,7 +65,8 @@ impl Backend {
                 let backend = serving.clone();
                 tokio::spawn(async move {
                     let service = service_fn(move |request| backend.clone().serve(request));
-                    let builder = Builder::new(TokioExecutor::new());
+                    let mut builder = Builder::new(TokioExecutor::new());
+                    builder.http2().max_header_list_size(64 << 10);
                     let _ = builder.serve_connection(TokioIo::new(stream), service).await;
                 });
             }

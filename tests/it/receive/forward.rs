@@ -75,11 +75,14 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    async fn start<const N: usize>(exporters: [(&str, ExporterConfig); N]) -> Self {
+    pub(super) async fn start<const N: usize>(exporters: [(&str, ExporterConfig); N]) -> Self {
         Self::with(config(), exporters).await
     }
 
-    async fn with<const N: usize>(receiver: ReceiverConfig, exporters: [(&str, ExporterConfig); N]) -> Self {
+    pub(super) async fn with<const N: usize>(
+        receiver: ReceiverConfig,
+        exporters: [(&str, ExporterConfig); N],
+    ) -> Self {
         Self::on_disk(receiver, &FileStorageConfig::default(), exporters).await
     }
 
@@ -88,10 +91,19 @@ impl Chain {
         storage: &FileStorageConfig,
         exporters: [(&str, ExporterConfig); N],
     ) -> Self {
+        Self::by(Arc::new(SystemClock), receiver, storage, exporters).await
+    }
+
+    /// With exporters that go by this clock.
+    pub(super) async fn by<const N: usize>(
+        clock: Arc<dyn Clock>,
+        receiver: ReceiverConfig,
+        storage: &FileStorageConfig,
+        exporters: [(&str, ExporterConfig); N],
+    ) -> Self {
         let exporters = exporters.map(|(name, exporter)| (name.to_owned(), exporter));
         let exporters = ExportersConfig(exporters.into_iter().collect());
         assert_eq!(exporters.problems(receiver.include_metadata), Vec::<String>::new());
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let forwarder = Forwarder::new(&exporters, storage, &Credentials::default(), &clock).unwrap();
         let first = Gateway::start_with(receiver, Capture::default(), forwarder.downstream()).await;
         let (reports, shutdown) = (forwarder.reports(), CancellationToken::new());

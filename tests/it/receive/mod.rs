@@ -7,6 +7,7 @@ mod cors;
 mod disk;
 mod forward;
 mod grpc;
+mod headers;
 mod http;
 mod memory;
 mod resend;

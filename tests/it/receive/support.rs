@@ -18,7 +18,7 @@ use rollguard::model::{
 };
 use rollguard::pipeline::clock::SystemClock;
 use rollguard::pipeline::{
-    Admission, AdmissionBatch, DataType, Downstream, Full, Passage, Permit, Refused, Signal,
+    Admission, AdmissionBatch, DataType, Downstream, Full, Metadata, Passage, Permit, Refused, Signal,
 };
 use rollguard::receiver::{Doors, GrpcConfig, HttpConfig, ReceiverConfig, ReceiverDeps, Receivers};
 use rollguard::telemetry::{Memory, ProcessMemory};
@@ -148,7 +148,7 @@ impl Downstream for Capture {
         &[]
     }
 
-    fn reserve(&self, data: DataType, _: &Bytes) -> Result<Option<Box<dyn Permit>>, Full> {
+    fn reserve(&self, data: DataType, _: &Bytes, _: &Metadata) -> Result<Option<Box<dyn Permit>>, Full> {
         if self.0.lock().unwrap().is_full {
             return Err(Full { exporter: "otlp_grpc/full".into() });
         }
