@@ -303,6 +303,19 @@ mod tests {
         Metadata::new(headers.iter().map(|(n, v)| (Box::from(*n), Box::from(v.as_bytes()))))
     }
 
+    /// What a process of an earlier version left in a queue on disk is read by this one: `docs/queue-format.md`.
+    #[test]
+    fn metadata_is_kept_as_these_bytes() {
+        let headers = metadata(&[("x-tenant", "a"), ("x-tenant", ""), ("n", "\u{fc}")]);
+        let bytes = b"\x08\0\0\0\0\0\0\0x-tenant\x01\0\0\0\0\0\0\0a\
+            \x08\0\0\0\0\0\0\0x-tenant\0\0\0\0\0\0\0\0\
+            \x01\0\0\0\0\0\0\0n\x02\0\0\0\0\0\0\0\xc3\xbc";
+        assert_eq!(headers.to_bytes(), bytes);
+        assert_eq!(Metadata::from_bytes(bytes), Some(headers));
+        assert_eq!(Metadata::default().to_bytes(), b"");
+        assert_eq!(Metadata::from_bytes(b""), Some(Metadata::default()));
+    }
+
     #[test]
     fn metadata_is_told_apart_and_narrowed() {
         let both = metadata(&[("x-tenant", "a"), ("x-region", "eu")]);

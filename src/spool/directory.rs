@@ -114,6 +114,10 @@ mod tests {
     fn names_become_folders_of_their_own_below_the_directory() {
         let table = [
             ("otlp_grpc", "otlp_grpc"),
+            // As exporters name theirs; a process finds what an earlier version left in them.
+            ("otlp_grpc traces", "otlp_grpc%20traces"),
+            ("otlp_http/eu-1 profiles", "otlp_http%2feu-1%20profiles"),
+            ("otlp_grpc@https://b.example:4317 logs", "otlp_grpc%40https%3a%2f%2fb.example%3a4317%20logs"),
             ("otlp_grpc/backup", "otlp_grpc%2fbackup"),
             ("..", "%2e."),
             ("a%2fb", "a%252fb"),

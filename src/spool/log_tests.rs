@@ -240,6 +240,68 @@ fn a_message_that_holds_a_record_is_not_read_as_one() {
     assert_eq!(bodies, [&b"an order"[..], b"the last"]);
 }
 
+/// A segment as `docs/queue-format.md` describes it, byte by byte: what a process of an earlier version left is read by
+/// this one, and what this one leaves can be read by whoever goes by the description.
+fn segment_by_the_book(salt: u64, is_done: [bool; 3]) -> Vec<u8> {
+    let sum = |at: u64, bytes: &[u8]| {
+        crc32fast::hash(&[&salt.to_le_bytes()[..], &at.to_le_bytes(), bytes].concat()).to_le_bytes()
+    };
+    let mut header =
+        [&b"RGSPOOL\n"[..], &[1, 0, 0, 0], &[1, 0, 0, 0, 0, 0, 0, 0], &salt.to_le_bytes()].concat();
+    let header_sum = crc32fast::hash(&header);
+    header.extend_from_slice(&header_sum.to_le_bytes());
+    let mut segment = header.repeat(2);
+    let records: [(&[u8], &[u8], u8); 3] =
+        [(b"", b"done", 1), (b"", b"waits", 2), (b"\x01\0\0\0\0\0\0\0n\x01\0\0\0\0\0\0\0v", b"tenant's", 3)];
+    for ((metadata, body, number), is_done) in records.into_iter().zip(is_done) {
+        let at = segment.len() as u64;
+        let lengths = [
+            &[metadata.len() as u8, 0, 0, 0][..],
+            &[body.len() as u8, 0, 0, 0],
+            &[number, 0, 0, 0],
+            &sum(at, &[metadata, body].concat()),
+        ]
+        .concat();
+        let mark = if is_done { sum(at, b"done") } else { [0; 4] };
+        segment.extend_from_slice(
+            &[&b"RGe\x1a"[..], &mark, &lengths, &sum(at, &lengths), metadata, body].concat(),
+        );
+    }
+    segment
+}
+
+#[test]
+fn a_segment_is_what_its_description_says() {
+    const SALT: u64 = 0x0123_4567_89ab_cdef;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("0000000000000001.segment");
+    fs::write(&path, segment_by_the_book(SALT, [true, false, false])).unwrap();
+    let (mut log, recovered) = open(folder.path());
+    assert_eq!(recovered, Recovered { entries: 2, records: 5, ..Recovered::default() });
+    let metadata = b"\x01\0\0\0\0\0\0\0n\x01\0\0\0\0\0\0\0v";
+    let read: Vec<(Bytes, Bytes, u32)> = std::iter::from_fn(|| log.take().unwrap())
+        .map(|entry| (entry.metadata, entry.body, entry.records))
+        .collect();
+    let expected: [(&[u8], &[u8], u32); 2] = [(b"", b"waits", 2), (metadata, b"tenant's", 3)];
+    assert_eq!(read, expected.map(|(m, b, n)| (Bytes::copy_from_slice(m), Bytes::copy_from_slice(b), n)));
+    drop(log);
+    fs::remove_file(&path).unwrap();
+
+    let (mut log, _) = open(folder.path());
+    for (metadata, body, records) in
+        [(&b""[..], &b"done"[..], 1), (b"", b"waits", 2), (metadata, b"tenant's", 3)]
+    {
+        let position = log.append(metadata, body, records).unwrap();
+        log.commit(position);
+    }
+    let written = fs::read(&path).unwrap();
+    let salt = u64::from_le_bytes(written[20..28].try_into().unwrap());
+    assert_eq!(written, segment_by_the_book(salt, [false; 3]));
+    let first = log.take().unwrap().unwrap();
+    log.acknowledge(first.position);
+    assert_eq!(fs::read(&path).unwrap(), segment_by_the_book(salt, [true, false, false]));
+}
+
 #[test]
 fn another_version_is_refused_and_left_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
