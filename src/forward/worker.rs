@@ -157,8 +157,9 @@ impl Worker {
         let Sending { lane, client, retry, clock, .. } = &self.sending;
         let records: u64 = unit.iter().map(|piece| piece.records).sum();
         let payload = client.prepare(unit.iter().map(|piece| piece.message.clone()).collect()).await;
-        let began = clock.now();
-        let seed = began.0 ^ unit[0].message.as_ptr().addr() as u64;
+        // The age is not the clock's to tell: one that is set would make all that waits look old at once.
+        let began = clock.monotonic();
+        let seed = clock.now().0 ^ unit[0].message.as_ptr().addr() as u64;
         let mut attempt = 1;
         loop {
             let failure = match client.send(&payload, records, &first.passage.metadata, clock.now()).await {
@@ -170,7 +171,7 @@ impl Worker {
                 return Outcome::Refused(failure);
             };
             let pause = wait(retry, attempt, seed, asked);
-            let age = Duration::from_nanos(clock.now().since(began));
+            let age = clock.monotonic().saturating_sub(began);
             if !retry.enabled || self.sending.most_elapsed.is_some_and(|most| age + pause > most) {
                 self.complain("requests are given up after the longest time to retry", records, &failure);
                 return Outcome::Expired;

@@ -1,11 +1,22 @@
 //! The one file that may ask what time it is. Everything else is told.
 
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
 use crate::model::UnixNanos;
 
 /// A source of wall-clock time.
 pub trait Clock: Send + Sync {
     /// Now.
     fn now(&self) -> UnixNanos;
+
+    /// How long ago some moment was that stays the same for the process. Nobody sets this one: it is for ages and waits,
+    /// where the time of day may jump.
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    fn monotonic(&self) -> Duration {
+        static BEGIN: OnceLock<Instant> = OnceLock::new();
+        BEGIN.get_or_init(Instant::now).elapsed()
+    }
 }
 
 /// The machine's clock.

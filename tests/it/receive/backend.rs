@@ -5,6 +5,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -27,6 +28,8 @@ pub(super) enum Answer {
     GiveUp,
     /// It may take it later.
     Busy,
+    /// It may take it after so many seconds.
+    Later(u8),
 }
 
 /// A request that was taken or not.
@@ -37,6 +40,7 @@ pub(super) struct Call {
     /// Inflated.
     pub(super) message: Bytes,
     pub(super) answer: Answer,
+    pub(super) at: Instant,
 }
 
 type Judge = dyn Fn(&[u8]) -> Answer + Send + Sync;
@@ -105,7 +109,13 @@ impl Backend {
         };
         let judge = Arc::clone(&self.judge.lock().unwrap());
         let answer = judge(&message);
-        let call = Call { path: head.uri.path().to_owned(), headers: head.headers, message, answer };
+        let call = Call {
+            path: head.uri.path().to_owned(),
+            headers: head.headers,
+            message,
+            answer,
+            at: Instant::now(),
+        };
         self.calls.lock().unwrap().push(call);
         Ok(if is_grpc { grpc(answer) } else { http(answer) })
     }
@@ -131,14 +141,27 @@ fn success(answer: Answer) -> Vec<u8> {
     }
 }
 
+/// A `google.rpc.Status` with a `RetryInfo`, as gRPC sends it.
+fn retry_info(seconds: u8) -> String {
+    use base64::Engine;
+    let within = |tag: u8, content: &[u8]| [&[tag, content.len() as u8], content].concat();
+    let info = within(0x0a, &[0x08, seconds]);
+    let any = [within(0x0a, b"type.googleapis.com/google.rpc.RetryInfo"), within(0x12, &info)].concat();
+    let status = [&[0x08, 14][..], &within(0x1a, &any)].concat();
+    base64::engine::general_purpose::STANDARD_NO_PAD.encode(status)
+}
+
 fn grpc(answer: Answer) -> Response<BoxBody<Bytes, Infallible>> {
     let message = success(answer);
     let code = match answer {
         Answer::Take | Answer::Reject(_) => "0",
         Answer::GiveUp => "3",
-        Answer::Busy => "14",
+        Answer::Busy | Answer::Later(_) => "14",
     };
     let mut trailers = HeaderMap::new();
+    if let Answer::Later(seconds) = answer {
+        trailers.insert("grpc-status-details-bin", retry_info(seconds).parse().unwrap());
+    }
     trailers.insert("grpc-status", code.parse().unwrap());
     trailers.insert("grpc-message", "a%20backend".parse().unwrap());
     let framed = [&[0, 0, 0, 0, message.len() as u8][..], &message].concat();
@@ -151,8 +174,11 @@ fn http(answer: Answer) -> Response<BoxBody<Bytes, Infallible>> {
     let (status, body) = match answer {
         Answer::Take | Answer::Reject(_) => (200, success(answer)),
         Answer::GiveUp => (400, b"\x08\x03\x12\x09a backend".to_vec()),
-        Answer::Busy => (503, Vec::new()),
+        Answer::Busy | Answer::Later(_) => (503, Vec::new()),
     };
-    let response = Response::builder().status(status).header("content-type", "application/x-protobuf");
+    let mut response = Response::builder().status(status).header("content-type", "application/x-protobuf");
+    if let Answer::Later(seconds) = answer {
+        response = response.header("retry-after", u16::from(seconds));
+    }
     response.body(Full::new(Bytes::from(body)).boxed()).unwrap()
 }

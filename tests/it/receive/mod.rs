@@ -11,6 +11,7 @@ mod headers;
 mod http;
 mod memory;
 mod resend;
+mod retries;
 mod support;
 mod tls;
 mod tls_out;
