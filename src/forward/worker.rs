@@ -162,7 +162,7 @@ impl Worker {
         let seed = clock.now().0 ^ unit[0].message.as_ptr().addr() as u64;
         let mut attempt = 1;
         loop {
-            let failure = match client.send(&payload, records, &first.passage.metadata, clock.now()).await {
+            let failure = match client.send(&payload, records, &first.passage.metadata, &**clock).await {
                 Ok(taken) => return Outcome::Taken(taken),
                 Err(failure) => failure,
             };
@@ -207,6 +207,7 @@ impl Worker {
                 code: "partial_success".to_owned(),
                 message: taken.message.clone(),
                 next: Next::GiveUp,
+                never_sent: false,
             };
             self.complain("the exporter's backend rejected records", taken.rejected, &failure);
         }

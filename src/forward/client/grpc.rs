@@ -101,6 +101,7 @@ impl Status {
                 code: format!("{:?}", self.code),
                 message: shortened(&self.message),
                 next: next_of(self.code, &self.details),
+                never_sent: false,
             });
         }
         match answer.split_first_chunk::<PREFIX_BYTES>() {

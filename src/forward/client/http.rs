@@ -51,6 +51,7 @@ pub(super) async fn send(
         code: head.status.as_str().to_owned(),
         message: said(&head.headers, &body),
         next: next_of(head.status, head.headers.get(RETRY_AFTER), now),
+        never_sent: false,
     })
 }
 

@@ -1,6 +1,7 @@
 //! The far ends of exporters: OTLP over gRPC and HTTP, our own log, a file. Each is given requests and says
 //! whether it took them, and if not whether it may take them later.
 
+mod addresses;
 mod connect;
 mod debug;
 mod file;
@@ -20,7 +21,7 @@ pub(super) use self::file::File;
 pub(super) use self::transport::{Identity, Otlp};
 use super::compress::{LONG_BYTES, Payload, compress};
 use super::{Compression, ForwardError};
-use crate::model::UnixNanos;
+use crate::pipeline::clock::Clock;
 use crate::pipeline::{DataType, Metadata};
 
 /// Where requests go.
@@ -49,6 +50,8 @@ pub(super) struct Failure {
     pub(super) message: String,
     /// Whether it may take it later, and when at the earliest.
     pub(super) next: Next,
+    /// Whether the far end saw nothing of the request, because it could not be reached.
+    pub(super) never_sent: bool,
 }
 
 /// What a failure means for the request.
@@ -63,11 +66,11 @@ pub(super) enum Next {
 impl Failure {
     /// One that may go away by itself.
     fn passing(code: &str, message: impl Into<String>) -> Self {
-        Self { code: code.to_owned(), message: message.into(), next: Next::Retry(None) }
+        Self { code: code.to_owned(), message: message.into(), next: Next::Retry(None), never_sent: false }
     }
 
     fn for_good(code: &str, message: impl Into<String>) -> Self {
-        Self { code: code.to_owned(), message: message.into(), next: Next::GiveUp }
+        Self { next: Next::GiveUp, ..Self::passing(code, message) }
     }
 
     pub(super) fn timeout() -> Self {
@@ -93,11 +96,11 @@ impl Client {
         payload: &Payload,
         records: u64,
         metadata: &Metadata,
-        now: UnixNanos,
+        clock: &dyn Clock,
     ) -> Result<Taken, Failure> {
         match self {
-            Self::Otlp(otlp) => otlp.send(payload, metadata, now).await,
-            Self::Debug(debug) => debug.show(payload, records, now),
+            Self::Otlp(otlp) => otlp.send(payload, metadata, clock).await,
+            Self::Debug(debug) => debug.show(payload, records, clock.now()),
             Self::File(file) => file.write(payload).await,
         }
     }

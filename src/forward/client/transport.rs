@@ -3,20 +3,20 @@
 //! there are consumers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
-use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Client as Pool, Error as PoolError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::super::compress::{Chunks, Payload};
 use super::super::{Compression, ForwardError, OtlpConfig};
+use super::addresses::Addresses;
 use super::connect::Connector;
 use super::{Failure, Next, Taken, grpc, http, service, unusable, user_agent, with_metadata};
 use crate::credentials::{ClientTls, Credentials, SentCredentials};
-use crate::model::UnixNanos;
+use crate::pipeline::clock::Clock;
 use crate::pipeline::{DataType, Metadata};
 
 /// How long a dead peer may go unnoticed. Servers must not punish pings of 10 s and more.
@@ -69,8 +69,7 @@ impl Identity {
 #[derive(Debug)]
 pub(in crate::forward) struct Otlp {
     pool: Connections,
-    urls: Vec<Uri>,
-    turn: AtomicUsize,
+    addresses: Addresses,
     headers: HeaderMap,
     sent: Option<Arc<SentCredentials>>,
     is_http: bool,
@@ -99,10 +98,14 @@ impl Otlp {
             .map(|address| address.parse::<Uri>().map_err(|cause| unusable(address, cause)))
             .collect::<Result<Vec<_>, _>>()?;
         let timeout = config.timeout(is_http);
+        // So that one that does not even refuse leaves the others time.
+        let reached_within = timeout / u32::try_from(urls.len().max(1)).unwrap_or(u32::MAX);
         Ok(Self {
-            pool: pool(Connector::new(connector(timeout), identity.tls.clone(), timeout), is_http),
-            urls,
-            turn: AtomicUsize::new(0),
+            pool: pool(
+                Connector::new(connector(reached_within), identity.tls.clone(), reached_within),
+                is_http,
+            ),
+            addresses: Addresses::new(urls),
             headers: headers(config)?,
             sent: identity.sent.clone(),
             is_http,
@@ -111,27 +114,34 @@ impl Otlp {
         })
     }
 
-    /// One attempt, at the address whose turn it is: after a failure the next attempt goes to another.
+    /// One attempt, at the address whose turn it is, or at the next where that cannot be reached. After a failure
+    /// of another kind the next attempt goes to another.
     pub(super) async fn send(
         &self,
         payload: &Payload,
         metadata: &Metadata,
-        now: UnixNanos,
+        clock: &dyn Clock,
     ) -> Result<Taken, Failure> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let Some(url) = self.urls.get(turn % self.urls.len().max(1)) else {
-            return Err(Failure::passing("unavailable", "there is no address"));
-        };
         let mut headers = with_metadata(&self.headers, metadata);
         if let Some(sent) = &self.sent {
             let (name, value) = sent.header();
             headers.insert(name, HeaderValue::clone(&value));
         }
         let attempt = async {
-            match self.is_http {
-                true => http::send(&self.pool, url, headers, payload, now).await,
-                false => grpc::send(&self.pool, url, headers, payload, self.timeout).await,
+            let mut failure = Failure::passing("unavailable", "there is no address");
+            for address in self.addresses.in_turn(clock.monotonic()) {
+                let (url, headers) = (&address.url, headers.clone());
+                let outcome = match self.is_http {
+                    true => http::send(&self.pool, url, headers, payload, clock.now()).await,
+                    false => grpc::send(&self.pool, url, headers, payload, self.timeout).await,
+                };
+                failure = match outcome {
+                    Err(failure) if failure.never_sent => failure,
+                    outcome => return outcome,
+                };
+                address.went_down(clock.monotonic());
             }
+            Err(failure)
         };
         let outcome = tokio::time::timeout(self.timeout, attempt).await;
         outcome.unwrap_or_else(|_| Err(Failure::timeout())).map_err(|failure| self.not_its_fault(failure))
@@ -186,13 +196,13 @@ fn headers(config: &OtlpConfig) -> Result<HeaderMap, ForwardError> {
 }
 
 /// What went wrong on the way, with its causes: the first one alone says little.
-pub(super) fn broken(error: &(dyn std::error::Error + 'static)) -> Failure {
+pub(super) fn broken(error: &PoolError) -> Failure {
     let mut text = error.to_string();
-    let mut cause = error.source();
+    let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         text.push_str(": ");
         text.push_str(&error.to_string());
         cause = error.source();
     }
-    Failure::passing("unavailable", super::shortened(&text))
+    Failure { never_sent: error.is_connect(), ..Failure::passing("unavailable", super::shortened(&text)) }
 }

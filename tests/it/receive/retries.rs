@@ -2,12 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
-use rollguard::forward::{ExporterConfig, OtlpConfig};
+use rollguard::forward::{ExporterConfig, OtlpConfig, RetryConfig};
 use rollguard::model::UnixNanos;
 use rollguard::pipeline::clock::Clock;
 use rollguard::receiver::ReceiverConfig;
@@ -21,6 +22,12 @@ use super::support::*;
 fn both(config: &OtlpConfig) -> [(&'static str, ExporterConfig); 2] {
     let config = || config.clone().into();
     [("otlp_grpc", ExporterConfig::OtlpGrpc(config())), ("otlp_http", ExporterConfig::OtlpHttp(config()))]
+}
+
+/// A retry that would come after the test.
+fn after_the_test() -> RetryConfig {
+    let hour = Duration::from_secs(3_600);
+    RetryConfig { initial_interval: hour, max_interval: hour, ..RetryConfig::default() }
 }
 
 /// Scenario: a backend that never takes a request. Guarantees: it is given up once it is as old as is configured; its
@@ -119,4 +126,44 @@ async fn only_the_guilty_piece_of_a_large_request_is_dropped() {
     let rejected = chain.last_rejected("otlp_grpc/b");
     assert_eq!((rejected.len(), rejected[0].records, rejected[0].bytes), (1, 1, pieces[1].len()));
     assert_eq!(backend.calls().len(), 3, "nothing is sent again");
+}
+
+fn spread_over(addresses: &[SocketAddr], like: &Backend) -> OtlpConfig {
+    let endpoints = addresses.iter().map(|address| format!("http://{address}")).collect();
+    OtlpConfig { endpoint: None, endpoints, retry_on_failure: after_the_test(), ..otlp(like) }
+}
+
+/// Guarantees: several addresses share the requests.
+#[tokio::test]
+async fn several_addresses_take_turns() {
+    for protocol in 0..2 {
+        let backends = [Backend::start().await, Backend::start().await];
+        let exporter = spread_over(&backends.each_ref().map(|b| b.address), &backends[0]);
+        // One at a time: those that wait would be joined.
+        let chain = Chain::start([both(&in_order(exporter)).into_iter().nth(protocol).unwrap()]).await;
+        for n in 1..=10 {
+            chain.first.export(traces(&["a"])).await.unwrap();
+            wait_until("it arrives", || backends.iter().map(|b| b.taken().len()).sum::<usize>() == n).await;
+        }
+        assert_eq!(backends.each_ref().map(|b| b.taken().len()), [5, 5]);
+    }
+}
+
+/// Scenario: one of two addresses is down, and a retry would take an hour. Guarantees: all goes to the other one at
+/// once.
+#[tokio::test]
+async fn what_is_for_an_address_that_is_down_goes_to_the_next() {
+    // Nobody listens there any more.
+    let down = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for protocol in 0..2 {
+        let backend = Backend::start().await;
+        let exporter = spread_over(&[down, backend.address], &backend);
+        let chain = Chain::start([both(&exporter).into_iter().nth(protocol).unwrap()]).await;
+        for n in 0..10 {
+            chain.first.export(traces(&[&format!("span-{n}")])).await.unwrap();
+        }
+        wait_until("all is settled", || chain.queued() == 0).await;
+        let expected: usize = (0..10).map(|n| traces(&[&format!("span-{n}")]).len()).sum();
+        assert_eq!(backend.taken().concat().len(), expected);
+    }
 }
