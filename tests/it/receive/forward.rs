@@ -17,10 +17,10 @@ use prost::Message;
 use rollguard::credentials::Credentials;
 use rollguard::forward::{
     Compression, ExporterConfig, ExportersConfig, FileConfig, FileFormat, Forwarder, OnFull, OtlpConfig,
-    QueueConfig, RetryConfig, RoutingKey,
+    QueueConfig, RetryConfig, RoutingKey, Storage,
 };
 use rollguard::pipeline::clock::{Clock, SystemClock};
-use rollguard::pipeline::{DataType, Exporters, RejectedRequest};
+use rollguard::pipeline::{DataType, Exporters, RejectedRequest, Signal};
 use rollguard::receiver::ReceiverConfig;
 use rollguard::spool::FileStorageConfig;
 use sha2::{Digest, Sha256};
@@ -134,9 +134,9 @@ fn field(number: u32, content: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(content);
 }
 
-/// A traces request as no library writes it: fields in any order, unknown ones on every level, text that is not
-/// UTF-8, envelopes without anything in them.
-fn odd_message(random: &mut fastrand::Rng) -> Vec<u8> {
+/// A request as no library writes it: fields in any order, unknown ones on every level, text that is not UTF-8,
+/// envelopes without anything in them.
+fn odd_message(signal: Signal, random: &mut fastrand::Rng) -> Vec<u8> {
     let junk = |random: &mut fastrand::Rng, most: usize| -> Vec<u8> {
         (0..random.usize(..=most)).map(|_| random.u8(..)).collect()
     };
@@ -144,17 +144,18 @@ fn odd_message(random: &mut fastrand::Rng) -> Vec<u8> {
     for _ in 0..random.usize(1..6) {
         let mut parts = Vec::new();
         for _ in 0..random.usize(..4) {
-            let mut span = Vec::new();
-            let mut fields: Vec<(u32, Vec<u8>)> = vec![
-                (1, (0..16).map(|_| random.u8(..)).collect()),
-                (2, (0..8).map(|_| random.u8(..)).collect()),
-                (5, junk(random, 40)),
-                (999, junk(random, 300)),
-            ];
+            let mut record = Vec::new();
+            let mut id = |bytes: usize| -> Vec<u8> { (0..bytes).map(|_| random.u8(..)).collect() };
+            let mut fields: Vec<(u32, Vec<u8>)> = match signal {
+                Signal::Traces => vec![(1, id(16)), (2, id(8)), (5, junk(random, 40))],
+                Signal::Logs => vec![(9, id(16)), (10, id(8)), (3, junk(random, 40))],
+                Signal::Metrics => vec![(1, junk(random, 40)), (2, junk(random, 40)), (3, junk(random, 9))],
+            };
+            fields.push((999, junk(random, 300)));
             random.shuffle(&mut fields);
-            fields.iter().for_each(|(number, content)| field(*number, content, &mut span));
+            fields.iter().for_each(|(number, content)| field(*number, content, &mut record));
             let mut scope = Vec::new();
-            field(2, &span, &mut scope);
+            field(2, &record, &mut scope);
             field(3, &junk(random, 9), &mut scope);
             parts.push((2, scope));
         }
@@ -188,9 +189,9 @@ fn hashes(messages: &[impl AsRef<[u8]>]) -> HashMap<[u8; 32], usize> {
     found
 }
 
-/// Scenario: hundreds of odd messages, plain and gzipped, to exporters of both protocols in every compression,
-/// some of which join and split them; the backend is busy every third time. Guarantees: the bytes of every
-/// envelope, and of whatever stands beside it, come out once and unchanged.
+/// Scenario: hundreds of odd messages of every signal, plain and gzipped, to exporters of both protocols in every
+/// compression, some of which join and split them and one of which keeps them on disk; the backend is busy every third
+/// time. Guarantees: the bytes of every envelope, and of whatever stands beside it, come out once and unchanged.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn g8_g19_bytes_are_passed_on_unchanged() {
     let backends = [Backend::start().await, Backend::start().await, Backend::start().await];
@@ -203,20 +204,37 @@ async fn g8_g19_bytes_are_passed_on_unchanged() {
     }
     let [plain, gzip, zstd] = &backends;
     let compressed = |to, compression| OtlpConfig { compression, max_request_bytes: 64 << 10, ..otlp(to) };
-    let chain = Chain::start([
+    let mut on_disk = in_order(compressed(zstd, Compression::Zstd));
+    on_disk.sending_queue.storage = Some(Storage::FileStorage);
+    let exporters = [
         ("otlp_grpc/plain", grpc(otlp(plain))),
         ("otlp_grpc/gzip", grpc(in_order(compressed(gzip, Compression::Gzip)))),
-        ("otlp_http/zstd", ExporterConfig::OtlpHttp(in_order(compressed(zstd, Compression::Zstd)).into())),
-    ])
-    .await;
+        ("otlp_http/zstd", ExporterConfig::OtlpHttp(on_disk.into())),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let storage = FileStorageConfig {
+        directory: folder.path().to_owned(),
+        reserve_bytes: 0,
+        ..FileStorageConfig::default()
+    };
+    let chain = Chain::on_disk(config(), &storage, exporters).await;
     let mut random = fastrand::Rng::with_seed(7);
-    let sent: Vec<Vec<u8>> = (0..300).map(|_| odd_message(&mut random)).collect();
+    let services = [
+        (Signal::Traces, "trace.v1.TraceService"),
+        (Signal::Metrics, "metrics.v1.MetricsService"),
+        (Signal::Logs, "logs.v1.LogsService"),
+    ];
+    let mut sent = Vec::new();
     let channel = channel(chain.first.grpc).await;
-    for (n, message) in sent.iter().enumerate() {
+    for n in 0..300 {
+        let (signal, service) = services[n % 3];
         let coding = (n % 2 == 0).then_some(CompressionEncoding::Gzip);
-        let message = Bytes::from(message.clone());
-        export_on(channel.clone(), "trace.v1.TraceService", message, coding).await.unwrap();
+        let message = Bytes::from(odd_message(signal, &mut random));
+        sent.push(message.clone());
+        export_on(channel.clone(), service, message, coding).await.unwrap();
     }
+    // What is on disk would stay there for the next process.
+    wait_until("all is settled", || chain.queued() == 0).await;
     chain.drain().await;
     for backend in &backends {
         assert_eq!(hashes(&backend.taken()), hashes(&sent));
