@@ -84,6 +84,8 @@ pub struct Log {
     entries: u64,
     /// Segments with messages that a loss of power could take.
     unsynced: BTreeSet<u64>,
+    /// Since it was last asked.
+    syncs: u64,
     faults: Faults,
 }
 
@@ -113,6 +115,7 @@ impl Log {
             bytes: 0,
             entries: 0,
             unsynced: BTreeSet::new(),
+            syncs: 0,
             faults: Faults::default(),
         };
         let mut recovered = Recovered::default();
@@ -214,6 +217,7 @@ impl Log {
         let mut result = Ok(());
         for id in std::mem::take(&mut self.unsynced) {
             let synced = self.files.get(id).and_then(|file| file.sync_data());
+            self.syncs += u64::from(synced.is_ok());
             if synced.is_err() {
                 // After a failure nobody knows what of this file is on the disk: nothing more is added to it.
                 self.tail = self.tail.filter(|tail| *tail != id);
@@ -283,6 +287,11 @@ impl Log {
     /// What went wrong since this was last asked.
     pub(super) fn faults(&mut self) -> Faults {
         std::mem::take(&mut self.faults)
+    }
+
+    /// Files that were synced since this was last asked.
+    pub(super) const fn synced(&mut self) -> u64 {
+        std::mem::replace(&mut self.syncs, 0)
     }
 
     /// Whether the file system has room for this many bytes beside the reserve.

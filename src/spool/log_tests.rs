@@ -205,6 +205,24 @@ fn what_cannot_be_read_now_is_read_later() {
 }
 
 #[test]
+fn what_is_appended_is_synced_once_for_all_where_that_is_configured() {
+    for (fsync, expected) in [(true, [0, 1, 0, 1]), (false, [0; 4])] {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut log, _) = Log::open(folder.path(), LogConfig { fsync, ..CONFIG }).unwrap();
+        let append = |log: &mut Log| _ = log.append(b"", b"message", 1).unwrap();
+        (0..3).for_each(|_| append(&mut log));
+        let appended = log.synced();
+        log.sync().unwrap();
+        let synced = log.synced();
+        log.sync().unwrap();
+        let nothing_new = log.synced();
+        append(&mut log);
+        log.sync().unwrap();
+        assert_eq!([appended, synced, nothing_new, log.synced()], expected, "fsync: {fsync}");
+    }
+}
+
+#[test]
 fn only_what_the_disk_has_lost_is_damage() {
     use rustix::io::Errno;
     for (errno, expected) in [

@@ -12,6 +12,7 @@ const LOST: &str = "rollguard_disk_queue_lost_records_total";
 const LOST_MESSAGES: &str = "rollguard_disk_queue_lost_messages_total";
 const UNMARKED: &str = "rollguard_disk_queue_unmarked_total";
 const APPEND_FAILED: &str = "rollguard_disk_queue_append_failed_total";
+const SYNCS: &str = "rollguard_disk_queue_syncs_total";
 const READ_FAILED: &str = "rollguard_disk_queue_read_failed_total";
 
 const REASONS: [&str; 4] = ["reserve", "too_large", "io", "closed"];
@@ -23,6 +24,7 @@ pub(super) struct SpoolMetrics {
     unmarked: Counter,
     append_failed: [Counter; REASONS.len()],
     read_failed: Counter,
+    syncs: Counter,
 }
 
 impl SpoolMetrics {
@@ -44,6 +46,7 @@ impl SpoolMetrics {
             unmarked: count(UNMARKED),
             append_failed,
             read_failed: count(READ_FAILED),
+            syncs: count(SYNCS),
         }
     }
 
@@ -51,6 +54,10 @@ impl SpoolMetrics {
         self.lost.increment(faults.lost_records);
         self.lost_messages.increment(faults.lost_entries);
         self.unmarked.increment(faults.unmarked);
+    }
+
+    pub(super) fn synced(&self, files: u64) {
+        self.syncs.increment(files);
     }
 
     pub(super) fn read_failed(&self) {
@@ -79,5 +86,6 @@ fn describe() {
         READ_FAILED,
         "Attempts to read a queue on disk that the system failed; they are repeated"
     );
+    describe_counter!(SYNCS, "Syncs of a queue on disk, with fsync");
     describe_counter!(APPEND_FAILED, "Messages that could not be kept on disk, by reason");
 }

@@ -273,6 +273,7 @@ impl Worker {
     fn report_faults(&mut self) {
         let faults = self.log.faults();
         self.shared.metrics.faults(&faults);
+        self.shared.metrics.synced(self.log.synced());
         if faults.lost_entries > 0 {
             tracing::error!(queue = %self.log.folder().display(), messages = faults.lost_entries,
                 records = faults.lost_records, "messages in the queue are damaged on the disk and are lost");
