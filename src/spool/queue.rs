@@ -255,6 +255,11 @@ impl Shared {
         self.messages.set(usage.entries as f64);
     }
 
+    /// The thread has ended.
+    pub(super) fn set_closed(&self) {
+        self.lock().is_closed = true;
+    }
+
     /// Whether the file system has no more room than what is kept free.
     pub(super) fn set_short_of_space(&self, is_short: bool) {
         self.lock().is_short_of_space = is_short;

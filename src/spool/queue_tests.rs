@@ -197,6 +197,33 @@ async fn a_consumer_outlasts_a_system_that_does_not_let_it_read() {
     assert_eq!(&take(&spool).await.body()[..3], [1, 1, 1]);
 }
 
+/// Scenario: a fault ends the thread of a queue. Guarantees: nobody is given room that nothing fills, and whoever waits
+/// is told.
+#[tokio::test]
+async fn a_queue_whose_thread_ended_is_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    put(&spool, b"kept").await;
+    spool.close();
+    let (log, _) = Log::open(
+        folder.path(),
+        LogConfig { segment_bytes: 1 << 20, reserve_bytes: 0, fsync: false, seed: 1 },
+    )
+    .unwrap();
+    let (spool, _) = Spool::open(config(&folder.path().join("other"))).unwrap();
+    let (commands, waiting) = channel();
+    let worker = Worker::new(log, waiting, Arc::clone(&spool.shared));
+    let (reply, answer) = oneshot::channel();
+    commands.send(Command::Take(Taker { most_bytes: 0, reply, commands: commands.clone() })).unwrap();
+    let faulty = std::thread::spawn(move || {
+        let _worker = worker;
+        panic!("a fault");
+    });
+    assert!(faulty.join().is_err());
+    assert!(answer.await.is_err(), "whoever waited is told");
+    assert_eq!(spool.reserve(0, 1).unwrap_err(), NoRoom::Closed);
+}
+
 #[tokio::test]
 async fn a_restart_goes_on_with_what_was_not_done() {
     let folder = tempfile::tempdir().unwrap();

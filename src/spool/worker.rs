@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::queue::{Appended, Delivery, Reservation, Shared};
 use super::{AppendError, Entry, Log, Position};
+use crate::pipeline::clock::{Clock, SystemClock};
 
 /// Commands done before what was appended is synced and answered.
 const BATCH: usize = 256;
@@ -18,6 +19,8 @@ const BATCH: usize = 256;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Log lines about damage and failed writes: one for so many occasions, after the first.
 const COMPLAIN_EVERY: u64 = 1_000;
+/// Between two log lines that the file system is short of space.
+const SAY_SHORT_EVERY: Duration = Duration::from_secs(30);
 
 /// What the thread is asked. As many wait as there are requests and consumers at work, for each waits for its
 /// answer.
@@ -69,12 +72,27 @@ pub(super) struct Worker {
     /// Read to see whether it goes with the ones before, and it does not.
     ahead: Option<Entry>,
     is_short_of_space: bool,
+    /// Whether the log says so, and when it last did.
+    is_short_said: bool,
+    short_said_at: Option<Duration>,
     /// Whether the system did not let us read the next message when it was last asked for.
     is_held_up: bool,
     complaints: u64,
     /// Times that the system did not let us read.
     hold_ups: u64,
     is_closed: bool,
+}
+
+/// However the thread ends, nobody is given room any more: what would be reserved could not be written.
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.shared.set_closed();
+        if std::thread::panicking() {
+            tracing::error!(queue = %self.log.folder().display(),
+                "the thread of a queue ended by a fault: the queue takes and sends nothing until Rollguard is started \
+                 again; what is in it is sent then");
+        }
+    }
 }
 
 impl Worker {
@@ -86,6 +104,8 @@ impl Worker {
             takers: VecDeque::new(),
             ahead: None,
             is_short_of_space: false,
+            is_short_said: false,
+            short_said_at: None,
             is_held_up: false,
             complaints: 0,
             hold_ups: 0,
@@ -124,10 +144,24 @@ impl Worker {
     }
 
     fn look_at_space(&mut self) {
-        if !matches!(self.log.check_space(0), Err(AppendError::Reserve { .. })) {
-            self.is_short_of_space = false;
-            self.shared.set_short_of_space(false);
+        if let Err(AppendError::Reserve { free, reserve }) = self.log.check_space(0) {
+            return self.say_short(free, reserve);
+        }
+        self.is_short_of_space = false;
+        self.shared.set_short_of_space(false);
+        if std::mem::take(&mut self.is_short_said) {
             tracing::info!(queue = %self.log.folder().display(), "the queue takes messages again: the file system has room");
+        }
+    }
+
+    /// Said once for as long as it lasts, and at the reserve's edge, where it comes and goes, now and then.
+    fn say_short(&mut self, free: u64, reserve: u64) {
+        let now = SystemClock.monotonic();
+        let is_due = self.short_said_at.is_none_or(|at| now.saturating_sub(at) >= SAY_SHORT_EVERY);
+        if !self.is_short_said && is_due {
+            (self.is_short_said, self.short_said_at) = (true, Some(now));
+            tracing::warn!(queue = %self.log.folder().display(), free, reserve,
+                "the queue takes no more messages: the rest of the file system is kept for decisions");
         }
     }
 
@@ -253,18 +287,14 @@ impl Worker {
 
     fn complain_of(&mut self, error: &AppendError) {
         self.shared.metrics.append_failed(error);
-        let queue = self.log.folder().display();
         if let AppendError::Reserve { free, reserve } = error {
-            if !self.is_short_of_space {
-                tracing::warn!(%queue, free, reserve,
-                    "the queue takes no more messages: the rest of the file system is kept for decisions");
-            }
             self.is_short_of_space = true;
             self.shared.set_short_of_space(true);
-            return;
+            return self.say_short(*free, *reserve);
         }
         if self.complaints.is_multiple_of(COMPLAIN_EVERY) {
             let cause = std::error::Error::source(error).map(ToString::to_string);
+            let queue = self.log.folder().display();
             tracing::error!(%queue, %error, cause, "a message cannot be kept in the queue");
         }
         self.complaints += 1;
