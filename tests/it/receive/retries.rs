@@ -1,7 +1,5 @@
 //! When a request is sent again, where to, and when it is given up.
 
-#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
