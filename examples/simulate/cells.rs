@@ -116,6 +116,7 @@ fn gone(load: Load, noise: Noise, change: Change) -> Scenario {
 pub(crate) fn cells() -> Vec<Cell> {
     let mut all = disturbances();
     all.extend(special_shapes());
+    all.extend(before_after());
     all.extend(regressions());
     all.extend(metrics());
     all
@@ -229,6 +230,34 @@ fn special_shapes() -> Vec<Cell> {
         cell.expect = Expect::AtPassMargin;
         cell.gate.seconds = 1800;
         cells.push(cell);
+    }
+    cells
+}
+
+/// Changes without a version: the same instances before and after a time.
+fn before_after() -> Vec<Cell> {
+    let same = |load, noise| Scenario { before_after: true, ..with(load, noise) };
+    let of_day = |load, noise| Scenario { cycle: 2.0, ..same(load, noise) };
+    let slowdowns = Noise { slowdowns: 0.2, ..CHANCE };
+    let changed = |load, change| Scenario { change, ..same(load, CHANCE) };
+    let late = Change { from_s: 301, errors_times: 50.0, ..SAME };
+    let mut cells = vec![
+        healthy("before/after, nothing but chance", same(TAKEN_OVER, CHANCE)),
+        healthy("before/after, nothing but chance", same(TAKEN_OVER_LARGE, CHANCE)),
+        healthy("before/after, cycle of 24 h, 2x", of_day(TAKEN_OVER, CHANCE)),
+        healthy("before/after, cycle of 24 h, 2x", of_day(TAKEN_OVER_LARGE, CHANCE)),
+        healthy("before/after, slowdowns, cycle of 24 h, 2x", of_day(TAKEN_OVER, slowdowns)),
+        healthy("before/after, everything at once, cycle of 24 h, 2x", of_day(TAKEN_OVER, ALL_NOISES)),
+        // Told, and no fail.
+        healthy("before/after, errors x50 after five minutes", changed(TAKEN_OVER, late)),
+        worse("before/after, outage, 50 % errors", changed(TAKEN_OVER, errors(500.0)), 30),
+        worse("before/after, errors 0.1 -> 5 %", changed(TAKEN_OVER, errors(50.0)), 60),
+        worse("before/after, errors 0.1 -> 1 %", changed(TAKEN_OVER_LARGE, errors(10.0)), 60),
+        worse("before/after, latency x2", changed(TAKEN_OVER, latency(2.0)), 60),
+    ];
+    // At most 4 % with the chance of so few runs: `docs/simulation.md`.
+    for cell in cells.iter_mut().filter(|cell| cell.expect == Expect::Healthy) {
+        (cell.gate.runs, cell.gate.false_fails) = (60, 3);
     }
     cells
 }

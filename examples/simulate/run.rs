@@ -2,7 +2,7 @@
 
 use rollguard::model::{Slot, Source};
 use rollguard::pipeline::recording::step;
-use rollguard::verdict::{Judge, Memories, Memory, Panel, Policy, SlotInput, Timing, Verdict};
+use rollguard::verdict::{Change, Judge, Memories, Memory, Panel, Policy, SlotInput, Timing, Verdict};
 
 use crate::cells::{Cell, Expect};
 use crate::exports::Exports;
@@ -34,17 +34,26 @@ pub(crate) struct Outcome {
 pub(crate) fn deploy(scenario: Scenario, length: Length, seed: u64) -> Outcome {
     let mut service = Service::new(scenario, length.history_s, seed);
     let mut memory = Memory::default();
-    let mut judge =
-        Judge::new(Policy { warmup_s: scenario.warmup_s, ..Policy::default() }, Timing::default());
+    let policy = Policy { warmup_s: scenario.warmup_s, ..Policy::default() };
     let mut outcome = Outcome { failed_s: None, passed_s: None };
+    let mut last = 0;
     for _ in 0..length.history_s {
         let (t, _, input) = service.second();
         memory.begin(t, !input.baseline.is_silent());
         memory.end(t, &input.baseline.warm, &input.baseline);
+        last = t;
     }
+    let mut judge = match scenario.before_after {
+        true => Judge::after(Change::new(last + 1, policy.warmup_s), policy, Timing::default()),
+        false => Judge::new(policy, Timing::default()),
+    };
     for _ in 0..length.seconds {
         let (t, age, input) = service.second();
-        step(t, &mut memory, &mut judge, &input);
+        match scenario.before_after {
+            // The memory is frozen at the change.
+            true => judge.slot(t, &memory, &input),
+            false => step(t, &mut memory, &mut judge, &input),
+        }
         match judge.verdict(&memory) {
             Verdict::Fail => {
                 outcome.failed_s = Some(age + 1);

@@ -183,6 +183,10 @@ pub(crate) struct Scenario {
     pub(crate) baseline_ends: bool,
     /// Seconds for which a new instance is not compared.
     pub(crate) warmup_s: i64,
+    /// No new version: the instances go on, and `change` happens to them at a time that is announced.
+    pub(crate) before_after: bool,
+    /// How many times as high errors and traffic are at their peak as at their trough, 12 hours later.
+    pub(crate) cycle: f64,
 }
 
 impl Scenario {
@@ -198,6 +202,8 @@ impl Scenario {
             mix: None,
             baseline_ends: false,
             warmup_s: 60,
+            before_after: false,
+            cycle: 1.0,
         }
     }
 }

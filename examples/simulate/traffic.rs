@@ -132,6 +132,8 @@ pub(crate) struct Service {
     burst: (f64, Slot),
     /// Shared slowdown in standard deviations.
     slowdown: f64,
+    /// Where in the cycle of the day it begins, in radians.
+    time_of_day: f64,
     tally: Tally,
     young_tally: Tally,
 }
@@ -184,6 +186,7 @@ impl Service {
             names: [list(if scenario.renamed { "v2 " } else { "" }), list("")],
             burst: (1.0, 0),
             slowdown: normal(&mut rng),
+            time_of_day: if scenario.cycle > 1.0 { rng.f64() * std::f64::consts::TAU } else { 0.0 },
             rng,
             tally: Tally::new(),
             young_tally: Tally::new(),
@@ -196,6 +199,10 @@ impl Service {
         let age = self.t - self.takeover;
         self.weather();
         let mut input = SlotInput::default();
+        if self.scenario.before_after && age >= 0 {
+            input.candidate = self.arm(BASELINE, None, age, &mut Cells::new());
+            return (self.t, age, input);
+        }
         if age < 0 || !self.scenario.baseline_ends {
             input.baseline = self.arm(BASELINE, None, age, &mut input.started_before);
         }
@@ -303,7 +310,10 @@ impl Service {
         }
         let mut middle = buckets(operation.median_s.ln() + noise.slowdowns * self.slowdown);
         middle += instance.latency_shift;
-        if side == CANDIDATE {
+        let of_day = std::f64::consts::TAU * (self.t - self.began) as f64 / 86_400.0;
+        let cycle = (0.5 * self.scenario.cycle.ln() * (self.time_of_day + of_day).sin()).exp();
+        rate *= cycle;
+        if side == CANDIDATE || (self.scenario.before_after && age >= 0) {
             if (change.from_s..change.until_s).contains(&age) {
                 rate = rate * change.errors_times + change.errors_plus;
                 middle += buckets(change.latency_times.ln());
@@ -312,7 +322,7 @@ impl Service {
             middle += buckets((1.0 + slower).ln());
         }
         let rng = &mut self.rng;
-        let requests = poisson(rng, load.rates[side] * share / load.instances[side] as f64);
+        let requests = poisson(rng, cycle * load.rates[side] * share / load.instances[side] as f64);
         let bad = clustered(rng, requests, rate.min(1.0), noise.cluster);
         let client_errors = binomial(rng, requests - bad, CLIENT_ERRORS);
         let paused = binomial(rng, requests, instance.paused);
