@@ -1,10 +1,7 @@
-//! The walker beside an ordinary decode into structs, over the same 512 spans, and beside itself with the SLIs of a
-//! policy's own. The item throughput is spans
-//! per second.
+//! The walker beside an ordinary decode into structs, over the same 512 spans. The item throughput is spans per
+//! second.
 
 #![allow(missing_docs)]
-
-use std::sync::Arc;
 
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
@@ -13,8 +10,7 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Valu
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 use prost::Message;
-use rollguard::deployment::Deployment;
-use rollguard::model::{Discard, MarkedSpan, Program, ResourceView, ServiceKey, SpanSink, SpanView};
+use rollguard::model::{Discard, ResourceView, SpanSink, SpanView};
 use rollguard::receiver::{WalkSettings, traces_from_json, walk_traces};
 
 const SPANS: usize = 512;
@@ -97,65 +93,6 @@ fn walk(bencher: Bencher<'_, '_>) {
     bencher.counter(ItemsCount::new(SPANS)).bench_local(|| {
         let mut sink = Sum::default();
         walk_traces(black_box(&message), &settings, &mut sink).map(|_| sink.0)
-    });
-}
-
-/// The same sink, of a service whose policy has SLIs of its own.
-struct Watched {
-    program: Arc<Program>,
-    sum: u64,
-}
-
-impl SpanSink for Watched {
-    fn resource(&mut self, resource: &ResourceView<'_>) {
-        self.sum += resource.service.len() as u64;
-    }
-
-    fn program(&self) -> Option<Arc<Program>> {
-        Some(Arc::clone(&self.program))
-    }
-
-    fn span(&mut self, span: &SpanView<'_>) {
-        self.sum += span.end.since(span.start) + span.operation_tail.len() as u64 + span.marks;
-    }
-
-    fn marked(&mut self, span: &MarkedSpan<'_>) {
-        self.sum += span.marks;
-    }
-
-    fn discard(&mut self, _: Discard) {
-        self.sum += 1;
-    }
-}
-
-/// Ten SLIs over the attributes that a web service has, and over some that only other spans carry.
-const SLIS: &str = "
-policies:
-  defaults:
-    slis:
-      refused: {kind: client_errors, codes: [401, 403]}
-      slow_reads: {kind: latency, total: {operation: 'GET *'}, threshold: 300ms}
-      items_p95: {kind: latency, total: {operation: 'GET /api/items/{id}'}, quantile: 0.95}
-      over_http_2: {kind: ratio, bad: {attributes: {network.protocol.version: '1.1'}}}
-      browsers: {kind: ratio, total: {attributes: {user_agent.original: 'Mozilla/*'}}, bad: {outcome: bad}}
-      https: {kind: ratio, good: {attributes: {url.scheme: https}}}
-      declined: {kind: ratio, total: {operation: 'POST /pay'}, bad: {attributes: {payment.result: [declined, fraud]}}}
-      db_calls: {kind: rate, events: {span_kind: client, attributes: {db.system.name: '*'}}}
-      retries: {kind: rate, events: {span_kind: client, attributes: {http.request.resend_count: '1..100'}}}
-      bytes: {kind: rate, quantity: http.response.body.size}
-";
-
-#[divan::bench]
-fn walk_with_ten_slis(bencher: Bencher<'_, '_>) {
-    let message = request().encode_to_vec();
-    let settings = WalkSettings::default();
-    let Ok(config) = rollguard::config::parse(SLIS, |_| None) else { return };
-    let policy = config.policies.resolve(&ServiceKey::default(), Deployment::VERSION).policy;
-    let measures: Vec<_> = policy.slis.iter().map(|sli| sli.measure.clone()).collect();
-    let Ok(program) = Program::compile(&measures).map(Arc::new) else { return };
-    bencher.counter(ItemsCount::new(SPANS)).bench_local(|| {
-        let mut sink = Watched { program: Arc::clone(&program), sum: 0 };
-        walk_traces(black_box(&message), &settings, &mut sink).map(|_| sink.sum)
     });
 }
 

@@ -2,6 +2,8 @@
 //! to once it is classified, and the byte codec of state snapshots. Nothing here knows where data comes
 //! from or goes to.
 
+mod attribute;
+mod bytes;
 mod discard;
 mod identity;
 mod labels;
@@ -18,6 +20,7 @@ mod source;
 mod span;
 mod time;
 
+pub use attribute::Attribute;
 pub use discard::Discard;
 pub use identity::{DeploymentId, ServiceKey, VersionKey};
 pub use labels::Labels;
@@ -29,8 +32,8 @@ pub use point::{
     Recalled, RecalledStream, Shape, StreamId, StreamMeta, Temporality,
 };
 pub use program::{
-    CONDITIONS_MAX, Facts, MEASURES_MAX, Marks, Program, QUANTITIES_MAX, SpanFacts, TooMany, part_bit,
-    total_bit,
+    CONDITIONS_MAX, EncodedValue, Facts, MEASURES_MAX, Marks, Program, QUANTITIES_MAX, Recent, SpanFacts,
+    TooMany, part_bit, total_bit,
 };
 pub use resource::{ResourceAttribute, ResourceTexts, ResourceView};
 pub use selection::{AttributeTest, AttributeValue, Pattern, Selection, SpanStatus, ValueTest};

@@ -1,9 +1,15 @@
 //! The measures of one service, compiled for the walk over its spans. Each condition is tested once, when its
 //! attribute is read, and leaves a bit; what a span counts for is then a comparison of bits per measure. Nothing is
-//! interpreted, allocated or looked up by name but the attributes themselves.
+//! interpreted, allocated or looked up by name but the attributes themselves, and what came before is known again.
 
+mod names;
+mod recent;
+
+use self::names::Names;
+pub use self::recent::{EncodedValue, Recent};
+use self::recent::{Ends, Noted};
 use super::selection::{AttributeTest, AttributeValue, Pattern, Selection, SpanStatus, ValueTest};
-use super::{Counted, Measure, MeasureKey, Outcome, SpanKind};
+use super::{Attribute, Counted, Measure, MeasureKey, Outcome, SpanKind};
 
 /// Measures of one service; each has two bits in the marks of a span.
 pub const MEASURES_MAX: usize = 32;
@@ -41,8 +47,8 @@ pub enum TooMany {
 pub struct Facts {
     /// Conditions that hold.
     bits: u64,
-    /// Quantities that were there.
-    quantities: [Option<u64>; QUANTITIES_MAX],
+    /// Quantities that were there; one of 0 adds nothing, like none.
+    quantities: [u64; QUANTITIES_MAX],
 }
 
 /// A span that may count for something, apart from its attributes.
@@ -65,11 +71,12 @@ pub struct SpanFacts<'a> {
 }
 
 /// One attribute that conditions are about.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Watched {
-    name: Box<[u8]>,
-    /// Tests of its value and the bits that they set.
-    tests: Vec<(u64, Vec<ValueTest>)>,
+    /// Conditions on its value and their bits.
+    conditions: Vec<(u64, Vec<ValueTest>)>,
+    /// The tests of all conditions, one by one, with the bits that they set.
+    tests: Vec<(u64, ValueTest)>,
     /// Bits of all tests.
     mask: u64,
     /// Which quantity it is.
@@ -100,21 +107,27 @@ impl Mask {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rule {
     Share { total: Mask, part: Mask, is_good: bool },
-    Slower { total: Mask, nanos: u64 },
+    Slower { total: Mask },
     Latency { total: Mask },
-    PerRequest { requests: Mask, events: Mask, quantity: Option<u8> },
+    PerRequest { requests: Mask, events: Mask },
 }
 
 /// The compiled measures of one service.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Program {
+    /// Names of the attributes that matter.
+    attributes: Names,
+    /// What is looked for in each of them, by number.
     watched: Vec<Watched>,
-    /// Which lengths their names have, modulo 64: most attributes are turned away by it.
-    lengths: u64,
-    names: Vec<(u64, Pattern)>,
-    operations: Vec<(u64, Pattern)>,
+    /// Conditions on names and operations: of which kinds, and their bits.
+    names: Vec<(u8, u64, Pattern)>,
+    operations: Vec<(u8, u64, Pattern)>,
     codes: Vec<(u64, Vec<ValueTest>)>,
     rules: Vec<(u8, Rule)>,
+    /// Measures of what takes longer than so many nanoseconds.
+    slower: Vec<(u8, u64)>,
+    /// Measures of quantities, and of which.
+    amounts: Vec<(u8, u8)>,
     /// Keys by number, all that ever were.
     keys: Vec<MeasureKey>,
     /// Kinds that any rule is about.
@@ -143,7 +156,7 @@ impl Program {
             if measure.counted == Counted::ErrorLogs {
                 program.error_logs = Some(measure.key);
             }
-            if let Some(rule) = program.rule(&measure.counted)? {
+            if let Some(rule) = program.rule(number as u8, &measure.counted)? {
                 program.rules.push((number as u8, rule));
             }
         }
@@ -156,20 +169,25 @@ impl Program {
         Ok(program)
     }
 
-    fn rule(&mut self, counted: &Counted) -> Result<Option<Rule>, TooMany> {
+    fn rule(&mut self, number: u8, counted: &Counted) -> Result<Option<Rule>, TooMany> {
         Ok(Some(match counted {
             Counted::Share { total, part, is_good } => Rule::Share {
                 total: self.mask(total)?,
                 part: self.part_mask(total, part)?,
                 is_good: *is_good,
             },
-            Counted::Slower { total, nanos } => Rule::Slower { total: self.mask(total)?, nanos: *nanos },
+            Counted::Slower { total, nanos } => {
+                self.slower.push((number, *nanos));
+                Rule::Slower { total: self.mask(total)? }
+            }
             Counted::Latency { total } => Rule::Latency { total: self.mask(total)? },
-            Counted::PerRequest { requests, events, quantity } => Rule::PerRequest {
-                requests: self.mask(requests)?,
-                events: self.mask(events)?,
-                quantity: quantity.as_deref().map(|name| self.quantity(name)).transpose()?,
-            },
+            Counted::PerRequest { requests, events, quantity } => {
+                if let Some(name) = quantity {
+                    let which = self.quantity(name)?;
+                    self.amounts.push((number, which));
+                }
+                Rule::PerRequest { requests: self.mask(requests)?, events: self.mask(events)? }
+            }
             Counted::ErrorLogs => return Ok(None),
         }))
     }
@@ -191,18 +209,25 @@ impl Program {
         };
         self.kinds |= kinds;
         if let Some(pattern) = &selection.name {
-            let known = self.names.iter().find(|(_, known)| known == pattern).map(|(bit, _)| *bit);
+            let known = self.names.iter_mut().find(|(_, _, known)| known == pattern).map(|(of, bit, _)| {
+                *of |= kinds;
+                *bit
+            });
             let bit = known.map_or_else(|| self.condition(), Ok)?;
             if known.is_none() {
-                self.names.push((bit, pattern.clone()));
+                self.names.push((kinds, bit, pattern.clone()));
             }
             mask.need |= bit;
         }
         if let Some(pattern) = &selection.operation {
-            let known = self.operations.iter().find(|(_, known)| known == pattern).map(|(bit, _)| *bit);
+            let known =
+                self.operations.iter_mut().find(|(_, _, known)| known == pattern).map(|(of, bit, _)| {
+                    *of |= kinds;
+                    *bit
+                });
             let bit = known.map_or_else(|| self.condition(), Ok)?;
             if known.is_none() {
-                self.operations.push((bit, pattern.clone()));
+                self.operations.push((kinds, bit, pattern.clone()));
             }
             mask.need |= bit;
         }
@@ -231,12 +256,13 @@ impl Program {
 
     fn attribute(&mut self, test: &AttributeTest) -> Result<u64, TooMany> {
         let at = self.watch(&test.name);
-        if let Some((bit, _)) = self.watched[at].tests.iter().find(|(_, any)| *any == test.any) {
+        if let Some((bit, _)) = self.watched[at].conditions.iter().find(|(_, any)| *any == test.any) {
             return Ok(*bit);
         }
         let bit = self.condition()?;
         let watched = &mut self.watched[at];
-        watched.tests.push((bit, test.any.clone()));
+        watched.conditions.push((bit, test.any.clone()));
+        watched.tests.extend(test.any.iter().map(|one| (bit, one.clone())));
         watched.mask |= bit;
         Ok(bit)
     }
@@ -256,13 +282,9 @@ impl Program {
     }
 
     fn watch(&mut self, name: &str) -> usize {
-        let known = self.watched.iter().position(|watched| *watched.name == *name.as_bytes());
-        known.unwrap_or_else(|| {
-            self.lengths |= 1 << (name.len() % 64);
-            let name = name.as_bytes().into();
-            self.watched.push(Watched { name, tests: Vec::new(), mask: 0, quantity: None });
-            self.watched.len() - 1
-        })
+        let at = self.attributes.add(name.as_bytes());
+        self.watched.resize_with(self.attributes.numbers(), Watched::default);
+        at
     }
 
     /// The measure of error logs, if there is one.
@@ -303,8 +325,7 @@ impl Program {
 
     /// Whether the events of a measure are a quantity.
     pub fn is_quantity(&self, number: usize) -> bool {
-        let rule = self.rules.iter().find(|(of, _)| usize::from(*of) == number);
-        rule.is_some_and(|(_, rule)| matches!(rule, Rule::PerRequest { quantity: Some(_), .. }))
+        self.amounts.iter().any(|(of, _)| usize::from(*of) == number)
     }
 
     fn totals_of(&self, is_wanted: impl Fn(&Rule) -> bool) -> Marks {
@@ -312,40 +333,89 @@ impl Program {
         wanted.fold(0, |marks, (number, _)| marks | total_bit(usize::from(*number)))
     }
 
-    /// Which attribute this is, if any condition is about it.
+    /// The number of an attribute, if any condition is about it or it is a quantity; `attribute` is the attribute
+    /// of that name.
+    #[inline(always)]
+    pub fn watched(&self, attribute: Option<Attribute>, name: &[u8]) -> Option<usize> {
+        self.attributes.find(attribute, name)
+    }
+
+    /// Whether a condition is about an attribute whose name has this length; of other lengths too, now and then.
     #[inline]
-    pub fn watched(&self, name: &[u8]) -> Option<usize> {
-        if self.lengths & 1 << (name.len() % 64) == 0 {
-            return None;
-        }
-        self.watched.iter().position(|watched| *watched.name == *name)
+    pub const fn watches_length(&self, length: usize) -> bool {
+        self.attributes.has_length(length)
+    }
+
+    /// Whether the status codes of HTTP and RPC matter to any condition.
+    pub const fn reads_codes(&self) -> bool {
+        !self.codes.is_empty()
     }
 
     /// Takes note of an attribute. Of one that occurs twice the last one counts.
     #[inline]
     pub fn note(&self, facts: &mut Facts, watched: usize, value: AttributeValue<'_>) {
-        let watched = &self.watched[watched];
-        facts.bits &= !watched.mask;
-        for (bit, any) in &watched.tests {
-            if any.iter().any(|test| test.passes(value)) {
-                facts.bits |= bit;
-            }
-        }
-        if let Some(number) = watched.quantity {
-            facts.quantities[usize::from(number)] = value.quantity();
-        }
-    }
-
-    /// What a span counts for; `quantity` is told each quantity with the number of its measure.
-    pub fn marks(&self, facts: &Facts, span: &SpanFacts<'_>, mut quantity: impl FnMut(u8, u64)) -> Marks {
-        let mut bits = facts.bits;
-        for (bit, pattern) in &self.names {
-            if pattern.fits_text(span.name) {
+        let Some(watched) = self.watched.get(watched) else { return };
+        let mut bits = facts.bits & !watched.mask;
+        for (bit, test) in &watched.tests {
+            if test.passes(value) {
                 bits |= bit;
             }
         }
-        for (bit, pattern) in &self.operations {
-            if pattern.fits(span.operation) {
+        facts.bits = bits;
+        if let Some(number) = watched.quantity {
+            facts.quantities[usize::from(number)] = value.quantity().unwrap_or(0);
+        }
+    }
+
+    /// The same for an attribute as it stands on the wire; `value` reads it. Values repeat, and what those came to
+    /// that are short is kept in `recent`, which must have been used with no other program and no other encoding.
+    ///
+    /// # Errors
+    /// Those of `value`.
+    #[inline(always)]
+    pub fn note_encoded<'a, E>(
+        &self,
+        facts: &mut Facts,
+        watched: usize,
+        encoded: Option<EncodedValue>,
+        recent: &mut Recent,
+        value: impl FnOnce() -> Result<AttributeValue<'a>, E>,
+    ) -> Result<(), E> {
+        let number = watched as u8;
+        let Some(Watched { mask, quantity, .. }) = self.watched.get(watched) else { return Ok(()) };
+        let (Some(encoded), None) = (encoded, quantity) else {
+            self.note(facts, watched, value()?);
+            return Ok(());
+        };
+        let noted = recent.value(number, encoded);
+        if !noted.is_of(number, encoded) {
+            let mut fresh = Facts::default();
+            self.note(&mut fresh, watched, value()?);
+            *noted = Noted { encoded, name: number + 1, bits: fresh.bits };
+        }
+        facts.bits = facts.bits & !mask | noted.bits;
+        Ok(())
+    }
+
+    /// What a span counts for; `quantity` is told each quantity with the number of its measure. Spans of one
+    /// service meet few different sets of conditions, so what the last ones came to is kept in `recent`, which must
+    /// have been used with no other program.
+    pub fn marks(
+        &self,
+        facts: &Facts,
+        span: &SpanFacts<'_>,
+        recent: &mut Recent,
+        mut quantity: impl FnMut(u8, u64),
+    ) -> Marks {
+        let mut bits = facts.bits;
+        let kind = kind_bit(span.kind);
+        for (kinds, bit, pattern) in &self.names {
+            if kinds & kind != 0 && pattern.fits_text(span.name) {
+                bits |= bit;
+            }
+        }
+        for (kinds, bit, pattern) in &self.operations {
+            if kinds & kind != 0 && pattern.fits(span.operation) {
                 bits |= bit;
             }
         }
@@ -354,7 +424,26 @@ impl Program {
                 bits |= bit;
             }
         }
-        let (kind, status, outcome) = (kind_bit(span.kind), 1 << span.status as u8, 1 << span.outcome as u8);
+        let ends = (span.kind, span.status, span.outcome);
+        let mut marks = recent.span(bits, ends, || self.possible(bits, ends));
+        for (number, nanos) in &self.slower {
+            // Without a branch, which half of the spans would take.
+            marks &= !(u64::from(span.nanos <= *nanos) * part_bit(usize::from(*number)));
+        }
+        for (number, which) in &self.amounts {
+            let part = part_bit(usize::from(*number));
+            let amount = facts.quantities[usize::from(*which)];
+            if marks & part != 0 && amount > 0 {
+                quantity(*number, amount);
+            }
+            marks &= !part;
+        }
+        marks
+    }
+
+    /// What spans that meet these conditions count for if they take as long as possible and have all quantities.
+    fn possible(&self, bits: u64, (kind, status, outcome): Ends) -> Marks {
+        let (kind, status, outcome) = (kind_bit(kind), 1 << status as u8, 1 << outcome as u8);
         let holds = |mask: &Mask| mask.holds(kind, status, outcome, bits);
         let mut marks = 0;
         for (number, rule) in &self.rules {
@@ -364,19 +453,12 @@ impl Program {
                     let total = holds(total);
                     (total, total && holds(part) != *is_good)
                 }
-                Rule::Slower { total, nanos } => {
+                Rule::Slower { total } => {
                     let total = holds(total);
-                    (total, total && span.nanos > *nanos)
+                    (total, total)
                 }
                 Rule::Latency { total } => (holds(total), false),
-                Rule::PerRequest { requests, events, quantity: None } => (holds(requests), holds(events)),
-                Rule::PerRequest { requests, events, quantity: Some(number) } => {
-                    let amount = facts.quantities[usize::from(*number)].filter(|_| holds(events));
-                    if let Some(amount) = amount.filter(|amount| *amount > 0) {
-                        quantity(measure as u8, amount);
-                    }
-                    (holds(requests), false)
-                }
+                Rule::PerRequest { requests, events } => (holds(requests), holds(events)),
             };
             marks |= if total { total_bit(measure) } else { 0 } | if part { part_bit(measure) } else { 0 };
         }
@@ -392,150 +474,4 @@ const fn kind_bit(kind: SpanKind) -> u8 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn attribute(name: &str, values: &[&str]) -> AttributeTest {
-        let is_negated = values.iter().any(|v| v.starts_with('!'));
-        let any = values.iter().map(|v| ValueTest::new(v.trim_start_matches('!'))).collect();
-        AttributeTest { name: name.into(), any, is_negated }
-    }
-
-    fn of(attributes: Vec<AttributeTest>) -> Selection {
-        Selection { attributes, ..Selection::default() }
-    }
-
-    fn measure(counted: Counted) -> Measure {
-        Measure { key: MeasureKey::of(&format!("{counted:?}")), counted }
-    }
-
-    fn span() -> SpanFacts<'static> {
-        SpanFacts {
-            kind: SpanKind::Server,
-            status: SpanStatus::Unset,
-            outcome: Outcome::Good,
-            name: b"pay",
-            operation: [b"POST", b" ", b"/pay"],
-            code: AttributeValue::Whole(402),
-            nanos: 5_000_000,
-        }
-    }
-
-    fn read(program: &Program, attributes: &[(&str, AttributeValue<'_>)]) -> Facts {
-        let mut facts = Facts::default();
-        for (name, value) in attributes {
-            if let Some(watched) = program.watched(name.as_bytes()) {
-                program.note(&mut facts, watched, *value);
-            }
-        }
-        facts
-    }
-
-    #[test]
-    fn each_form_marks_what_it_counts() {
-        let pay = Selection { operation: Some(Pattern::new("POST /*")), ..Selection::default() };
-        let measures = [
-            measure(Counted::Share {
-                total: pay.clone(),
-                part: of(vec![attribute("pay.result", &["declined", "fraud*"])]),
-                is_good: false,
-            }),
-            measure(Counted::Share {
-                total: of(vec![attribute("tier", &["!free"])]),
-                part: of(vec![attribute("http.response.status_code", &["200..399"])]),
-                is_good: true,
-            }),
-            measure(Counted::Slower { total: pay.clone(), nanos: 4_999_999 }),
-            measure(Counted::Latency { total: of(vec![attribute("tier", &["gold"])]) }),
-            measure(Counted::PerRequest {
-                requests: Selection::default(),
-                events: Selection {
-                    kinds: vec![SpanKind::Client],
-                    ..of(vec![attribute("db.system", &["*"])])
-                },
-                quantity: None,
-            }),
-            measure(Counted::PerRequest {
-                requests: Selection::default(),
-                events: Selection::default(),
-                quantity: Some("http.response.body.size".into()),
-            }),
-        ];
-        let program = Program::compile(&measures).unwrap();
-        assert!(program.reads(SpanKind::Client) && !program.reads(SpanKind::Internal));
-        let facts = read(
-            &program,
-            &[
-                ("pay.result", AttributeValue::Text(b"fraud_suspected")),
-                ("tier", AttributeValue::Text(b"free")),
-                ("tier", AttributeValue::Text(b"gold")),
-                ("http.response.status_code", AttributeValue::Whole(402)),
-                ("http.response.body.size", AttributeValue::Whole(1024)),
-                ("unrelated", AttributeValue::Whole(1)),
-            ],
-        );
-        let mut amounts = Vec::new();
-        let marks = program.marks(&facts, &span(), |measure, amount| amounts.push((measure, amount)));
-        let both = |k| total_bit(k) | part_bit(k);
-        assert_eq!(marks, both(0) | both(1) | both(2) | total_bit(3) | total_bit(4) | total_bit(5));
-        assert_eq!(amounts, [(5, 1024)]);
-        // A database call of the same service.
-        let facts = read(&program, &[("db.system", AttributeValue::Text(b"postgresql"))]);
-        let call = SpanFacts { kind: SpanKind::Client, operation: [b"", b"", b"query"], ..span() };
-        assert_eq!(program.marks(&facts, &call, |_, _| {}), part_bit(4));
-        // Nothing said: of all of those that have no condition, and not of the tier "free".
-        let plain = SpanFacts { operation: [b"", b"", b"x"], ..span() };
-        let marks = program.marks(&Facts::default(), &plain, |_, _| {});
-        assert_eq!(marks, both(1) | total_bit(4) | total_bit(5), "{marks:b}");
-    }
-
-    #[test]
-    fn codes_are_those_of_either_protocol() {
-        let codes = ["401..403", "UNAUTH*"].map(ValueTest::new).to_vec();
-        let part = Selection { codes, ..Selection::default() };
-        let counted = Counted::Share { total: Selection::default(), part, is_good: false };
-        let program = Program::compile(&[measure(counted)]).unwrap();
-        for (code, is_part) in [
-            (AttributeValue::Whole(402), true),
-            (AttributeValue::Text(b"UNAUTHENTICATED"), true),
-            (AttributeValue::Whole(404), false),
-            (AttributeValue::Absent, false),
-        ] {
-            let marks = program.marks(&Facts::default(), &SpanFacts { code, ..span() }, |_, _| {});
-            assert_eq!(marks & part_bit(0) != 0, is_part, "{code:?}");
-        }
-    }
-
-    #[test]
-    fn status_and_outcome_are_conditions() {
-        let measures = [measure(Counted::Share {
-            total: Selection { kinds: vec![SpanKind::Client], ..Selection::default() },
-            part: Selection { statuses: vec![SpanStatus::Error], ..Selection::default() },
-            is_good: false,
-        })];
-        let program = Program::compile(&measures).unwrap();
-        let call = SpanFacts { kind: SpanKind::Client, ..span() };
-        assert_eq!(program.marks(&Facts::default(), &call, |_, _| {}), total_bit(0));
-        let failed = SpanFacts { status: SpanStatus::Error, ..call };
-        assert_eq!(program.marks(&Facts::default(), &failed, |_, _| {}), total_bit(0) | part_bit(0));
-    }
-
-    #[test]
-    fn conditions_are_shared_and_capped() {
-        let share = |value: &str| {
-            measure(Counted::Share {
-                total: of(vec![attribute("a", &["x"])]),
-                part: of(vec![attribute("a", &[value])]),
-                is_good: false,
-            })
-        };
-        let program = Program::compile(&[share("x"), share("y"), share("z")]).unwrap();
-        assert_eq!((program.watched.len(), program.conditions), (1, 3));
-        let many: Vec<Measure> = (0..33).map(|i| share(&i.to_string())).collect();
-        assert_eq!(Program::compile(&many), Err(TooMany::Measures));
-        let names: Vec<String> = (0..66).map(|i| format!("v{i}")).collect();
-        let tests: Vec<AttributeTest> = names.iter().map(|v| attribute("a", &[v.as_str()])).collect();
-        let one = measure(Counted::Latency { total: of(tests) });
-        assert_eq!(Program::compile(&[one]), Err(TooMany::Conditions));
-    }
-}
+mod tests;

@@ -2,6 +2,7 @@
 //! They are compiled into a [`super::Program`] once; here they are only words, kept with the policy of a
 //! deployment, so that one that is running goes on counting the same after a restart.
 
+use super::bytes::{begins, ends, same};
 use super::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields, snapshot_index};
 use super::{Outcome, SpanKind};
 
@@ -45,12 +46,22 @@ impl Pattern {
             };
             at = found + piece.len();
         }
-        text.has(end, last.as_bytes())
+        last.is_empty() || text.has(end, last.as_bytes())
     }
 
     /// Whether a text in one piece fits.
+    #[inline]
     pub fn fits_text(&self, text: &[u8]) -> bool {
-        self.fits([text, b"", b""])
+        // Nearly all patterns have no `*`, or one at the end.
+        match self.pieces.as_slice() {
+            [whole] => same(text, whole.as_bytes()),
+            [first, last] => {
+                text.len() >= first.len() + last.len()
+                    && begins(text, first.as_bytes())
+                    && ends(text, last.as_bytes())
+            }
+            _ => self.fits([text, b"", b""]),
+        }
     }
 }
 
@@ -60,12 +71,17 @@ struct Parts<'a>([&'a [u8]; 3]);
 impl Parts<'_> {
     /// Whether `wanted` stands at `at`.
     fn has(&self, at: usize, wanted: &[u8]) -> bool {
-        let [a, b, c] = self.0;
-        if at + wanted.len() <= a.len() {
-            return &a[at..at + wanted.len()] == wanted;
+        let (mut at, mut wanted) = (at, wanted);
+        for part in self.0 {
+            let rest = part.get(at..).unwrap_or_default();
+            at = at.saturating_sub(part.len());
+            let (here, later) = wanted.split_at(rest.len().min(wanted.len()));
+            if !begins(rest, here) {
+                return false;
+            }
+            wanted = later;
         }
-        let mut all = a.iter().chain(b).chain(c).skip(at);
-        wanted.iter().all(|byte| all.next() == Some(byte))
+        wanted.is_empty()
     }
 }
 

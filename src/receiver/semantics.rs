@@ -4,53 +4,8 @@
 
 use super::settings::WalkSettings;
 use super::value::Value;
-use crate::model::{AttributeValue, Outcome, StatusSource};
-
-macro_rules! attributes {
-    ($($length:literal { $($name:literal => $slot:ident),+ $(,)? })+) => {
-        /// The attributes that are read.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub(super) enum Attribute { $($($slot),+),+ }
-
-        impl Attribute {
-            const COUNT: usize = [$($(Self::$slot),+),+].len();
-
-            /// The attribute named `name`. Most names of a span are none of these, and most of those differ
-            /// in length from all of these.
-            #[inline]
-            pub(super) fn named(name: &[u8]) -> Option<Self> {
-                match name.len() {
-                    $($length => match name {
-                        $($name => Some(Self::$slot),)+
-                        _ => None,
-                    },)+
-                    _ => None,
-                }
-            }
-        }
-
-        #[cfg(test)]
-        const LENGTHS: &[(usize, &[u8])] = &[$($(($length, $name)),+),+];
-    };
-}
-
-attributes! {
-    8 { b"url.path" => UrlPath }
-    10 { b"http.route" => Route, b"rpc.method" => RpcMethod, b"error.type" => ErrorType }
-    11 { b"http.method" => OldMethod, b"http.target" => OldTarget, b"rpc.service" => RpcService }
-    15 { b"rpc.status_code" => RpcStatus }
-    16 { b"http.status_code" => OldHttpStatus }
-    19 { b"http.request.method" => Method, b"messaging.operation" => OldMessagingOperation }
-    20 { b"rpc.grpc.status_code" => GrpcStatus }
-    24 {
-        b"rpc.response.status_code" => RpcResponseStatus,
-        b"messaging.operation.name" => MessagingOperation,
-        b"messaging.operation.type" => MessagingType,
-    }
-    25 { b"http.response.status_code" => HttpStatus, b"user_agent.synthetic.type" => Synthetic }
-    26 { b"rpc.connect_rpc.error_code" => ConnectCode, b"messaging.destination.name" => Destination }
-    30 { b"messaging.destination.template" => DestinationTemplate }
-}
+use crate::model::{Attribute, AttributeValue, Outcome, StatusSource};
+use crate::wire::WalkError;
 
 /// `Status.code` of a span.
 const STATUS_OK: i32 = 1;
@@ -85,6 +40,12 @@ impl<'a> SpanAttributes<'a> {
     #[inline]
     pub(super) fn set(&mut self, attribute: Attribute, value: Value<'a>) {
         self.values[attribute as usize] = value;
+    }
+
+    /// Reads the value of an attribute.
+    #[inline(always)]
+    pub(super) fn read(&mut self, attribute: Attribute, value: &'a [u8]) -> Result<(), WalkError> {
+        self.values[attribute as usize].replace(value)
     }
 
     fn get(&self, attribute: Attribute) -> Value<'a> {
@@ -307,14 +268,6 @@ mod tests {
 
     const fn text(text: &'static str) -> Value<'static> {
         Value::Text(text.as_bytes())
-    }
-
-    #[test]
-    fn names_stand_under_their_length() {
-        for (length, name) in LENGTHS {
-            assert_eq!(*length, name.len(), "{}", String::from_utf8_lossy(name));
-            assert!(Attribute::named(name).is_some());
-        }
     }
 
     #[test]

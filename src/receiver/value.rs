@@ -83,6 +83,30 @@ impl<'a> Value<'a> {
         !matches!(self, Self::Absent | Self::Text(b""))
     }
 
+    /// Reads an `AnyValue`.
+    #[inline]
+    pub(super) fn read(message: &'a [u8]) -> Result<Self, WalkError> {
+        let mut value = Self::Absent;
+        value.replace(message)?;
+        Ok(value)
+    }
+
+    /// Reads an `AnyValue` in the place of this one. In place, because a value that was just written in pieces is
+    /// slow to copy.
+    #[inline(always)]
+    pub(super) fn replace(&mut self, message: &'a [u8]) -> Result<(), WalkError> {
+        // Most are a text of less than 128 bytes and nothing else.
+        if let [tag, length @ ..0x80, text @ ..] = message
+            && u32::from(*tag) == TEXT
+            && usize::from(*length) == text.len()
+        {
+            *self = Self::Text(text);
+            return Ok(());
+        }
+        *self = Self::Absent;
+        self.merge(message)
+    }
+
     /// Reads an `AnyValue` into this one.
     pub(super) fn merge(&mut self, message: &'a [u8]) -> Result<(), WalkError> {
         self.merge_at(message, true)
@@ -170,27 +194,35 @@ fn has_field(message: &[u8], wanted: u32) -> bool {
     false
 }
 
-/// Reads a `KeyValue` whose key `select` recognises; the value of any other is passed over.
-#[inline]
-pub(super) fn key_value<'a, T>(
-    message: &'a [u8],
-    select: impl Fn(&'a [u8]) -> Option<T>,
-) -> Result<Option<(T, Value<'a>)>, WalkError> {
+/// A key and an encoded value.
+type Plain<'a> = (&'a [u8], &'a [u8]);
+
+/// The key and the encoded value of a `KeyValue` that has the key, then the value, then nothing, as nearly every
+/// sender writes it.
+#[inline(always)]
+pub(super) fn plain_key_value(message: &[u8]) -> Result<Option<Plain<'_>>, WalkError> {
     let mut fields = Fields::new(message);
-    // Nearly every sender writes the key, then the value, then nothing.
     if fields.next_key()? == Some(KEY) {
         let name = fields.bytes()?;
         if fields.next_key()? == Some(VALUE) {
             let content = fields.bytes()?;
-            if fields.is_empty() {
-                let Some(selected) = select(name) else { return Ok(None) };
-                let mut value = Value::Absent;
-                value.merge(content)?;
-                return Ok(Some((selected, value)));
-            }
+            return Ok(fields.is_empty().then_some((name, content)));
         }
     }
-    unusual_key_value(message, select)
+    Ok(None)
+}
+
+/// Reads a `KeyValue` whose key `select` recognises; the value of any other is passed over.
+#[inline(always)]
+pub(super) fn key_value<'a, T>(
+    message: &'a [u8],
+    select: impl Fn(&'a [u8]) -> Option<T>,
+) -> Result<Option<(T, Value<'a>)>, WalkError> {
+    let Some((name, content)) = plain_key_value(message)? else {
+        return unusual_key_value(message, select);
+    };
+    let Some(selected) = select(name) else { return Ok(None) };
+    Ok(Some((selected, Value::read(content)?)))
 }
 
 #[cold]

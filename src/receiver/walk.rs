@@ -19,13 +19,13 @@ pub(super) use self::metrics::POINT_NAMES_MAX;
 pub use self::metrics::{PointCounts, walk_metrics};
 use super::identity::Identity;
 use super::ids::link_fits;
-use super::semantics::{Attribute, SpanAttributes};
+use super::semantics::SpanAttributes;
 use super::settings::WalkSettings;
 use super::tracestate::sampling_weight;
-use super::value::key_value;
+use super::value::{Value, key_value, plain_key_value};
 use crate::model::{
-    AttributeValue, Discard, Facts, MarkedSpan, Marks, Outcome, Program, ResourceView, SpanException,
-    SpanFacts, SpanKind, SpanSink, SpanStatus, SpanView, UnixNanos,
+    Attribute, AttributeValue, Discard, EncodedValue, Facts, MarkedSpan, Marks, Outcome, Program, Recent,
+    ResourceView, SpanException, SpanFacts, SpanKind, SpanSink, SpanStatus, SpanView, UnixNanos,
 };
 pub use crate::wire::WalkError;
 use crate::wire::{BYTES, FIXED32, FIXED64, Fields, VARINT, key, numbers};
@@ -93,7 +93,7 @@ pub fn walk_traces<S: SpanSink>(
     settings: &WalkSettings,
     sink: &mut S,
 ) -> Result<Counts, WalkError> {
-    let mut walk = Walk { settings, sink, counts: Counts::default(), program: None, quantities: Vec::new() };
+    let mut walk = Walk { settings, sink, counts: Counts::default(), quantities: Vec::new(), last: None };
     let mut fields = Fields::new(message);
     while let Some(key) = fields.next_key()? {
         match key {
@@ -108,10 +108,16 @@ struct Walk<'s, S> {
     settings: &'s WalkSettings,
     sink: &'s mut S,
     counts: Counts,
-    /// What spans of the present resource count for; `None` where the service has no measures.
-    program: Option<Arc<Program>>,
     /// Those of the span in hand.
     quantities: Vec<(u8, u64)>,
+    /// What the resource before looked at, for one of the same service.
+    last: Option<Box<Watch>>,
+}
+
+/// What the spans of a resource count for.
+struct Watch {
+    program: Arc<Program>,
+    recent: Recent,
 }
 
 /// The resource of the spans being read; the sink hears of it at the first span, so that an envelope without
@@ -119,6 +125,8 @@ struct Walk<'s, S> {
 struct Envelope<'a> {
     resource: ResourceView<'a>,
     announced: bool,
+    /// `None` where the service has no measures.
+    watch: Option<Box<Watch>>,
 }
 
 impl<S: SpanSink> Walk<'_, S> {
@@ -133,7 +141,7 @@ impl<S: SpanSink> Walk<'_, S> {
                 _ => fields.skip_unknown(key, numbers([1, 2]))?,
             }
         }
-        let mut envelope = Envelope { resource: identity.view(), announced: false };
+        let mut envelope = Envelope { resource: identity.view(), announced: false, watch: None };
         let before = self.counts.spans;
         let mut fields = Fields::new(message);
         while let Some(key) = fields.next_key()? {
@@ -142,10 +150,17 @@ impl<S: SpanSink> Walk<'_, S> {
                 _ => fields.skip(key)?,
             }
         }
+        self.last = envelope.watch.or_else(|| self.last.take());
         if envelope.announced {
             self.sink.sender_of_spans(&envelope.resource, self.counts.spans - before);
         }
         Ok(())
+    }
+
+    /// In a box, of which a message needs one: it is handed from resource to resource.
+    fn watch(&mut self, program: Arc<Program>) -> Box<Watch> {
+        let same = self.last.take().filter(|last| Arc::ptr_eq(&last.program, &program));
+        same.unwrap_or_else(|| Box::new(Watch { program, recent: Recent::default() }))
     }
 
     fn scope_spans(&mut self, envelope: &mut Envelope<'_>, message: &[u8]) -> Result<(), WalkError> {
@@ -158,9 +173,10 @@ impl<S: SpanSink> Walk<'_, S> {
                         envelope.announced = true;
                         self.sink.resource(&envelope.resource);
                         self.quantities.clear();
-                        self.program = self.sink.program().filter(|program| !program.is_empty());
+                        let program = self.sink.program().filter(|program| !program.is_empty());
+                        envelope.watch = program.map(|program| self.watch(program));
                     }
-                    self.span(span)?;
+                    self.span(span, envelope.watch.as_deref_mut())?;
                 }
                 _ => fields.skip_unknown(key, numbers([2]))?,
             }
@@ -168,18 +184,10 @@ impl<S: SpanSink> Walk<'_, S> {
         Ok(())
     }
 
-    fn span(&mut self, message: &[u8]) -> Result<(), WalkError> {
-        // Taken out for the time being: counting references for each span would cost more than most measures.
-        let program = self.program.take();
-        let read = self.span_by(message, program.as_deref());
-        self.program = program;
-        read
-    }
-
-    fn span_by(&mut self, message: &[u8], watch: Option<&Program>) -> Result<(), WalkError> {
+    fn span(&mut self, message: &[u8], mut watch: Option<&mut Watch>) -> Result<(), WalkError> {
         self.counts.spans += 1;
         let (mut attributes, mut facts) = (SpanAttributes::new(), Facts::default());
-        let span = RawSpan::read(message, &mut attributes, watch, &mut facts)?;
+        let span = RawSpan::read(message, &mut attributes, watch.as_deref_mut(), &mut facts)?;
         let discard = span.discard();
         if discard == Some(Discard::BadId) {
             self.counts.bad_ids += 1;
@@ -187,10 +195,11 @@ impl<S: SpanSink> Walk<'_, S> {
             self.counts.bad_links += span.bad_links;
         }
         if let Some(reason) = discard {
-            let is_marked = match watch.filter(|watch| reason == Discard::Kind && watch.reads(span.kind)) {
-                Some(watch) => self.mark(message, &span, watch, (&mut attributes, &mut facts))?,
-                None => false,
-            };
+            let is_marked =
+                match watch.filter(|watch| reason == Discard::Kind && watch.program.reads(span.kind)) {
+                    Some(watch) => self.mark(message, &span, watch, (&mut attributes, &mut facts))?,
+                    None => false,
+                };
             if !is_marked {
                 self.sink.discard(reason);
             }
@@ -199,9 +208,9 @@ impl<S: SpanSink> Walk<'_, S> {
             }
             return Ok(());
         }
-        if span.attributes_missed {
+        if span.attributes_missed || span.only_watched {
             (attributes, facts) = (SpanAttributes::new(), Facts::default());
-            read_attributes(message, &mut attributes, watch, &mut facts)?;
+            read_attributes(message, &mut attributes, watch.as_deref_mut(), &mut facts)?;
         }
         if attributes.is_synthetic() {
             self.sink.discard(Discard::Synthetic);
@@ -267,7 +276,7 @@ impl<S: SpanSink> Walk<'_, S> {
         &mut self,
         message: &'a [u8],
         span: &RawSpan<'a>,
-        program: &Program,
+        watch: &mut Watch,
         (attributes, facts): (&mut SpanAttributes<'a>, &mut Facts),
     ) -> Result<bool, WalkError> {
         if span.end == 0 {
@@ -275,12 +284,12 @@ impl<S: SpanSink> Walk<'_, S> {
         }
         if span.attributes_missed {
             (*attributes, *facts) = (SpanAttributes::new(), Facts::default());
-            read_attributes(message, attributes, Some(program), facts)?;
+            read_attributes(message, attributes, Some(watch), facts)?;
         }
         let status = SpanStatus::of(span.status_code);
         let outcome = if status == SpanStatus::Error { Outcome::Bad } else { Outcome::Good };
-        let told = Told { outcome, operation: [b"", b"", span.name], code: attributes.code() };
-        let marks = self.marks(program, facts, span, &told);
+        let told = Told { outcome, operation: [b"", b"", span.name], code: code(watch, attributes) };
+        let marks = self.marks(watch, facts, span, &told);
         if marks == 0 && self.quantities.is_empty() {
             return Ok(false);
         }
@@ -291,7 +300,7 @@ impl<S: SpanSink> Walk<'_, S> {
     }
 
     /// What a span counts for; leaves its quantities in `self.quantities`.
-    fn marks(&mut self, program: &Program, facts: &Facts, span: &RawSpan<'_>, told: &Told<'_>) -> Marks {
+    fn marks(&mut self, watch: &mut Watch, facts: &Facts, span: &RawSpan<'_>, told: &Told<'_>) -> Marks {
         self.quantities.clear();
         let all = SpanFacts {
             kind: span.kind,
@@ -303,21 +312,22 @@ impl<S: SpanSink> Walk<'_, S> {
             nanos: span.end.saturating_sub(span.start),
         };
         let quantities = &mut self.quantities;
-        program.marks(facts, &all, |measure, amount| quantities.push((measure, amount)))
+        let Watch { program, recent } = watch;
+        program.marks(facts, &all, recent, |measure, amount| quantities.push((measure, amount)))
     }
 
     fn entry(
         &mut self,
         span: &RawSpan<'_>,
         attributes: &SpanAttributes<'_>,
-        watched: Option<(&Program, &Facts)>,
+        watched: Option<(&mut Watch, &Facts)>,
     ) {
         let operation = attributes.operation(span.name);
         let (outcome, status) = attributes.outcome(span.status_code);
         let pieces = [operation.head, operation.joint, operation.tail];
-        let marks = watched.map_or(0, |(program, facts)| {
-            let told = Told { outcome, operation: pieces, code: attributes.code() };
-            self.marks(program, facts, span, &told)
+        let marks = watched.map_or(0, |(watch, facts)| {
+            let told = Told { outcome, operation: pieces, code: code(watch, attributes) };
+            self.marks(watch, facts, span, &told)
         });
         self.counts.entries += 1;
         if span.dropped_attributes > 0 && !attributes.has_operation_and_code() {
@@ -337,6 +347,11 @@ impl<S: SpanSink> Walk<'_, S> {
             quantities: &self.quantities,
         });
     }
+}
+
+/// The status code, if any measure looks at it.
+fn code<'a>(watch: &Watch, attributes: &SpanAttributes<'a>) -> AttributeValue<'a> {
+    if watch.program.reads_codes() { attributes.code() } else { AttributeValue::Absent }
 }
 
 /// What the attributes of a span say, as far as measures look at it.
@@ -362,6 +377,8 @@ struct RawSpan<'a> {
     bad_links: u64,
     /// Attributes came while the span was not known to be an entry span, and were skipped.
     attributes_missed: bool,
+    /// Of some attributes only what measures look at was read, for the span was no entry span then.
+    only_watched: bool,
     has_events: bool,
 }
 
@@ -372,10 +389,11 @@ impl<'a> RawSpan<'a> {
     fn read(
         message: &'a [u8],
         attributes: &mut SpanAttributes<'a>,
-        watch: Option<&Program>,
+        mut watch: Option<&mut Watch>,
         facts: &mut Facts,
     ) -> Result<Self, WalkError> {
         let mut span = Self::default();
+        let mut reads = Reads::of(span.kind, watch.as_deref());
         let mut fields = Fields::new(message);
         while let Some(key) = fields.next_key()? {
             match key {
@@ -384,22 +402,24 @@ impl<'a> RawSpan<'a> {
                 TRACE_STATE => span.trace_state = fields.bytes()?,
                 PARENT_ID => span.parent_id = fields.bytes()?,
                 NAME => span.name = fields.bytes()?,
-                KIND => span.kind = kind_of(fields.varint()? as i32),
+                KIND => {
+                    span.kind = kind_of(fields.varint()? as i32);
+                    reads = Reads::of(span.kind, watch.as_deref());
+                }
                 START => span.start = fields.fixed64()?,
                 END => span.end = fields.fixed64()?,
-                ATTRIBUTE if is_entry(span.kind) => match watch {
-                    None => read_attribute(fields.bytes()?, attributes)?,
-                    Some(watch) => watch_attribute(fields.bytes()?, attributes, watch, facts)?,
-                },
-                ATTRIBUTE if watch.is_some_and(|watch| watch.reads(span.kind)) => {
-                    if let Some(watch) = watch {
-                        watch_attribute(fields.bytes()?, attributes, watch, facts)?;
+                ATTRIBUTE => match (reads, &mut watch) {
+                    (Reads::All, None) => read_attribute(fields.bytes()?, attributes)?,
+                    (Reads::All | Reads::Watched, Some(watch)) => {
+                        let reads_all = matches!(reads, Reads::All);
+                        span.only_watched |= !reads_all;
+                        watch_attribute(fields.bytes()?, attributes, watch, facts, reads_all)?;
                     }
-                }
-                ATTRIBUTE => {
-                    span.attributes_missed = true;
-                    fields.skip(key)?;
-                }
+                    _ => {
+                        span.attributes_missed = true;
+                        fields.skip(key)?;
+                    }
+                },
                 STATUS => read_status(fields.bytes()?, &mut span.status_code)?,
                 DROPPED_ATTRIBUTES => span.dropped_attributes = fields.varint()? as u32,
                 EVENT => {
@@ -429,6 +449,27 @@ impl<'a> RawSpan<'a> {
     }
 }
 
+/// Which attributes of a span are read.
+#[derive(Debug, Clone, Copy)]
+enum Reads {
+    Nothing,
+    /// Those that measures look at.
+    Watched,
+    /// These and those of every request.
+    All,
+}
+
+impl Reads {
+    fn of(kind: SpanKind, watch: Option<&Watch>) -> Self {
+        match watch {
+            _ if is_entry(kind) => Self::All,
+            Some(watch) if watch.program.reads(kind) && watch.program.reads_codes() => Self::All,
+            Some(watch) if watch.program.reads(kind) => Self::Watched,
+            _ => Self::Nothing,
+        }
+    }
+}
+
 const fn is_entry(kind: SpanKind) -> bool {
     matches!(kind, SpanKind::Server | SpanKind::Consumer)
 }
@@ -444,33 +485,67 @@ const fn kind_of(number: i32) -> SpanKind {
     }
 }
 
-#[inline]
+#[inline(never)]
 fn read_attribute<'a>(message: &'a [u8], attributes: &mut SpanAttributes<'a>) -> Result<(), WalkError> {
+    let Some((name, content)) = plain_key_value(message)? else {
+        return read_unusual_attribute(message, attributes);
+    };
+    Attribute::named(name).map_or(Ok(()), |attribute| attributes.read(attribute, content))
+}
+
+#[cold]
+fn read_unusual_attribute<'a>(
+    message: &'a [u8],
+    attributes: &mut SpanAttributes<'a>,
+) -> Result<(), WalkError> {
     if let Some((attribute, value)) = key_value(message, Attribute::named)? {
         attributes.set(attribute, value);
     }
     Ok(())
 }
 
-/// The same with what the measures of a service look at.
-#[inline]
+/// The same with what the measures of a service look at; only that where not all is to be read.
+#[inline(never)]
 fn watch_attribute<'a>(
     message: &'a [u8],
     attributes: &mut SpanAttributes<'a>,
-    watch: &Program,
+    watch: &mut Watch,
+    facts: &mut Facts,
+    reads_all: bool,
+) -> Result<(), WalkError> {
+    let Some((name, content)) = plain_key_value(message)? else {
+        return watch_unusual_attribute(message, attributes, watch, facts);
+    };
+    let Watch { program, recent } = watch;
+    if !(reads_all || program.watches_length(name.len())) {
+        return Ok(());
+    }
+    let attribute = Attribute::named(name);
+    if let Some(attribute) = attribute.filter(|_| reads_all) {
+        attributes.read(attribute, content)?;
+    }
+    if let Some(watched) = program.watched(attribute, name) {
+        let encoded = EncodedValue::at_end(message, content);
+        let value = || Value::read(content).map(Value::attribute);
+        program.note_encoded(facts, watched, encoded, recent, value)?;
+    }
+    Ok(())
+}
+
+#[cold]
+fn watch_unusual_attribute<'a>(
+    message: &'a [u8],
+    attributes: &mut SpanAttributes<'a>,
+    watch: &Watch,
     facts: &mut Facts,
 ) -> Result<(), WalkError> {
-    let select = |name: &[u8]| match (Attribute::named(name), watch.watched(name)) {
-        (None, None) => None,
-        found => Some(found),
-    };
-    if let Some(((attribute, watched), value)) = key_value(message, select)? {
-        if let Some(attribute) = attribute {
-            attributes.set(attribute, value);
-        }
-        if let Some(watched) = watched {
-            watch.note(facts, watched, value.attribute());
-        }
+    let Some((name, value)) = key_value(message, Some)? else { return Ok(()) };
+    let attribute = Attribute::named(name);
+    if let Some(attribute) = attribute {
+        attributes.set(attribute, value);
+    }
+    if let Some(watched) = watch.program.watched(attribute, name) {
+        watch.program.note(facts, watched, value.attribute());
     }
     Ok(())
 }
@@ -480,15 +555,15 @@ fn watch_attribute<'a>(
 fn read_attributes<'a>(
     message: &'a [u8],
     attributes: &mut SpanAttributes<'a>,
-    watch: Option<&Program>,
+    mut watch: Option<&mut Watch>,
     facts: &mut Facts,
 ) -> Result<(), WalkError> {
     let mut fields = Fields::new(message);
     while let Some(key) = fields.next_key()? {
         match key {
-            ATTRIBUTE => match watch {
+            ATTRIBUTE => match &mut watch {
                 None => read_attribute(fields.bytes()?, attributes)?,
-                Some(watch) => watch_attribute(fields.bytes()?, attributes, watch, facts)?,
+                Some(watch) => watch_attribute(fields.bytes()?, attributes, watch, facts, true)?,
             },
             _ => fields.skip(key)?,
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::{Span, Status};
+use proptest::prelude::*;
 use prost::Message;
 
 use super::*;
@@ -67,15 +68,17 @@ fn attribute(key: &str, value: Value) -> KeyValue {
     KeyValue { key: key.into(), value: Some(AnyValue { value: Some(value) }), key_strindex: 0 }
 }
 
+/// A field that holds a message.
+fn wrap(field: u8, body: &[u8]) -> Vec<u8> {
+    let mut out = vec![field << 3 | 2];
+    prost::encode_length_delimiter(body.len(), &mut out).unwrap();
+    out.extend_from_slice(body);
+    out
+}
+
 /// A message with one span, whose encoded pieces stand in this order.
 fn message(pieces: &[Span]) -> Vec<u8> {
     let span: Vec<u8> = pieces.iter().flat_map(Message::encode_to_vec).collect();
-    let wrap = |field: u8, body: &[u8]| {
-        let mut out = vec![field << 3 | 2];
-        prost::encode_length_delimiter(body.len(), &mut out).unwrap();
-        out.extend_from_slice(body);
-        out
-    };
     wrap(1, &wrap(2, &wrap(2, &span)))
 }
 
@@ -144,4 +147,78 @@ fn without_a_program_nothing_counts() {
     assert_eq!(sink.requests, [(0, vec![])]);
     let sink = walked(None, &[kind(3), slow]);
     assert_eq!((sink.others, sink.discarded), (vec![], vec![Discard::Kind]));
+}
+
+/// Conditions on attributes that are read anyway and on others, on short values and on long ones.
+fn many_conditions() -> Arc<Program> {
+    let names = ["http.route", "rpc.grpc.status_code", "tenant", "tenant.class"];
+    let values =
+        ["*", "a*", "*b", "aaaaaaaaaaaaaaa*", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa*b", "1", "2..300", "true"];
+    let part = |name: &str, value: &str| Selection {
+        kinds: vec![SpanKind::Server, SpanKind::Client],
+        attributes: vec![test(name, value)],
+        ..Selection::default()
+    };
+    let measures: Vec<Measure> = names
+        .iter()
+        .flat_map(|name| values.iter().map(|value| part(name, value)))
+        .map(|part| Counted::Share {
+            total: Selection { attributes: vec![], ..part.clone() },
+            part,
+            is_good: false,
+        })
+        .map(|counted| Measure { key: MeasureKey::of(&format!("{counted:?}")), counted })
+        .collect();
+    Arc::new(Program::compile(&measures).unwrap())
+}
+
+fn values() -> impl Strategy<Value = Option<AnyValue>> {
+    let value = prop_oneof![
+        4 => "(a{0,2}|[ab]a{13,17}|[ab]a{29,34})b?".prop_map(Value::StringValue),
+        2 => prop::sample::select(vec![-1, 0, 1, 2, 299, 301, i64::MAX]).prop_map(Value::IntValue),
+        1 => any::<bool>().prop_map(Value::BoolValue),
+        1 => Just(Value::DoubleValue(1.0)),
+        1 => Just(Value::BytesValue(vec![7; 3])),
+    ];
+    prop::option::weighted(0.9, value).prop_map(|value| Some(AnyValue { value }))
+}
+
+/// A span of one of two kinds, encoded; now and then an attribute has its value before its key, or two of them.
+fn encoded_span() -> impl Strategy<Value = Vec<u8>> {
+    let name =
+        prop::sample::select(vec!["http.route", "rpc.grpc.status_code", "tenant", "tenant.class", "x"]);
+    let attribute = (name, values(), 0..8_u8).prop_map(|(name, value, oddity)| {
+        let key = KeyValue { key: name.into(), ..KeyValue::default() }.encode_to_vec();
+        let value = KeyValue { value, ..KeyValue::default() }.encode_to_vec();
+        match oddity {
+            0 => [value, key].concat(),
+            1 => [key, value.clone(), value].concat(),
+            _ => [key, value].concat(),
+        }
+    });
+    (prop::sample::select(vec![2, 3]), prop::collection::vec(attribute, 0..6)).prop_map(|(of, attributes)| {
+        let attributes = attributes.iter().flat_map(|attribute| wrap(9, attribute));
+        kind(of).encode_to_vec().into_iter().chain(attributes).collect()
+    })
+}
+
+proptest! {
+    /// What is kept of the values and spans before never shows in those that follow.
+    #[test]
+    fn spans_count_for_the_same_together_and_alone(spans in prop::collection::vec(encoded_span(), 1..24)) {
+        let program = many_conditions();
+        let walked = |spans: &[Vec<u8>]| {
+            let scope: Vec<u8> = spans.iter().flat_map(|span| wrap(2, span)).collect();
+            let mut sink = Marked { program: Some(Arc::clone(&program)), ..Marked::default() };
+            walk_traces(&wrap(1, &wrap(2, &scope)), &WalkSettings::default(), &mut sink).unwrap();
+            (sink.requests, sink.others)
+        };
+        let (mut requests, mut others) = (Vec::new(), Vec::new());
+        for span in &spans {
+            let alone = walked(std::slice::from_ref(span));
+            requests.extend(alone.0);
+            others.extend(alone.1);
+        }
+        prop_assert_eq!(walked(&spans), (requests, others));
+    }
 }

@@ -4,11 +4,10 @@
 use std::borrow::Cow;
 
 use super::super::super::identity::joined;
-use super::super::super::semantics::{Attribute, Operation, SpanAttributes};
+use super::super::super::semantics::{Operation, SpanAttributes};
 use super::super::super::settings::WalkSettings;
 use super::super::super::value::{Value, key_value};
-use crate::model::Discard;
-use crate::model::{Outcome, StatusSource};
+use crate::model::{Attribute, Discard, Outcome, StatusSource};
 use crate::wire::WalkError;
 
 /// Configured names that are looked for, over all lists; further ones are ignored (the configuration refuses

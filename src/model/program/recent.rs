@@ -1,0 +1,147 @@
+//! What the last attributes and spans came to. Those of one service repeat: an attribute has few values and a span
+//! meets few different sets of conditions, so that most are looked up and not compared again. The cost of that does not
+//! grow with the number of SLIs, and a lookup that hits takes the same branches for all values.
+
+use super::Marks;
+use crate::model::{Outcome, SpanKind, SpanStatus};
+
+/// How a span ended and what it was: what conditions look at beside their bits.
+pub(super) type Ends = (SpanKind, SpanStatus, Outcome);
+
+/// What is kept of one program, some 8 kB. Each value and set of conditions has its place, and the last one there is
+/// the one that is known.
+#[derive(Debug, Clone)]
+pub struct Recent {
+    spans: [Came; SPANS],
+    values: [Noted; VALUES],
+}
+
+const SPANS: usize = 64;
+const VALUES: usize = 128;
+
+/// The value of an attribute as it stands on the wire, if it has at most 32 bytes: a route of 28 letters, say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EncodedValue {
+    /// The last 16 bytes of the attribute, of which the value may be the end, and the first 16 of a longer one.
+    bytes: [u128; 2],
+    length: u8,
+}
+
+impl EncodedValue {
+    /// The value, which is the end of the attribute. What stands before it must follow from the name of the
+    /// attribute and the length of the value.
+    #[inline(always)]
+    pub fn at_end(attribute: &[u8], value: &[u8]) -> Option<Self> {
+        // Both are loaded in the same way whatever the length: that differs from span to span.
+        let end = attribute.last_chunk()?;
+        let before = attribute.get(attribute.len().saturating_sub(32)..)?.first_chunk()?;
+        let bytes = [u128::from_le_bytes(*end), u128::from_le_bytes(*before)];
+        (value.len() <= 32).then_some(Self { bytes, length: value.len() as u8 })
+    }
+}
+
+/// Which conditions a value meets.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Noted {
+    pub(super) encoded: EncodedValue,
+    /// The number of the attribute plus 1; 0 where nothing came yet.
+    pub(super) name: u8,
+    pub(super) bits: u64,
+}
+
+impl Noted {
+    #[inline]
+    pub(super) fn is_of(&self, name: u8, encoded: EncodedValue) -> bool {
+        // In one: branches that differ from value to value cost more than comparing what is left.
+        let [a, b] = self.encoded.bytes;
+        let [c, d] = encoded.bytes;
+        let same_text = (a ^ c | b ^ d) == 0;
+        (self.name == name + 1) & (self.encoded.length == encoded.length) & same_text
+    }
+}
+
+/// What a span counts for that meets these conditions.
+#[derive(Debug, Clone, Copy, Default)]
+struct Came {
+    bits: u64,
+    /// The kind, status and outcome in one; 0 where nothing came yet.
+    ends: u8,
+    marks: Marks,
+}
+
+/// Fibonacci hashing: numbers that differ in one bit come to different places.
+#[inline]
+const fn place(number: u64, of: usize) -> usize {
+    (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - of.ilog2())) as usize
+}
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self { spans: [Came::default(); SPANS], values: [Noted::default(); VALUES] }
+    }
+}
+
+impl Recent {
+    /// The place of a value.
+    #[inline]
+    pub(super) fn value(&mut self, name: u8, encoded: EncodedValue) -> &mut Noted {
+        let [end, beginning] = encoded.bytes;
+        let both = end ^ beginning.rotate_left(17);
+        // The rotation keeps equal halves from cancelling each other.
+        let mixed = (both >> 64) as u64 ^ (both as u64).rotate_left(29) ^ u64::from(name);
+        &mut self.values[place(mixed, VALUES)]
+    }
+
+    /// What a span counts for, computed unless it is known.
+    #[inline]
+    pub(super) fn span(&mut self, bits: u64, ends: Ends, compute: impl FnOnce() -> Marks) -> Marks {
+        let (kind, status, outcome) = ends;
+        let ends = 1 + ((kind as u8) << 4 | (status as u8) << 2 | outcome as u8);
+        let came = &mut self.spans[place(bits ^ u64::from(ends) << 32, SPANS)];
+        if came.bits != bits || came.ends != ends {
+            *came = Came { bits, ends, marks: compute() };
+        }
+        came.marks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An attribute whose value is this.
+    fn encoded(value: &[u8]) -> Option<EncodedValue> {
+        EncodedValue::at_end(&[b"a name of 20 letters", value].concat(), value)
+    }
+
+    #[test]
+    fn values_are_known_by_every_byte_their_length_and_their_name() {
+        for length in 0..=32 {
+            let mut value = vec![b'a'; length];
+            let known = encoded(&value).unwrap();
+            let noted = Noted { encoded: known, name: 8, bits: 0 };
+            assert!(noted.is_of(7, known) && !noted.is_of(6, known));
+            let longer = EncodedValue { length: known.length + 1, ..known };
+            assert!(!noted.is_of(7, longer), "{length}");
+            for at in 0..length {
+                value[at] = b'b';
+                assert!(!noted.is_of(7, encoded(&value).unwrap()), "{length} {at}");
+                value[at] = b'a';
+            }
+        }
+        assert_eq!(encoded(&[b'a'; 33]), None);
+        assert_eq!(EncodedValue::at_end(b"fifteen letters", b"letters"), None, "too short to load at once");
+        assert!(EncodedValue::at_end(b"sixteen letters.", b"letters.").is_some());
+    }
+
+    #[test]
+    fn what_came_before_is_not_computed_again() {
+        let mut recent = Recent::default();
+        let server = (SpanKind::Server, SpanStatus::Unset, Outcome::Good);
+        let client = (SpanKind::Client, server.1, server.2);
+        assert_eq!(recent.span(0, server, || 5), 5);
+        assert_eq!(recent.span(0, server, || unreachable!()), 5);
+        assert_eq!(recent.span(0, client, || 6), 6);
+        assert_eq!(recent.span(1, server, || 7), 7);
+    }
+}
