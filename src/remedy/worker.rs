@@ -22,6 +22,7 @@ pub type Endpoints = HashMap<String, Arc<Webhook>>;
 
 const ATTEMPTS: &str = "rollguard_webhook_attempts_total";
 const DEAD: &str = "rollguard_webhook_dead_total";
+const UNRECORDED: &str = "rollguard_webhook_record_failures_total";
 
 /// Attempts at once.
 const IN_FLIGHT: usize = 8;
@@ -48,17 +49,20 @@ struct Counters {
     retried: Counter,
     dead_attempts: Counter,
     dead: Counter,
+    unrecorded: Counter,
 }
 
 impl Counters {
     fn new() -> Self {
         describe_counter!(ATTEMPTS, "Attempts to deliver a webhook, by what came of them");
         describe_counter!(DEAD, "Webhooks given up; somebody has to act by hand");
+        describe_counter!(UNRECORDED, "Failed writes of what came of a webhook attempt; each is tried again");
         Self {
             delivered: counter!(ATTEMPTS, "outcome" => "delivered"),
             retried: counter!(ATTEMPTS, "outcome" => "retry"),
             dead_attempts: counter!(ATTEMPTS, "outcome" => "dead"),
             dead: counter!(DEAD),
+            unrecorded: counter!(UNRECORDED),
         }
     }
 
@@ -158,10 +162,24 @@ impl Worker {
         let outcome = conclude(attempt, result, now);
         report(&row, attempt, &outcome);
         self.counters.count(&outcome);
-        let id = row.new.id;
-        if let Err(error) = self.in_store(move |store| store.record_attempt(&id, &outcome, now)).await {
-            tracing::error!(error = &error as &dyn std::error::Error, "an attempt could not be recorded");
-            // The row is still due. As long as this task lives it is not started again.
+        self.record(row.new.id, outcome, now).await;
+    }
+
+    /// Writes down how an attempt ended, for as long as it takes. The attempt is over: only the write is made
+    /// again, never the request. Until it succeeds this task lives, its row counts as running, and nothing
+    /// else starts it. When the program stops meanwhile the row is sent once more at the next start.
+    async fn record(&self, id: String, outcome: AttemptOutcome, now: UnixNanos) {
+        let mut failures: u32 = 0;
+        loop {
+            let (row, came_of_it) = (id.clone(), outcome.clone());
+            let written = self.in_store(move |store| store.record_attempt(&row, &came_of_it, now)).await;
+            let Err(error) = written else { return };
+            failures = failures.saturating_add(1);
+            self.counters.unrecorded.increment(1);
+            if failures.is_power_of_two() {
+                tracing::error!(%id, failures, error = &error as &dyn std::error::Error,
+                    "what came of a webhook cannot be recorded; it is not sent again, the write is");
+            }
             tokio::time::sleep(STORE_PAUSE).await;
         }
     }

@@ -101,15 +101,20 @@ async fn deliver(dir: &std::path::Path, url: &str, rows: &[NewOutboxRow]) -> Arc
     let task = tokio::spawn(worker.run(shutdown.clone()));
     store.commit(&Commit { at: clock.now(), ..Commit::default() }, rows).unwrap();
     wake.notify_one();
+    settled(&store).await;
+    shutdown.cancel();
+    tokio::time::timeout(Duration::from_secs(10), task).await.unwrap().unwrap();
+    store
+}
+
+/// Waits until no row is pending.
+async fn settled(store: &Store) {
     let settled = async {
         while store.next_due().unwrap().is_some() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(30), settled).await.unwrap();
-    shutdown.cancel();
-    tokio::time::timeout(Duration::from_secs(10), task).await.unwrap().unwrap();
-    store
 }
 
 /// Scenario: the endpoint answers 503 twice. Guarantees: three attempts under one id, each with a fresh
@@ -176,4 +181,37 @@ async fn what_was_decided_before_a_crash_is_sent_after_it() {
     let store = deliver(dir.path(), &receiver.url, &[row("msg_1", "deployer")]).await;
     assert_eq!(receiver.received.lock().unwrap().len(), 1);
     assert_eq!(store.list(OutboxState::Delivered, 9).unwrap().len(), 1);
+}
+
+/// Scenario: the endpoint answers 200, and the database takes no writes for a while (a full disk). Guarantees:
+/// only the write is tried again; the request is made once, and recorded once writes are taken.
+#[tokio::test]
+async fn an_outcome_that_cannot_be_recorded_is_not_sent_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = receiver(&[200]).await;
+    let store = Arc::new(Store::open(dir.path().join("rollguard.db")).unwrap());
+    store.commit(&Commit::default(), &[row("msg_1", "deployer")]).unwrap();
+    store.refuse_writes(true);
+    let clock = Arc::new(LeapingClock(AtomicU64::new(1_800_000_000)));
+    let mut worker = Worker::new(Arc::clone(&store), endpoints(dir.path(), &receiver.url), clock);
+    let failures = Arc::new(AtomicU64::new(0));
+    worker.counters.unrecorded = Counter::from_arc(Arc::clone(&failures));
+    let (wake, shutdown) = (worker.wake(), CancellationToken::new());
+    let task = tokio::spawn(worker.run(shutdown.clone()));
+    // Each turn makes the worker look at the outbox, where the row is still pending and due.
+    let failed_thrice = async {
+        while failures.load(Ordering::Relaxed) < 3 {
+            wake.notify_one();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), failed_thrice).await.unwrap();
+    assert_eq!(receiver.received.lock().unwrap().len(), 1);
+    store.refuse_writes(false);
+    settled(&store).await;
+    shutdown.cancel();
+    tokio::time::timeout(Duration::from_secs(10), task).await.unwrap().unwrap();
+    assert_eq!(receiver.received.lock().unwrap().len(), 1);
+    let rows = store.list(OutboxState::Delivered, 9).unwrap();
+    assert_eq!((rows.len(), rows[0].attempts), (1, 1));
 }

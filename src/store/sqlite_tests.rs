@@ -9,6 +9,13 @@ use crate::model::DeploymentId;
 use crate::pipeline::ObjectiveState;
 use crate::verdict::Policy;
 
+impl Store {
+    /// As on a full or read-only disk: reads work, writes fail.
+    pub(crate) fn refuse_writes(&self, refused: bool) {
+        self.lock().pragma_update(None, "query_only", refused).unwrap();
+    }
+}
+
 fn at(seconds: u64) -> UnixNanos {
     UnixNanos::from_secs(1_800_000_000 + seconds)
 }
