@@ -65,14 +65,15 @@ pub enum WebhookError {
 pub enum AttemptResult {
     /// Any 2xx.
     Delivered,
-    /// Not now: no connection, 408, 429 or 5xx.
+    /// Not now: no connection, or any answer that the same request may not get again (404 while the receiver
+    /// starts, 401 while its token changes, 429, 5xx).
     Retry {
         /// What happened.
         error: String,
         /// Seconds that the receiver asked for.
         after_seconds: Option<u64>,
     },
-    /// Never: a redirect or another 4xx.
+    /// Never: a redirect, 410, or a refusal of the very bytes (400, 413, 422).
     Dead(String),
 }
 
@@ -156,16 +157,18 @@ fn client(config: &WebhookConfig, tls: bool, policy: AddressPolicy) -> Result<Cl
     builder.build().map_err(failed)
 }
 
-/// What a status means.
+/// What a status means. Success is 2xx; beside what no repetition can change, all is tried again: what stands
+/// before the receiver (an ingress, a proxy) answers 401, 403 or 404 while the receiver restarts, and a
+/// rollback must not be lost to that.
 fn judge(status: StatusCode, headers: &HeaderMap, now: UnixNanos) -> AttemptResult {
     let error = format!("answered {status}");
     match status.as_u16() {
         200..=299 => AttemptResult::Delivered,
-        408 | 429 | 500..=599 => AttemptResult::Retry { error, after_seconds: retry_after(headers, now) },
         300..=399 => {
             AttemptResult::Dead(format!("{error}; redirects are not followed, set the final address"))
         }
-        _ => AttemptResult::Dead(error),
+        400 | 410 | 413 | 422 => AttemptResult::Dead(error),
+        _ => AttemptResult::Retry { error, after_seconds: retry_after(headers, now) },
     }
 }
 

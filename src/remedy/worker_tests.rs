@@ -154,8 +154,7 @@ async fn dead_after_the_last_gap() {
 /// is tried again or followed, the third is tried to the end, and another endpoint's row is not held up.
 #[tokio::test]
 async fn redirects_and_refusals_are_final() {
-    for (status, says) in [(307, "redirects are not followed"), (410, "410 Gone"), (401, "401 Unauthorized")]
-    {
+    for (status, says) in [(307, "redirects are not followed"), (410, "410 Gone")] {
         let dir = tempfile::tempdir().unwrap();
         let receiver = receiver(&[status]).await;
         let rows = [row("msg_1", "deployer"), row("msg_2", "nobody")];
@@ -166,6 +165,20 @@ async fn redirects_and_refusals_are_final() {
             |id: &str| dead.iter().find(|r| r.new.id == id).and_then(|r| r.last_error.clone()).unwrap();
         assert!(error("msg_1").contains(says), "{}", error("msg_1"));
         assert!(error("msg_2").ends_with("no webhook named \"nobody\" is configured"), "{}", error("msg_2"));
+    }
+}
+
+/// Scenario: what stands before the receiver answers 404 or 401 while the receiver restarts or its token
+/// changes. Guarantees: the rollback is tried again and delivered.
+#[tokio::test]
+async fn a_receiver_that_is_not_there_yet_gets_it_later() {
+    for status in [401, 403, 404] {
+        let dir = tempfile::tempdir().unwrap();
+        let receiver = receiver(&[status, 200]).await;
+        let store = deliver(dir.path(), &receiver.url, &[row("msg_1", "deployer")]).await;
+        assert_eq!(receiver.received.lock().unwrap().len(), 2, "{status}");
+        let rows = store.list(OutboxState::Delivered, 9).unwrap();
+        assert_eq!((rows.len(), rows[0].attempts), (1, 2), "{status}");
     }
 }
 
