@@ -13,9 +13,11 @@ use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::webhook::{AttemptResult, Webhook};
-use crate::model::UnixNanos;
+use crate::model::{NANOS_PER_SECOND, UnixNanos};
 use crate::pipeline::clock::Clock;
-use crate::store::{AttemptOutcome, OutboxRow, Store, StoreError, next_attempt};
+use crate::store::{
+    AttemptOutcome, GAPS_SECONDS, LONGEST_RETRY_AFTER_SECONDS, OutboxRow, Store, StoreError, next_attempt,
+};
 
 /// Endpoints by their configured name. Replaced as a whole on reload.
 pub type Endpoints = HashMap<String, Arc<Webhook>>;
@@ -131,12 +133,15 @@ impl Worker {
         let far = UnixNanos(i64::MAX as u64);
         let pending = self.in_store(move |store| store.due(far, 2 * IN_FLIGHT + 1)).await?;
         let now = self.clock.now();
+        let mut pause = LONGEST_SLEEP;
         for row in pending {
             if running.rows.values().any(|id| *id == row.new.id) {
                 continue;
             }
-            if row.next_at > now {
-                return Ok(Duration::from_nanos(row.next_at.since(now)).min(LONGEST_SLEEP));
+            let wait = row.next_at.since(now);
+            if row.next_at > now && wait <= longest_gap_nanos() {
+                pause = pause.min(Duration::from_nanos(wait));
+                continue;
             }
             if running.rows.len() >= IN_FLIGHT {
                 break;
@@ -145,7 +150,7 @@ impl Worker {
             let task = running.tasks.spawn(self.clone().attempt(row));
             running.rows.insert(task.id(), id);
         }
-        Ok(LONGEST_SLEEP)
+        Ok(pause)
     }
 
     async fn attempt(self, row: OutboxRow) {
@@ -196,6 +201,13 @@ impl Worker {
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         }
     }
+}
+
+/// The longest wait that the schedule gives. A row that is further off was planned before the clock was set
+/// back: it is due now, since nobody knows how much of its wait is over.
+fn longest_gap_nanos() -> u64 {
+    let longest = GAPS_SECONDS.into_iter().fold(LONGEST_RETRY_AFTER_SECONDS, u64::max);
+    longest * NANOS_PER_SECOND
 }
 
 /// What the `attempt`-th result means for the row.

@@ -25,6 +25,15 @@ impl Clock for LeapingClock {
     }
 }
 
+/// Stands until it is set.
+struct SetClock(AtomicU64);
+
+impl Clock for SetClock {
+    fn now(&self) -> UnixNanos {
+        UnixNanos::from_secs(self.0.load(Ordering::Relaxed))
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Received {
     id: String,
@@ -227,4 +236,30 @@ async fn an_outcome_that_cannot_be_recorded_is_not_sent_again() {
     assert_eq!(receiver.received.lock().unwrap().len(), 1);
     let rows = store.list(OutboxState::Delivered, 9).unwrap();
     assert_eq!((rows.len(), rows[0].attempts), (1, 1));
+}
+
+/// Scenario: the first attempt fails, then the clock is set back by an hour. Guarantees: the row does not wait
+/// for that hour again; a row within its gap does wait.
+#[tokio::test]
+async fn a_clock_that_is_set_back_does_not_hold_a_row_up() {
+    for (set_back, attempts) in [(3_600, 2), (0, 1)] {
+        let dir = tempfile::tempdir().unwrap();
+        let receiver = receiver(&[503, 200]).await;
+        let store = Arc::new(Store::open(dir.path().join("rollguard.db")).unwrap());
+        store.commit(&Commit::default(), &[row("msg_1", "deployer")]).unwrap();
+        let clock = Arc::new(SetClock(AtomicU64::new(1_800_000_000)));
+        let worker = Worker::new(Arc::clone(&store), endpoints(dir.path(), &receiver.url), clock.clone());
+        let mut running = Running::default();
+        worker.start_due(&mut running).await.unwrap();
+        running.tasks.join_next().await.unwrap().unwrap();
+        running.rows.clear();
+        clock.0.fetch_sub(set_back, Ordering::Relaxed);
+        let pause = worker.start_due(&mut running).await.unwrap();
+        while let Some(ended) = running.tasks.join_next().await {
+            ended.unwrap();
+        }
+        assert_eq!(receiver.received.lock().unwrap().len(), attempts, "set back by {set_back} s");
+        let expected = if attempts == 1 { Duration::from_secs(1) } else { LONGEST_SLEEP };
+        assert_eq!(pause, expected, "set back by {set_back} s");
+    }
 }
