@@ -8,6 +8,7 @@ use axum::http::Method;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::super::{Readiness, WriteAccess};
@@ -107,6 +108,7 @@ struct Port {
     ready: Arc<Readiness>,
     clock: Arc<FixedClock>,
     board: Arc<ArcSwap<Board>>,
+    evaluator_ended: CancellationToken,
 }
 
 fn port(access: WriteAccess) -> Port {
@@ -161,8 +163,11 @@ fn port(access: WriteAccess) -> Port {
     let ready = Arc::new(Readiness::default());
     let clock = Arc::new(FixedClock(Mutex::new(NOW)));
     let state = ApiState::new(board.clone(), commands, ready.clone(), clock.clone(), access);
+    let evaluator_ended = CancellationToken::new();
+    let state = state.with_evaluator(evaluator_ended.clone());
     let extra = Router::new().route("/metrics", get(|| async { "page" }));
-    Port { router: router(Arc::new(state), Duration::from_secs(5), extra), ready, clock, board }
+    let router = router(Arc::new(state), Duration::from_secs(5), extra);
+    Port { router, ready, clock, board, evaluator_ended }
 }
 
 impl Port {
@@ -307,6 +312,9 @@ async fn ready_when_fresh_and_bound() {
     port.board.store(Arc::default());
     assert_eq!(port.get("/readyz").await.0, 503);
     assert_eq!(port.get("/healthz").await.0, 200);
+    port.evaluator_ended.cancel();
+    let (status, body) = port.get("/healthz").await;
+    assert_eq!((status, &body["error"]["code"]), (503, &json!("not_alive")));
 }
 
 #[tokio::test]
@@ -348,7 +356,8 @@ async fn a_policy_names_the_block_behind_each_value() {
     let state = ApiState::new(board.clone(), commands, Arc::default(), clock.clone(), WriteAccess::Open)
         .with_policies(Arc::new(move || policies.clone()));
     let router = router(Arc::new(state), Duration::from_secs(5), Router::new());
-    let port = Port { router, ready: Arc::default(), clock, board };
+    let evaluator_ended = CancellationToken::new();
+    let port = Port { router, ready: Arc::default(), clock, board, evaluator_ended };
     let slo = |body: &Value| {
         let values = body["policies"][0]["values"].as_array().unwrap().clone();
         values.into_iter().find(|line| line["key"] == "slo").map(|line| line["origin"].clone())

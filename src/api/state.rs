@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::access::WriteAccess;
 use super::error::ApiError;
@@ -32,6 +33,7 @@ pub struct ApiState {
     pub clock: Arc<dyn Clock>,
     /// Who may write.
     pub access: WriteAccess,
+    evaluator_ended: CancellationToken,
     pub(super) policies: CurrentPolicies,
     pub(super) exporters: Arc<dyn Exporters>,
     pub(super) idempotency: Idempotency,
@@ -57,6 +59,7 @@ impl ApiState {
             ready,
             clock,
             access,
+            evaluator_ended: CancellationToken::new(),
             policies,
             exporters: Arc::new(NoExporters),
             idempotency: Idempotency::default(),
@@ -71,6 +74,16 @@ impl ApiState {
     /// The same with the policies in force.
     pub fn with_policies(self, policies: CurrentPolicies) -> Self {
         Self { policies, ..self }
+    }
+
+    /// The same with what is cancelled when the evaluator has ended.
+    pub fn with_evaluator(self, evaluator_ended: CancellationToken) -> Self {
+        Self { evaluator_ended, ..self }
+    }
+
+    /// Whether the process can still do its work, now or later.
+    pub(super) fn is_alive(&self) -> bool {
+        !self.evaluator_ended.is_cancelled()
     }
 
     /// Sends a command and waits for its durable effect.

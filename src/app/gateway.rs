@@ -203,6 +203,7 @@ impl Gateway {
             access,
         );
         let current = Arc::clone(&shared);
+        let state = state.with_evaluator(evaluator.ended());
         let state = state.with_policies(Arc::new(move || current.load().policies.clone()));
         let state = Arc::new(state.with_exporters(forwarder.reports()));
         let exporter = Exporter::new(Arc::clone(&board), &config.receiver.identity_attributes);
@@ -253,6 +254,11 @@ impl Gateway {
     /// The published picture.
     pub fn board(&self) -> Arc<ArcSwap<Board>> {
         Arc::clone(&self.board)
+    }
+
+    /// Resolves when the evaluator has ended by a fault; the gateway is of no use then.
+    pub(super) async fn evaluator_ended(&self) {
+        self.evaluator.ended().cancelled_owned().await;
     }
 
     /// The configuration in force.

@@ -28,12 +28,17 @@ pub enum RunError {
     /// The runtime or its signals.
     #[error("set up the process")]
     Process(#[from] io::Error),
+    /// The thread that judges is gone; whoever runs us should start us again.
+    #[error(
+        "the evaluator ended by a fault; the log says which, and the next start goes on from its last snapshot"
+    )]
+    Evaluator,
 }
 
 /// Runs the gateway until SIGTERM or Ctrl-C.
 ///
 /// # Errors
-/// When the configuration is not sound or a part does not start.
+/// When the configuration is not sound, a part does not start, or the evaluator ends by a fault.
 pub fn run(file: Option<PathBuf>) -> Result<(), RunError> {
     let config = match &file {
         Some(path) => config::load(path, Files::Tried)?,
@@ -59,14 +64,14 @@ async fn serve(config: Config, file: Option<&Path>) -> Result<(), RunError> {
     }
     let gateway = Gateway::start(config, Arc::new(SystemClock)).await?;
     greet(&gateway, file);
-    wait(&gateway, file, &mut hangup, &mut terminate).await;
+    let ended = wait(&gateway, file, &mut hangup, &mut terminate).await;
     gateway.stop().await;
     stop.cancel();
     if let Some(task) = own_metrics {
         let _ = task.await;
     }
     tracing::info!("stopped");
-    Ok(())
+    ended
 }
 
 fn greet(gateway: &Gateway, file: Option<&Path>) {
@@ -86,16 +91,23 @@ fn greet(gateway: &Gateway, file: Option<&Path>) {
 }
 
 /// Waits for the end; reloads on the way.
-async fn wait(gateway: &Gateway, file: Option<&Path>, hangup: &mut Signal, terminate: &mut Signal) {
-    loop {
+async fn wait(
+    gateway: &Gateway,
+    file: Option<&Path>,
+    hangup: &mut Signal,
+    terminate: &mut Signal,
+) -> Result<(), RunError> {
+    let ended = loop {
         tokio::select! {
             _ = hangup.recv() => match file {
                 Some(file) => reload(gateway, file),
                 None => tracing::warn!("SIGHUP: there is no configuration file to reload"),
             },
-            _ = terminate.recv() => break,
-            _ = tokio::signal::ctrl_c() => break,
+            _ = terminate.recv() => break Ok(()),
+            _ = tokio::signal::ctrl_c() => break Ok(()),
+            () = gateway.evaluator_ended() => break Err(RunError::Evaluator),
         }
-    }
+    };
     tracing::info!("stopping: finishing what is in progress");
+    ended
 }

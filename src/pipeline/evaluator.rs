@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc::{Receiver, error::TryRecvError};
+use tokio_util::sync::CancellationToken;
 use tracing::Level;
 
 use super::board::Board;
@@ -41,6 +42,7 @@ pub struct EvaluatorParts {
 /// The running thread.
 pub struct Evaluator {
     thread: JoinHandle<()>,
+    ended: CancellationToken,
 }
 
 type Answer = Box<dyn FnOnce(Result<(), CommandError>) + Send>;
@@ -49,10 +51,20 @@ impl Evaluator {
     /// Starts the thread. It ends when the sender of the commands is dropped: it then takes in what is left,
     /// evaluates once more and keeps a full snapshot.
     pub fn spawn(parts: EvaluatorParts) -> std::io::Result<Self> {
+        let ended = CancellationToken::new();
+        // Dropped at the end of the thread, by a panic too.
+        let guard = ended.clone().drop_guard();
         let run = move || {
+            let _guard = guard;
             Loop { parts, drained: Drained::default(), waiting: Commit::default(), failures: 0 }.run()
         };
-        Ok(Self { thread: std::thread::Builder::new().name("evaluator".to_owned()).spawn(run)? })
+        Ok(Self { thread: std::thread::Builder::new().name("evaluator".to_owned()).spawn(run)?, ended })
+    }
+
+    /// Cancelled once the thread has ended. As long as commands can be sent only a fault ends it, and nothing
+    /// takes telemetry in any more.
+    pub fn ended(&self) -> CancellationToken {
+        self.ended.clone()
     }
 
     /// Waits for the thread to end; `false` when it ended by a fault.
@@ -222,3 +234,7 @@ fn merge(waiting: &mut Commit, newer: Commit) {
     waiting.actions.extend(newer.actions);
     waiting.known_versions.extend(newer.known_versions);
 }
+
+#[cfg(test)]
+#[path = "evaluator_tests.rs"]
+mod tests;
