@@ -50,7 +50,7 @@ fn view(id: &str, log: &SlotLog, name: impl Fn(&Key) -> String) -> Value {
         .map(|(key, process)| {
             let [ln_mass, block] = process.masses();
             let state = json!({ "start": process.start(), "elapsed_seconds": process.elapsed_s(),
-                "ln_mass": ln_mass, "block": block, "unspent": process.unspent() });
+                "ln_mass": ln_mass, "block": block, "unspent": process.unspent(), "fed": process.is_fed() });
             (name(key), state)
         })
         .collect();

@@ -33,8 +33,12 @@ pub struct Sighting {
     pub last: UnixNanos,
     /// Requests since the first.
     pub requests: u64,
+    /// Requests in the last 5 minutes.
+    pub requests_5m: u64,
     /// Requests in the last 30 minutes.
     pub requests_30m: u64,
+    /// Whether its newest verdict is a fail: it is no measure for others, and new again when it comes back.
+    pub failed: bool,
     /// Whether the store remembers it as known.
     pub stored: bool,
 }
@@ -47,7 +51,9 @@ impl Sighting {
             first: UnixNanos::default(),
             last: UnixNanos::default(),
             requests: 0,
+            requests_5m: 0,
             requests_30m: 0,
+            failed: false,
             stored: true,
         }
     }
@@ -67,18 +73,20 @@ pub fn starts_deployment(candidate: &Sighting, service: &[Sighting], fresh_start
     let may_be_old = fresh_start
         .is_some_and(|start| candidate.first.since(start) < FRESH_START_SECONDS * NANOS_PER_SECOND);
     let known_beside = |other: &Sighting| {
-        other.version != candidate.version && is_version(&other.version) && other.is_known()
+        other.version != candidate.version && is_version(&other.version) && other.is_known() && !other.failed
     };
-    is_version(&candidate.version) && !candidate.is_known() && !may_be_old && service.iter().any(known_beside)
+    let is_new = candidate.failed || (!candidate.is_known() && !may_be_old);
+    is_version(&candidate.version) && is_new && service.iter().any(known_beside)
 }
 
-/// The version to hold `candidate` against: the one with most traffic over the last 30 minutes, else the one
-/// that went away last. Known versions come first, so that two new ones are not measured by each other.
+/// The version to hold `candidate` against: the one with most traffic over the last 5 minutes, then over the last 30,
+/// else the one that went away last. Known versions come first, so that two new ones are not measured by each other; one
+/// that failed is none, for anything would look good beside it.
 pub fn choose_baseline<'a>(candidate: &str, service: &'a [Sighting]) -> Option<&'a str> {
     service
         .iter()
-        .filter(|s| s.version != candidate && is_version(&s.version))
-        .max_by_key(|s| (s.is_known(), s.requests_30m, s.last, std::cmp::Reverse(&s.version)))
+        .filter(|s| s.version != candidate && is_version(&s.version) && !s.failed)
+        .max_by_key(|s| (s.is_known(), s.requests_5m, s.requests_30m, s.last, std::cmp::Reverse(&s.version)))
         .map(|s| s.version.as_str())
 }
 

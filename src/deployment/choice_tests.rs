@@ -8,16 +8,19 @@ use crate::verdict::Policy;
 
 const START: u64 = 1_800_000_000;
 
-/// `version first last requests requests_30m`, seconds after the start; a leading `*` means stored.
+/// `version first last requests requests_30m [requests_5m]`, seconds after the start; a leading `*` means stored, a
+/// leading `!` that it failed.
 fn sighting(text: &str) -> Sighting {
     let words: Vec<&str> = text.split_whitespace().collect();
     let number = |i: usize| words[i].parse::<u64>().unwrap();
     Sighting {
-        version: words[0].trim_start_matches('*').into(),
+        version: words[0].trim_start_matches(['*', '!']).into(),
         first: UnixNanos::from_secs(START + number(1)),
         last: UnixNanos::from_secs(START + number(2)),
         requests: number(3),
+        requests_5m: words.get(5).map_or(0, |n| n.parse().unwrap()),
         requests_30m: number(4),
+        failed: words[0].starts_with('!'),
         stored: words[0].starts_with('*'),
     }
 }
@@ -49,6 +52,9 @@ fn what_starts_a_deployment() {
         // A version that came back, from memory.
         ("*v2 500 500 1 1", "v1 0 500 900 900", false, false),
         ("v2 500 500 1 1", "*v1 0 0 0 0", false, true),
+        // One that failed is new when it comes back, and known beside nothing.
+        ("!v2 0 500 9000 900", "v1 0 500 900 900", false, true),
+        ("v3 500 500 1 1", "!v2 0 500 900 900", false, false),
         // The first two minutes of a start without memory, also when looked at later.
         ("v2 119 119 1 1", "v1 0 119 900 900", true, false),
         ("v2 119 900 50 50", "v1 0 900 900 900", true, false),

@@ -288,6 +288,7 @@ impl Engine {
                 now,
             );
             service.objectives = objectives;
+            self.ended.iter().filter(|d| d.service == **key).for_each(|d| service.note_verdict(d));
             service.admit(&service.policy);
             self.services.insert(Arc::clone(key), service);
         }

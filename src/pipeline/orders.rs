@@ -50,6 +50,14 @@ impl Engine {
             if self.deciding() < self.parts.deployments.deciding {
                 self.begin(&key, request, Origin::Detected, now, commit);
             } else {
+                let service = self.services.get_mut(&key);
+                let version = service.and_then(|s| s.versions.get_mut(request.version.as_str()));
+                let Some(version) = version else { continue };
+                // It is asked again as long as it serves: there may be room later.
+                version.looked_at = false;
+                if std::mem::replace(&mut version.refused, true) {
+                    continue;
+                }
                 self.counters.deployments_refused += 1;
                 tracing::warn!(service = %key, version = request.version, limit = self.parts.deployments.deciding,
                     "too many deployments wait for their verdict; this one is not judged");
@@ -106,9 +114,11 @@ impl Engine {
         commit.deployments.push(Arc::clone(&deployment));
         let service = self.service(key, now);
         service.admit(&deployment.policy);
-        // What waits for its time has not begun.
-        for other in service.running.iter_mut().filter(|other| !other.is_waiting()) {
-            other.apply(Event::SupersededBy(id.clone()), now, commit);
+        // What began by itself has to be more than a stray request first, and what waits for its time has not begun.
+        if origin == Origin::Requested {
+            for other in service.running.iter_mut().filter(|other| !other.is_waiting()) {
+                other.apply(Event::SupersededBy(id.clone()), now, commit);
+            }
         }
         service.running.push(running);
         deployment
@@ -174,6 +184,21 @@ impl Engine {
         if self.deciding() >= most {
             let text = format!("{most} deployments wait for their verdict; try again when one has its own");
             return Err(CommandError::Unavailable(text));
+        }
+        let seen = &self.service(&key, now).versions;
+        let is_seen = |label: &str| seen.contains_key(label);
+        if let Some(baseline) = request.baseline.as_deref()
+            && !seen.is_empty()
+            && !is_seen(baseline)
+            && !self.known.of(&key).any(|known| **known == *baseline)
+        {
+            let mut names: Vec<&str> = self.known.of(&key).map(|known| &**known).collect();
+            names.sort_unstable();
+            let text = format!(
+                "no request of baseline {baseline:?} of {key} was ever seen; known versions: {}",
+                if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+            );
+            return Err(CommandError::Invalid(text));
         }
         let mut request = request.clone();
         if request.baseline.is_none() {

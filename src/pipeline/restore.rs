@@ -167,7 +167,12 @@ impl Engine {
         for known in restored.known_versions {
             self.known.insert(&known);
         }
-        for deployment in restored.deployments {
+        let mut deployments = restored.deployments;
+        deployments.sort_by_key(|deployment| deployment.started_at);
+        for deployment in deployments {
+            if let Some(service) = self.services.get_mut(&deployment.service) {
+                service.note_verdict(&deployment);
+            }
             self.restore_deployment(deployment, &mut judges, now);
         }
     }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use super::arms::Closed;
 use super::journal::Commit;
 use super::version::Versions;
-use crate::deployment::{Deployment, Event, Phase, Sighting, choose_baseline, recovery_deadline, transition};
+use crate::deployment::{
+    Deployment, Event, Phase, Sighting, choose_baseline, is_version, recovery_deadline, transition,
+};
 use crate::model::{Exemplar, NANOS_PER_SECOND, Slot, Source, UnixNanos};
 use crate::objective::Budget;
 use crate::verdict::{
@@ -265,12 +267,12 @@ impl Running {
     }
 
     /// Everything but the judgement of slots, once a tick. While telemetry is refused, `is_blind`, silence and
-    /// time end nothing.
+    /// time end nothing; `seeing` says whether we have looked long enough since to say what serves.
     pub(super) fn move_on(
         &mut self,
         versions: &mut Versions,
         sightings: &[Sighting],
-        next: [Slot; 2],
+        (next, seeing): ([Slot; 2], bool),
         is_blind: bool,
         now: UnixNanos,
         commit: &mut Commit,
@@ -280,7 +282,7 @@ impl Running {
         }
         match self.deployment.phase {
             Phase::Failed if is_blind => {}
-            Phase::Failed => self.look_for_recovery(versions, next, now, commit),
+            Phase::Failed => self.look_for_recovery(versions, sightings, (next, seeing), now, commit),
             phase if phase.is_judging() => {
                 self.meet(versions, sightings, now, commit);
                 self.hear_senders(versions, now, commit);
@@ -417,18 +419,24 @@ impl Running {
     fn look_for_recovery(
         &mut self,
         versions: &Versions,
-        next: [Slot; 2],
+        sightings: &[Sighting],
+        (next, seeing): ([Slot; 2], bool),
         now: UnixNanos,
         commit: &mut Commit,
     ) {
         let budget = self.deployment.policy.error_budget();
         let candidate = versions.get(self.deployment.candidate.as_str());
         let silent = candidate.is_none_or(|v| v.ended || v.has_fallen_silent(next));
-        let well =
-            versions.iter().any(|(label, v)| **label != *self.deployment.candidate && v.is_well(budget));
+        // What carries no version, or failed itself, is no other version that serves again.
+        let stands =
+            |s: &&Sighting| is_version(&s.version) && !s.failed && s.version != self.deployment.candidate;
+        let well = sightings
+            .iter()
+            .filter(stands)
+            .any(|s| versions.get(s.version.as_str()).is_some_and(|v| v.is_well(budget)));
         if silent && well {
             self.apply(Event::Recovered, now, commit);
-        } else if recovery_deadline(&self.deployment).is_some_and(|deadline| now >= deadline) {
+        } else if seeing && recovery_deadline(&self.deployment).is_some_and(|deadline| now >= deadline) {
             self.apply(Event::RecoveryTimedOut, now, commit);
         }
     }

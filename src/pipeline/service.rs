@@ -3,7 +3,7 @@
 //! lateness that was fixed when they began.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::arms::Closed;
@@ -21,18 +21,20 @@ use super::objectives::ServiceObjectives;
 use super::passage::Signal;
 use super::registry::{Registry, VersionMeta};
 use super::running::Running;
-use super::version::{Version, Versions};
-use crate::deployment::{Deployment, Sighting, is_version};
+use super::version::{RECENT_SLOTS, Version, Versions};
+use crate::deployment::{Deployment, Event, KNOWN_REQUESTS, KNOWN_SECONDS, Sighting, is_version};
 use crate::model::{
     Discard, Exemplar, Extra, MeasureKey, NANOS_PER_SECOND, Observation, Outcome, Program, SeriesId,
     ServiceKey, Slot, Source, UnixNanos, VersionId, VersionKey,
 };
-use crate::verdict::{ALL_OPERATIONS, Cell, Cells, Counts, OwnSli, Policy};
+use crate::verdict::{ALL_OPERATIONS, Cell, Cells, Counts, OwnSli, Policy, Verdict};
 use crate::window::{Lateness, LatenessConfig, Placed, Wanted};
 
 /// Slots that may be closed in one tick; after a longer stop of the clock the rest is skipped, for all
 /// versions alike.
 const CATCH_UP_SLOTS: i64 = 600;
+/// Versions that failed which a service remembers.
+const FAILED: usize = 100;
 
 /// A service.
 #[derive(Debug)]
@@ -46,6 +48,8 @@ pub(super) struct Service {
     /// The oldest open slot.
     pub(super) next: Slot,
     pub(super) running: Vec<Running>,
+    /// Versions whose newest verdict is a fail.
+    pub(super) failed: BTreeSet<String>,
     ended: Vec<Arc<Deployment>>,
     arrivals: Arrivals,
     pub(super) ledger: Arc<Ledger>,
@@ -84,6 +88,7 @@ impl Service {
             versions: BTreeMap::new(),
             next,
             running: Vec::new(),
+            failed: BTreeSet::new(),
             ended: Vec::new(),
             arrivals: Arrivals::default(),
             ledger,
@@ -178,6 +183,7 @@ impl Service {
         }
         self.tick_metrics(now, blindness, commit);
         self.move_on(now, blindness.by(now).is_some(), commit);
+        self.notice_returns();
         self.know_versions(commit);
     }
 
@@ -294,8 +300,14 @@ impl Service {
         }
         let sightings = self.sightings();
         let next = self.next_slots();
+        let seeing = now.slot() > self.gone_not_before + RECENT_SLOTS as Slot && !is_blind;
         for running in &mut self.running {
-            running.move_on(&mut self.versions, &sightings, next, is_blind, now, commit);
+            running.move_on(&mut self.versions, &sightings, (next, seeing), is_blind, now, commit);
+        }
+        self.supersede(now, commit);
+        for i in 0..self.running.len() {
+            let deployment = Arc::clone(self.running[i].deployment());
+            self.note_verdict(&deployment);
         }
         let (over, running) = std::mem::take(&mut self.running).into_iter().partition(Running::is_over);
         self.running = running;
@@ -305,10 +317,73 @@ impl Service {
         }
     }
 
+    /// What began by itself takes the place of what is judged already only once it is more than a stray request.
+    fn supersede(&mut self, now: UnixNanos, commit: &mut Commit) {
+        let of_version = |r: &&Running| r.is_judging() && r.deployment().time.is_none();
+        let Some(newest) = self.running.iter().filter(of_version).next_back() else { return };
+        let newest = Arc::clone(newest.deployment());
+        let older = |r: &Running| r.is_judging() && !r.is_waiting() && r.deployment().id != newest.id;
+        if !self.running.iter().any(older) {
+            return;
+        }
+        let of = |label: &str| self.versions.get(label);
+        let (Some(candidate), Some(first)) = (of(&newest.candidate), newest.candidate_first) else { return };
+        let requests = candidate.shown_totals()[0].saturating_sub(newest.spent_before[0]);
+        let recent = |label: &str| of(label).map_or(0, |v| v.sum_last(300, now.slot()).0);
+        let most_of_others =
+            self.running.iter().filter(|r| older(r)).map(|r| recent(&r.deployment().candidate)).max();
+        let is_known = requests >= KNOWN_REQUESTS || Some(requests) > most_of_others;
+        if !is_known || now.since(first) < KNOWN_SECONDS * NANOS_PER_SECOND {
+            return;
+        }
+        for running in self.running.iter_mut().filter(|r| older(r)) {
+            running.apply(Event::SupersededBy(newest.id.clone()), now, commit);
+        }
+    }
+
+    /// Takes note of what a deployment came to, in the order of their beginnings. What a change did to a version is no
+    /// fault of the version.
+    pub(super) fn note_verdict(&mut self, deployment: &Deployment) {
+        let candidate = &deployment.candidate;
+        if deployment.time.is_some() {
+            return;
+        }
+        match deployment.verdict {
+            Verdict::Fail if !self.failed.contains(candidate) => {
+                if self.failed.len() >= FAILED {
+                    self.failed.pop_first();
+                }
+                self.failed.insert(candidate.clone());
+            }
+            Verdict::Pass => _ = self.failed.remove(candidate),
+            Verdict::Fail | Verdict::Pending | Verdict::Inconclusive => {}
+        }
+    }
+
+    /// A version that failed and went out of traffic is looked at again when it comes back.
+    fn notice_returns(&mut self) {
+        if self.failed.is_empty() {
+            return;
+        }
+        let next = self.next_slots();
+        for (label, version) in &mut self.versions {
+            let judged = self.running.iter().any(|r| r.deployment().candidate == **label);
+            if judged || !self.failed.contains(&**label) {
+                continue;
+            }
+            if version.has_fallen_silent(next) {
+                version.withdrawn = true;
+            } else if version.withdrawn && version.serves() {
+                (version.withdrawn, version.looked_at) = (false, false);
+            }
+        }
+    }
+
     /// Versions seen long enough become known, durably.
     fn know_versions(&mut self, commit: &mut Commit) {
         for (label, version) in &mut self.versions {
-            if !version.stored && version.has_served() && is_version(label) {
+            let failed = self.failed.contains(&**label);
+            if !version.stored && version.has_served() && is_version(label) && !failed {
                 version.stored = true;
                 commit
                     .known_versions
@@ -323,7 +398,11 @@ impl Service {
     }
 
     pub(super) fn sightings(&self) -> Vec<Sighting> {
-        self.versions.iter().map(|(label, v)| v.sighting(label, self.next)).collect()
+        let one = |(label, v): (&Arc<str>, &Box<Version>)| Sighting {
+            failed: self.failed.contains(&**label),
+            ..v.sighting(label, self.next)
+        };
+        self.versions.iter().map(one).collect()
     }
 
     pub(super) fn exemplar(&mut self, label: &str, exemplar: &Exemplar) {

@@ -80,6 +80,10 @@ pub(super) struct Version {
     pub(super) stored: bool,
     /// Whether it was asked already if it starts a deployment.
     pub(super) looked_at: bool,
+    /// Whether there was no room to judge it when it was asked for.
+    pub(super) refused: bool,
+    /// Whether it failed and has served nothing since: what it serves next is a deployment of its own.
+    pub(super) withdrawn: bool,
     /// Whether its series have ended; it is kept while a deployment is held against it.
     pub(super) ended: bool,
     /// All counts so far: sampling.
@@ -115,6 +119,8 @@ impl Version {
             warmup_s: 0,
             stored: false,
             looked_at: false,
+            refused: false,
+            withdrawn: false,
             ended: false,
             sampling: Counts::default(),
             instances: Instances::new(),
@@ -294,6 +300,13 @@ impl Version {
         }
     }
 
+    /// Whether there is a request in its newest slots.
+    pub(super) fn serves(&self) -> bool {
+        let side = self.metered.as_ref();
+        self.last_slots(RECENT_SLOTS)[0] > 0
+            || side.is_some_and(|s| s.last_seconds(RECENT_SLOTS as i64)[0] > 0)
+    }
+
     /// Whether it serves, and its errors of the last seconds look as they did before.
     pub(super) fn is_well(&self, error_budget: f64) -> bool {
         match self.metered.as_ref().filter(|_| self.totals.requests == 0) {
@@ -372,8 +385,10 @@ impl Version {
             first: self.first,
             last: self.last,
             requests: self.requests(),
+            requests_5m: self.sum_last(300, now).0,
             requests_30m: self.sum_last(1800, now).0,
             stored: self.stored,
+            failed: false,
         }
     }
 

@@ -141,7 +141,8 @@ impl EProcess {
 }
 
 /// Section 7.5: watches a version for the rest of its life. Each minute a fresh unit of mass begins to bet
-/// (Shiryaev-Roberts), so the statistic grows by at most one a minute on average while nothing is wrong.
+/// (Shiryaev-Roberts), so the statistic grows by at most one a minute on average while nothing is wrong. A minute in
+/// which nothing was bet adds none: of a baseline that is gone, weeks of silence would otherwise add up to an alarm.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WatchProcess {
     start: Slot,
@@ -153,9 +154,11 @@ pub struct WatchProcess {
     ln_unit: f64,
     ln_mass: Steps,
     block: Steps,
+    /// Whether anything was added since the last restart.
+    fed: bool,
 }
 
-snapshot_fields!(WatchProcess { start, elapsed, steps, cap, rhythm, ln_unit, ln_mass, block });
+snapshot_fields!(WatchProcess { start, elapsed, steps, cap, rhythm, ln_unit, ln_mass, block, fed });
 
 impl WatchProcess {
     /// A watch that begins in slot `start`. One unit of mass is for 60 s, so a restart places as many units as
@@ -191,7 +194,13 @@ impl WatchProcess {
             ln_unit,
             ln_mass: [ln_unit; STEPS],
             block: [0.0; STEPS],
+            fed: false,
         }
+    }
+
+    /// Whether anything was added since the last restart: only then the next one places mass.
+    pub fn is_fed(&self) -> bool {
+        self.fed
     }
 
     /// Executes every block end and restart up to slot `t`.
@@ -204,7 +213,7 @@ impl WatchProcess {
                     *gained = 0.0;
                 }
             }
-            if self.elapsed % self.rhythm.restart_s == 0 {
+            if self.elapsed % self.rhythm.restart_s == 0 && std::mem::take(&mut self.fed) {
                 let ln_unit = self.ln_unit;
                 self.ln_mass.iter_mut().for_each(|m| *m = ln_add_exp(*m, ln_unit));
             }
@@ -214,6 +223,7 @@ impl WatchProcess {
     /// Adds the nats of slot `t`.
     pub fn add(&mut self, t: Slot, nats: &Steps) {
         self.advance(t);
+        self.fed = true;
         self.block.iter_mut().zip(nats).for_each(|(b, v)| *b += v);
     }
 

@@ -63,6 +63,14 @@ impl Process {
         }
     }
 
+    /// Of a watch, whether its next restart places mass.
+    pub fn is_fed(&self) -> Option<bool> {
+        match self {
+            Self::Bet(_) => None,
+            Self::Watch(p) => Some(p.is_fed()),
+        }
+    }
+
     /// Mass that has not begun to bet; a watch holds none back.
     pub fn unspent(&self) -> Option<f64> {
         match self {

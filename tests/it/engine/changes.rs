@@ -195,7 +195,7 @@ fn what_comes_after_takes_its_place() {
     let waiting = announce(&mut world, 3_000).unwrap();
     world.run(30);
     world.sends("v2", traffic(2, 20.0, 0.002));
-    world.run(60);
+    world.run(80);
     assert_eq!(
         (of(&world, &judged).phase, of(&world, &judged).verdict),
         (Phase::Superseded, Verdict::Pending)

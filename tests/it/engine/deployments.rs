@@ -221,7 +221,7 @@ fn a_newer_version_takes_the_place_of_the_one_before() {
     world.run(40);
     world.stops("v2");
     world.sends("v3", traffic(2, 20.0, 0.001));
-    world.run(40);
+    world.run(80);
     assert_eq!(world.deployment("v2").unwrap().phase, Phase::Superseded);
     assert_eq!(world.deployment("v3").unwrap().baseline.as_deref(), Some("v1"));
 }

@@ -5,6 +5,7 @@ mod account;
 mod blindness;
 mod changes;
 mod deployments;
+mod lives;
 mod logs;
 mod metrics;
 mod metrics_changes;

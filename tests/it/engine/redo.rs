@@ -87,6 +87,8 @@ struct Redone {
     block: Vec<f64>,
     /// `None`: a watch.
     unspent: Option<f64>,
+    /// Whether anything was added since the last restart: a watch places mass only then.
+    fed: bool,
 }
 
 /// What holds for all processes of a log.
@@ -105,13 +107,14 @@ impl Redone {
             mass: numbers(&state["ln_mass"]),
             block: numbers(&state["block"]),
             unspent: state["unspent"].as_f64(),
+            fed: state["fed"].as_bool().unwrap_or_default(),
         }
     }
 
     fn begun(start: i64, steps: usize, watch: bool) -> Self {
         let mass = vec![if watch { 0.0 } else { 0.5f64.ln() }; steps];
         let unspent = if watch { None } else { Some(0.5) };
-        Self { start, elapsed: 0, mass, block: vec![0.0; steps], unspent }
+        Self { start, elapsed: 0, mass, block: vec![0.0; steps], unspent, fed: false }
     }
 
     fn advance(&mut self, slot: i64, rules: &Rules) {
@@ -125,6 +128,7 @@ impl Redone {
             }
             let fresh = match &mut self.unspent {
                 _ if self.elapsed % rules.restart != 0 => continue,
+                None if !std::mem::take(&mut self.fed) => continue,
                 None => rules.restart as f64 / 60.0,
                 Some(unspent) if *unspent > 1e-12 => {
                     let part = (0.5 * rules.restart as f64 / rules.horizon).min(*unspent);
@@ -165,6 +169,7 @@ fn redo(log: &Value) -> BTreeMap<String, f64> {
             .entry(line["process"].as_str().unwrap().to_owned())
             .or_insert_with(|| Redone::begun(start, term.ladder().len(), watch));
         process.advance(line["slot"].as_i64().unwrap(), &rules);
+        process.fed = true;
         process.block.iter_mut().zip(term.ladder()).for_each(|(sum, g)| *sum += term.nats(*g));
     }
     let through = log["through_slot"].as_i64().unwrap();
