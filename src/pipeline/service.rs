@@ -511,7 +511,8 @@ impl Run<'_> {
                 self.late += 1;
                 if self.version.shows(Source::Spans) {
                     let operation = self.version.operation(o.series);
-                    self.objectives.late(o.end.slot(), operation, o.outcome == Outcome::Bad);
+                    let failed = u64::from(o.outcome == Outcome::Bad);
+                    self.objectives.late(o.end.slot(), operation, 1, failed);
                 }
             }
             Placed::Future => self.future += 1,

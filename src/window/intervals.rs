@@ -137,6 +137,12 @@ impl OpenIntervals {
         ClosedInterval { slot, open: self.slots.remove(&slot).unwrap_or_default(), passed_over }
     }
 
+    /// All that is open, oldest first.
+    pub fn into_closed(self) -> Vec<ClosedInterval> {
+        let closed = |(slot, open)| ClosedInterval { slot, open, passed_over: 0 };
+        self.slots.into_iter().map(closed).collect()
+    }
+
     /// Bytes on the heap, nearly.
     pub fn heap_bytes(&self) -> usize {
         let cell = |cell: &OpenCell| {
@@ -295,6 +301,25 @@ impl ClosedInterval {
             .filter(|((family, ..), _)| family.class() == class)
             .map(|(_, cell)| cell.counts.n)
             .sum()
+    }
+
+    /// Its first second.
+    pub fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// Points in it, of whatever family.
+    pub fn points(&self) -> u64 {
+        self.open.points()
+    }
+
+    /// Requests and failed ones of the families that count, by series; one may occur several times.
+    pub fn by_operation(
+        &self,
+        counts: impl Fn(Family) -> bool,
+    ) -> impl Iterator<Item = (crate::model::SeriesId, u64, u64)> {
+        let counted = self.open.cells.iter().filter(move |((family, ..), _)| counts(*family));
+        counted.map(|((_, series, _), cell)| (*series, cell.counts.n, cell.counts.bad))
     }
 
     /// Families with points in it.

@@ -12,7 +12,8 @@ use crate::deployment::is_version;
 use crate::histogram::Form;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer};
 use crate::model::{
-    Class, Discard, Family, PointObservation, Slot, Source, StreamMeta, Temporality, UnixNanos, VersionId,
+    Class, Discard, Family, Outcome, PointObservation, Slot, Source, StreamMeta, Temporality, UnixNanos,
+    VersionId,
 };
 use crate::pipeline::arms::Closed;
 use crate::pipeline::arrivals::Arrivals;
@@ -20,6 +21,7 @@ use crate::pipeline::blindness::Blindness;
 use crate::pipeline::board::MetricsSide;
 use crate::pipeline::journal::Commit;
 use crate::pipeline::ledger::{Disposition, Ledger};
+use crate::pipeline::objectives::ServiceObjectives;
 use crate::pipeline::passage::Signal;
 use crate::pipeline::running::{COMPLETE, Surroundings};
 use crate::pipeline::service::Service;
@@ -110,6 +112,7 @@ impl Metered {
         place: &PointPlace<'_>,
         point: &PointObservation,
         counts: &[u64],
+        objectives: &mut ServiceObjectives,
         now: UnixNanos,
     ) -> Option<Disposition> {
         let timing = self.timing.unwrap_or_default();
@@ -120,7 +123,7 @@ impl Metered {
             Taken::Base => Some(Disposition::Discarded(Discard::BasePoint)),
             Taken::Duplicate => Some(Disposition::Duplicate),
             Taken::Contradiction => Some(Disposition::Discarded(Discard::Numbers)),
-            Taken::Delta(delta) => self.add(version, place, point, &delta, &buffer, now),
+            Taken::Delta(delta) => self.add(version, place, point, (&delta, &buffer), objectives, now),
         };
         self.buffer = buffer;
         became
@@ -132,13 +135,13 @@ impl Metered {
         version: &mut Version,
         place: &PointPlace<'_>,
         point: &PointObservation,
-        delta: &Delta,
-        counts: &[u64],
+        (delta, counts): (&Delta, &[u64]),
+        objectives: &mut ServiceObjectives,
         now: UnixNanos,
     ) -> Option<Disposition> {
         self.learn(place.meta, delta, now);
         if self.timing.is_some() {
-            return self.put(version, place, (delta, counts), point.arrival, now);
+            return self.put(version, place, (delta, counts), point.arrival, objectives, now);
         }
         // A stream that was heard of once does not tell how long a slot is.
         let end = delta.end.slot();
@@ -147,13 +150,15 @@ impl Metered {
         (!kept).then_some(Disposition::Discarded(Discard::BasePoint))
     }
 
-    /// Puts a difference into its slot.
+    /// Puts a difference into its slot. One whose slot is closed still counts in the error budget, if its metric is
+    /// the one that counts.
     fn put(
         &mut self,
         version: &mut Version,
         place: &PointPlace<'_>,
         (delta, counts): (&Delta, &[u64]),
         arrival: UnixNanos,
+        objectives: &mut ServiceObjectives,
         now: UnixNanos,
     ) -> Option<Disposition> {
         self.lateness.record(place.version, place.meta.instance, delta.end, arrival);
@@ -176,7 +181,14 @@ impl Metered {
         let placed = side.open.record(&addition, placement);
         self.arrivals.add(now.slot(), 1, u64::from(placed != Placed::Counted));
         match placed {
-            Placed::Late => return Some(Disposition::Late),
+            Placed::Late => {
+                if self.choice.counts(place.meta.family, &side.sent) && version.shows(Source::Metrics) {
+                    let failed = if place.meta.outcome == Outcome::Bad { delta.count } else { 0 };
+                    let operation = version.operation(place.meta.series);
+                    objectives.late(delta.end.slot(), operation, delta.count, failed);
+                }
+                return Some(Disposition::Late);
+            }
             Placed::Future => return Some(Disposition::Future),
             Placed::Counted => {}
         }
@@ -273,6 +285,7 @@ fn class_of(number: u8) -> Result<Class, Corrupt> {
 pub(in crate::pipeline) struct PointRun<'a> {
     version: &'a mut Version,
     metered: &'a mut Metered,
+    objectives: &'a mut ServiceObjectives,
     ledger: &'a Ledger,
 }
 
@@ -285,7 +298,8 @@ impl PointRun<'_> {
         now: UnixNanos,
     ) {
         self.version.touched = self.version.touched.max(point.arrival);
-        if let Some(became) = self.metered.observe(self.version, place, point, counts, now) {
+        let Self { version, metered, objectives, .. } = self;
+        if let Some(became) = metered.observe(version, place, point, counts, objectives, now) {
             self.ledger.settle(Signal::Metrics, became, 1);
         }
     }
@@ -297,7 +311,7 @@ impl Service {
         let version = self.versions.get_mut(label)?;
         let (lateness, since) = (self.lateness_config, self.watched_since);
         let metered = self.metered.get_or_insert_with(|| Box::new(Metered::new(lateness, since)));
-        Some(PointRun { version, metered, ledger: &self.ledger })
+        Some(PointRun { version, metered, objectives: &mut self.objectives, ledger: &self.ledger })
     }
 
     /// Closes and judges the intervals whose time has come.
@@ -333,7 +347,8 @@ impl Service {
             }
             for early in side.early.take() {
                 let what = (&early.delta, &*early.counts);
-                let became = metered.put(version, &early.place(), what, early.arrival, now);
+                let objectives = &mut self.objectives;
+                let became = metered.put(version, &early.place(), what, early.arrival, objectives, now);
                 became.into_iter().for_each(|became| self.ledger.settle(Signal::Metrics, became, 1));
             }
         }
@@ -351,8 +366,19 @@ impl Service {
         metered.begin(timing, oldest);
         metered.interval.forget();
         let next = metered.next;
-        for side in self.versions.values_mut().filter_map(|v| v.metered.as_mut()) {
-            self.ledger.settle(Signal::Metrics, Disposition::Late, side.begin_anew(timing, next));
+        for version in self.versions.values_mut() {
+            let Some(side) = &mut version.metered else { continue };
+            let open = side.begin_anew(timing, next);
+            let sent = side.sent.clone();
+            for interval in open {
+                self.ledger.settle(Signal::Metrics, Disposition::Late, interval.points());
+                if version.shows(Source::Metrics) {
+                    let counts = |family| metered.choice.counts(family, &sent);
+                    for (series, requests, failed) in interval.by_operation(counts) {
+                        self.objectives.late(interval.slot(), version.operation(series), requests, failed);
+                    }
+                }
+            }
         }
         self.running.iter_mut().for_each(|running| running.forget(Source::Metrics));
     }

@@ -9,7 +9,9 @@ use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer};
 use crate::model::{Family, InstanceId, PointObservation, Slot, StreamMeta, UnixNanos};
 use crate::pipeline::version::{RECENT_SLOTS, Totals};
 use crate::verdict::{Memory, Timing};
-use crate::window::{Counts, Delta, History, Instances, OpenIntervals, Placement, Point, Stream, Taken};
+use crate::window::{
+    ClosedInterval, Counts, Delta, History, Instances, OpenIntervals, Placement, Point, Stream, Taken,
+};
 
 /// By the digest that names a stream.
 type Streams = HashMap<u128, Stream, foldhash::fast::RandomState>;
@@ -143,14 +145,12 @@ impl MeteredVersion {
     }
 
     /// What it counted cannot be compared any more: other slots, another metric, other buckets. Streams and
-    /// totals stay. Answers the number of points that waited.
-    pub(super) fn begin_anew(&mut self, timing: Timing, open_from: Slot) -> u64 {
-        let waiting = self.open.waiting();
+    /// totals stay. Answers what was open.
+    pub(super) fn begin_anew(&mut self, timing: Timing, open_from: Slot) -> Vec<ClosedInterval> {
         self.forget();
         self.memory = Memory::new(timing);
-        self.open = OpenIntervals::new(timing.slot_s(), open_from);
         self.recent.clear();
-        waiting
+        std::mem::replace(&mut self.open, OpenIntervals::new(timing.slot_s(), open_from)).into_closed()
     }
 
     /// Only what is remembered begins anew: another metric counts.

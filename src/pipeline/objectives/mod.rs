@@ -1,8 +1,8 @@
 //! The objectives of a service as the evaluator keeps them: what is counted for each, when it is looked at, and what
 //! must be told and kept. A service whose versions have all gone keeps its budget; it is waiting for its return.
 //!
-//! Each request counts once, by the source that the version's other numbers come from. A span that came too late for
-//! the judge still counts in the budget: its second is past, its failure is not undone.
+//! Each request counts once, by the source that the version's other numbers come from. A span or a metric point that
+//! came too late for the judge still counts in the budget: its second is past, its failure is not undone.
 
 mod config;
 mod service;
@@ -139,11 +139,11 @@ impl ServiceObjectives {
         }
     }
 
-    /// Counts a request that came after its slot was closed.
-    pub(super) fn late(&mut self, slot: Slot, operation: Option<&Arc<str>>, failed: bool) {
-        self.count(slot, None, 1, failed.into());
+    /// Counts requests that came after their slot was closed.
+    pub(super) fn late(&mut self, slot: Slot, operation: Option<&Arc<str>>, requests: u64, failed: u64) {
+        self.count(slot, None, requests, failed);
         if let Some(operation) = operation.filter(|_| !self.settings.journeys.is_empty()) {
-            self.count(slot, Some(operation), 1, failed.into());
+            self.count(slot, Some(operation), requests, failed);
         }
     }
 

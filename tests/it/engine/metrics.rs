@@ -109,9 +109,20 @@ pub(super) fn export(world: &World, kind: Kind, version: &str, instance: &Instan
 pub(super) fn export_as(
     world: &World,
     kind: Kind,
-    (family, nth): (Family, usize),
+    what: (Family, usize),
     version: &str,
     instance: &Instance,
+) {
+    export_at(world, kind, what, version, (instance, world.now_s));
+}
+
+/// The same of points that were made earlier.
+fn export_at(
+    world: &World,
+    kind: Kind,
+    (family, nth): (Family, usize),
+    version: &str,
+    (instance, made_s): (&Instance, u64),
 ) {
     let bounds: Vec<f64> = BOUNDS.iter().copied().skip(nth - 1).step_by(nth).collect();
     let resource = ResourceView {
@@ -158,7 +169,7 @@ pub(super) fn export_as(
                 overflow: false,
                 numbers: PointNumbers {
                     start: UnixNanos(at(start_s)),
-                    time: UnixNanos(at(world.now_s)),
+                    time: UnixNanos(at(made_s)),
                     count,
                     unit: DurationUnit::Seconds,
                     durations,
@@ -332,4 +343,56 @@ fn first_exports_wait_for_the_interval() {
     assert_eq!(world.shards.ledger().open(Signal::Metrics), 1);
     world.run(310);
     assert_eq!(world.shards.ledger().open(Signal::Metrics), 0);
+}
+
+/// Scenario: what a new process served comes minutes late; then the service exports half as often, so that its slots
+/// become longer. Guarantees: the judge does not see what came too late, the error budget counts it all, once.
+#[test]
+fn late_points_count_in_the_error_budget() {
+    let kind = Kind::DeltaExponential;
+    let mut world = World::new(policy(), Mode::Observe);
+    let mut fleet = Fleet::new(kind);
+    world.run(1);
+    fleet.start("v1", 2, world.now_s);
+    for _ in 0..300 {
+        world.run(1);
+        fleet.second(world.now_s, &[("v1", 10, 0.01, 1.0)], |v, i| export(&world, kind, v, i));
+    }
+    world.run(60);
+    let late = |world: &World| world.shards.ledger().settled(Signal::Metrics, Disposition::Late);
+    let counted = |world: &World| {
+        let shown = world.version("v1").expect("on the board");
+        let totals = |journey| world.objective(journey).map_or([0, 0], |o| o.totals);
+        ([shown.requests_total, shown.errors_total], totals(None), totals(Some("pay")), late(world))
+    };
+    let before = counted(&world);
+    assert_eq!((before.0, before.3), (before.1, 0));
+    let mut slow = Instance { name: "v1-slow".into(), ..fleet.versions["v1"][0].clone() };
+    slow.counts = [vec![0; 60], vec![0; 60]];
+    (slow.counts[0][20], slow.counts[1][30], slow.last_export_s) = (5, 7, world.now_s - 200);
+    export_at(&world, kind, (Family::Http, 1), "v1", (&slow, world.now_s - 185));
+    world.run(20);
+    let [requests, failed] = before.1;
+    assert_eq!(counted(&world), (before.0, [requests + 12, failed + 7], before.2, 2));
+
+    let kind = Kind::CumulativeExplicit;
+    let mut world = World::new(policy(), Mode::Observe);
+    let mut fleet = Fleet::new(kind);
+    world.run(1);
+    fleet.start("v1", 4, world.now_s);
+    let mut exported = BTreeMap::new();
+    for second in 0..2_400 {
+        world.run(1);
+        fleet.second(world.now_s, &[("v1", 10, 0.01, 1.0)], |v, i| {
+            if second < 300 || (second / INTERVAL_S).is_multiple_of(2) {
+                export(&world, kind, v, i);
+                exported.insert(i.name.clone(), i.counts.iter().flatten().sum::<u64>());
+            }
+        });
+    }
+    world.run(90);
+    let side = world.engine.board(world.now()).services[0].metrics.expect("a metric side");
+    assert_eq!(side.slot_seconds, 30);
+    assert!(late(&world) > 0, "slots were open when they became longer");
+    assert_eq!(world.objective(None).unwrap().totals[0], exported.values().sum::<u64>());
 }
