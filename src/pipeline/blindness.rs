@@ -1,6 +1,9 @@
 //! When telemetry was refused because an exporter had no room, or memory was short. What is refused is missing for both versions and
 //! nobody knows of which more, so seconds in which it happened say nothing: they are not judged, nothing is
 //! remembered of them, and silence meanwhile proves nothing. Verdicts wait, and say for whom.
+//!
+//! Refused logs hide errors, not requests: seconds in which logs were refused add nothing to what is compared per
+//! request, and the rest of the judgement goes on.
 
 use std::sync::Arc;
 
@@ -25,15 +28,17 @@ pub struct Refusal {
 pub struct Blindness {
     spans: Option<Refusal>,
     metrics: Option<Refusal>,
+    logs: Option<Refusal>,
 }
 
 impl Blindness {
-    /// Notes a request that was refused. Logs and profiles are not judged.
+    /// Notes a request that was refused. Profiles are not judged.
     pub(super) fn note(&mut self, data: DataType, by: &Arc<str>, at: UnixNanos) {
         let last = match data {
             DataType::Traces => &mut self.spans,
             DataType::Metrics => &mut self.metrics,
-            DataType::Logs | DataType::Profiles => return,
+            DataType::Logs => &mut self.logs,
+            DataType::Profiles => return,
         };
         if last.as_ref().is_none_or(|last| last.at <= at) {
             *last = Some(Refusal { by: Arc::clone(by), at });
@@ -44,15 +49,21 @@ impl Blindness {
     pub(super) fn extend(&mut self, newer: Self) {
         self.spans = newer.spans.or(self.spans.take());
         self.metrics = newer.metrics.or(self.metrics.take());
+        self.logs = newer.logs.or(self.logs.take());
     }
 
     /// Whether requests with what a slot of a source holds may have been refused: some were, since it began.
     /// Asked when it is closed.
     pub(super) fn covers(&self, source: Source, slot: Slot) -> bool {
-        self.of(source).is_some_and(|last| last.at.slot() >= slot)
+        reaches(self.of(source), slot)
     }
 
-    /// The exporter, or the limiter, for which verdicts wait now.
+    /// Whether error logs of a second may have been refused, or requests that they are divided by.
+    pub(super) fn covers_logs(&self, slot: Slot) -> bool {
+        reaches(self.logs.as_ref(), slot) || self.covers(Source::Spans, slot)
+    }
+
+    /// The exporter, or the limiter, for which verdicts wait now: they go on where only logs are refused.
     pub(super) fn by(&self, now: UnixNanos) -> Option<&Arc<str>> {
         let newest = self.spans.iter().chain(&self.metrics).max_by_key(|last| last.at)?;
         (now.slot() - newest.at.slot() <= SHOWN_S).then_some(&newest.by)
@@ -66,6 +77,10 @@ impl Blindness {
     }
 }
 
+fn reaches(last: Option<&Refusal>, slot: Slot) -> bool {
+    last.is_some_and(|last| last.at.slot() >= slot)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,8 +92,11 @@ mod tests {
         let second = UnixNanos::from_secs;
         blindness.note(DataType::Traces, &"otlp_grpc/a".into(), second(100));
         blindness.note(DataType::Logs, &"otlp_grpc/b".into(), second(200));
-        for (slot, covered) in [(93, true), (100, true), (101, false)] {
-            assert_eq!(blindness.covers(Source::Spans, slot), covered, "{slot}");
+        for (slot, spans, logs) in
+            [(93, true, true), (100, true, true), (101, false, true), (200, false, true), (201, false, false)]
+        {
+            assert_eq!(blindness.covers(Source::Spans, slot), spans, "{slot}");
+            assert_eq!(blindness.covers_logs(slot), logs, "{slot}");
             assert!(!blindness.covers(Source::Metrics, slot));
         }
         assert_eq!(blindness.by(second(160)).map(|by| &**by), Some("otlp_grpc/a"));
@@ -88,5 +106,12 @@ mod tests {
         blindness.extend(newer);
         assert!(blindness.covers(Source::Spans, 100) && blindness.covers(Source::Metrics, 300));
         assert_eq!(blindness.by(second(300)).map(|by| &**by), Some("otlp_grpc/c"));
+        assert!(blindness.covers_logs(200) && !blindness.covers_logs(300), "metrics are no logs");
+        let mut newer = Blindness::default();
+        newer.note(DataType::Traces, &"otlp_grpc/d".into(), second(400));
+        newer.note(DataType::Profiles, &"otlp_grpc/d".into(), second(500));
+        blindness.extend(newer);
+        assert!(blindness.covers_logs(400), "without requests there is nothing to divide by");
+        assert!(!blindness.covers_logs(401));
     }
 }

@@ -74,6 +74,17 @@ struct Judged {
     before: LogArm,
     /// What the metrics of both had counted at the first judged second.
     points_before: [u64; 2],
+    /// Seconds that were summed, and all since the first.
+    seconds: [u64; 2],
+}
+
+impl Judged {
+    /// Requests that the metrics counted in the seconds that were summed, as if they came evenly.
+    fn points(&self, now: u64, before: u64) -> u64 {
+        let [summed, all] = self.seconds;
+        let counted = u128::from(now.saturating_sub(before));
+        (counted * u128::from(summed)).checked_div(all.into()).map_or(0, |points| points as u64)
+    }
 }
 
 /// The logs of one service.
@@ -166,15 +177,24 @@ impl ServiceLogs {
         }
     }
 
-    /// Closes a second, after that of the spans.
-    pub(super) fn close(&mut self, slot: Slot, versions: &Versions, running: &[Running], ledger: &Ledger) {
+    /// Closes a second, after that of the spans. One in which logs or requests were refused, `is_blind`, is only
+    /// counted: it says neither how often a version logs errors nor that it did not throw something.
+    pub(super) fn close(
+        &mut self,
+        slot: Slot,
+        is_blind: bool,
+        versions: &Versions,
+        running: &[Running],
+        ledger: &Ledger,
+    ) {
         for label in versions.keys() {
             self.version(label);
         }
         let mut closed: BTreeMap<Arc<str>, LogSlot> = BTreeMap::new();
         for (label, logs) in &mut self.versions {
             let one = logs.close(slot, versions.get(label).map(Box::as_ref), ledger);
-            if one.requests > 0 || versions.get(label).is_some_and(|version| is_metered(version)) {
+            let serves = one.requests > 0 || versions.get(label).is_some_and(|version| is_metered(version));
+            if serves && !is_blind {
                 self.shown.second(label, slot);
             }
             closed.insert(Arc::clone(label), one);
@@ -189,11 +209,16 @@ impl ServiceLogs {
                 let points_before = labels.map(|label| points(versions, label));
                 Judged { before, points_before, ..Judged::default() }
             });
+            judged.seconds[1] += 1;
+            if is_blind {
+                continue;
+            }
+            judged.seconds[0] += 1;
             for (arm, label) in judged.arms.iter_mut().zip([&*running.deployment().candidate, baseline]) {
                 arm.add(&closed.get(label).copied().unwrap_or_default());
             }
         }
-        for (label, one) in closed {
+        for (label, one) in closed.into_iter().filter(|_| !is_blind) {
             if let Some(logs) = self.versions.get_mut(&label) {
                 logs.remember(slot, &one);
             }
@@ -235,7 +260,7 @@ impl ServiceLogs {
             before: &judged.before,
             points: self.judged.get(&deployment.id).map(|judged| {
                 let labels = [&*deployment.candidate, baseline];
-                std::array::from_fn(|i| points(versions, labels[i]).saturating_sub(judged.points_before[i]))
+                std::array::from_fn(|i| judged.points(points(versions, labels[i]), judged.points_before[i]))
             }),
             is_sampled,
             news: &news,
@@ -353,7 +378,7 @@ fn is_sampled(version: &Version) -> bool {
 }
 
 snapshot_fields!(LogTotals { error_logs, exceptions, late, future });
-snapshot_fields!(Judged { arms, before, points_before });
+snapshot_fields!(Judged { arms, before, points_before, seconds });
 
 impl Snapshot for VersionLogs {
     fn save(&self, out: &mut Writer) {

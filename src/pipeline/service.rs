@@ -178,7 +178,7 @@ impl Service {
         self.next = self.next.max(open_from - CATCH_UP_SLOTS);
         while self.next < open_from {
             self.close(self.next, now, blindness, commit);
-            self.close_logs(self.next);
+            self.close_logs(self.next, blindness.covers_logs(self.next));
             self.next += 1;
         }
         self.tick_metrics(now, blindness, commit);
@@ -202,7 +202,7 @@ impl Service {
         if error_logs.is_some() && self.logs.is_none() {
             self.logs = Some(Box::new(ServiceLogs::new(&self.versions, slot)));
         }
-        let logs = error_logs.zip(self.logs.as_deref());
+        let logs = error_logs.zip(self.logs.as_deref()).filter(|_| !blindness.covers_logs(slot));
         if !self.needs_slots() {
             for (label, version) in &mut self.versions {
                 let mut one = version.close(slot, program);
@@ -236,13 +236,13 @@ impl Service {
         }
     }
 
-    /// Closes a second of the logs, once the spans' is closed.
-    fn close_logs(&mut self, slot: Slot) {
+    /// Closes a second of the logs, once the spans' is closed. Of one that misses what was refused nothing is summed.
+    fn close_logs(&mut self, slot: Slot, is_blind: bool) {
         if self.logs.is_none() && self.is_judging() {
             self.logs = Some(Box::new(ServiceLogs::new(&self.versions, slot)));
         }
         if let Some(logs) = &mut self.logs {
-            logs.close(slot, &self.versions, &self.running, &self.ledger);
+            logs.close(slot, is_blind, &self.versions, &self.running, &self.ledger);
         }
     }
 

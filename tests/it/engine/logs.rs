@@ -44,7 +44,7 @@ fn thrown(kind: &str, stack: &str) -> Vec<KeyValue> {
 }
 
 /// A record of severity ERROR at the beginning of the second before `world`'s.
-fn error(world: &World, attributes: Vec<KeyValue>) -> LogRecord {
+pub(super) fn error(world: &World, attributes: Vec<KeyValue>) -> LogRecord {
     LogRecord { time_unix_nano: at(world.now_s - 1), severity_number: 17, attributes, ..Default::default() }
 }
 
@@ -57,7 +57,7 @@ fn log_with(world: &World, version: &str, records: Vec<LogRecord>, settings: &Wa
     batch.commit().unwrap();
 }
 
-fn log(world: &World, version: &str, records: Vec<LogRecord>) {
+pub(super) fn log(world: &World, version: &str, records: Vec<LogRecord>) {
     log_with(world, version, records, &WalkSettings::default());
 }
 
