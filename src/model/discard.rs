@@ -25,7 +25,8 @@ pub enum Discard {
     /// A point whose numbers contradict each other: a count below 0, buckets that do not add up to it, bounds
     /// out of order, an end before its start.
     Numbers,
-    /// A point of a cumulative stream beyond the cap of its version: there is nothing to count it from.
+    /// A point of a stream beyond the cap of its version: what its streams said last is kept of a bounded number
+    /// only, to count cumulative points from and to know repeated differences.
     Streams,
     /// A point whose requests another metric of the service counts already.
     OtherMetric,

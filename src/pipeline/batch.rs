@@ -109,6 +109,7 @@ impl Batch {
         let generation = intake.registry.generation();
         if buffers.generation != generation {
             buffers.series.clear();
+            buffers.bounds.clear();
             buffers.generation = generation;
         }
         Self { intake, arrival, buffers: Some(buffers), current: None, slowest: None }

@@ -15,8 +15,8 @@ use crate::model::{BoundsId, NANOS_PER_SECOND, Shape, StreamId, StreamMeta, Unix
 /// Seconds between two searches for streams that are silent.
 const SWEEP_S: u64 = 60;
 
-/// Bounds in seconds.
-type BoundsById = HashMap<BoundsId, Arc<[f64]>, foldhash::fast::RandomState>;
+/// Bounds in seconds, and when a point with them last came.
+type BoundsById = HashMap<BoundsId, (Arc<[f64]>, UnixNanos), foldhash::fast::RandomState>;
 
 /// What is known of streams.
 #[derive(Debug, Default)]
@@ -131,7 +131,7 @@ impl Engine {
                 };
                 sender = Some((meta.instance, ordinal));
                 let bounds = match point.shape {
-                    Shape::Explicit(id) => bounds_of(bounds, &parts.registry, id),
+                    Shape::Explicit(id) => bounds_of(bounds, &parts.registry, id, now),
                     Shape::Count | Shape::Exponential { .. } => None,
                 };
                 run.observe(&PointPlace { version: place.id, meta, ordinal, bounds }, point, counts, now);
@@ -155,7 +155,7 @@ impl Engine {
     }
 
     /// Forgets streams that were silent for as long as ends a version: processes that are gone, label values
-    /// that do not occur any more.
+    /// that do not occur any more. Lists of bounds go likewise.
     pub(super) fn sweep_streams(&mut self, now: UnixNanos) {
         let second = now.0 / NANOS_PER_SECOND;
         if second < self.streams.next_sweep && self.streams.next_sweep - second <= SWEEP_S {
@@ -172,15 +172,28 @@ impl Engine {
         }
         let registry = &self.parts.registry;
         self.streams.places.retain(|id, _| registry.stream(id).is_some());
+        // Ours stay for longer: a batch under way may still rely on what the registry forgets now.
+        let bounds = &mut self.streams.bounds;
+        bounds.retain(|_, (_, used)| {
+            *used >= UnixNanos(before.0.saturating_sub(2 * SWEEP_S * NANOS_PER_SECOND))
+        });
+        registry.retire_bounds(before, |id| bounds.get(&id).is_some_and(|(_, used)| *used >= before));
     }
 }
 
 /// Bounds in seconds, asked for once.
-fn bounds_of<'a>(known: &'a mut BoundsById, registry: &Registry, id: BoundsId) -> Option<&'a Arc<[f64]>> {
-    match known.entry(id) {
-        Entry::Occupied(known) => Some(known.into_mut()),
-        Entry::Vacant(place) => Some(place.insert(registry.bounds(id)?)),
-    }
+fn bounds_of<'a>(
+    known: &'a mut BoundsById,
+    registry: &Registry,
+    id: BoundsId,
+    now: UnixNanos,
+) -> Option<&'a Arc<[f64]>> {
+    let (bounds, used) = match known.entry(id) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(place) => place.insert((registry.bounds(id)?, now)),
+    };
+    *used = now;
+    Some(bounds)
 }
 
 #[cfg(test)]

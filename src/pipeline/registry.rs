@@ -170,7 +170,7 @@ pub struct Registry {
     pub(super) instances: DashMap<InstanceId, InstanceMeta, RandomState>,
     streams: DashMap<StreamId, StreamMeta, RandomState>,
     /// In seconds, by a hash over the bounds as they were sent.
-    bounds: DashMap<BoundsId, Arc<[f64]>, RandomState>,
+    bounds: DashMap<BoundsId, streams::Bounds, RandomState>,
     /// Where instances run, of those whose telemetry says so.
     pub(super) places: DashMap<InstanceId, Arc<Labels>, RandomState>,
     /// What the policies of a service count, by service.

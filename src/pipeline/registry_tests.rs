@@ -1,6 +1,7 @@
 //! The registry's ids, caps and labels by example.
 
 use super::*;
+use crate::model::UnixNanos;
 
 fn resource<'a>(service: &'a str, version: &'a str, instance: &'a str) -> ResourceView<'a> {
     ResourceView {
@@ -143,4 +144,25 @@ fn a_retired_version_is_forgotten_and_returns_with_new_ids() {
     assert_eq!(version_label(&registry, &resource("a", "v3", "")), "v3");
     registry.retire_version(version);
     assert_ne!(registry.resolve(&resource("a", "v1", "1")).0, version);
+}
+
+#[test]
+fn bounds_are_forgotten_once_nobody_asks_for_them() {
+    let registry = Registry::new(RegistryLimits::default());
+    let second = UnixNanos::from_secs;
+    let ask = |id: u64, now| registry.resolve_bounds(BoundsId(id), now, || vec![0.1, id as f64]);
+    assert!((0..4_096).all(|id| ask(id, second(100))) && !ask(5_000, second(100)));
+    assert_eq!(
+        registry.counters().all().into_iter().find(|(what, _)| *what == "bounds"),
+        Some(("bounds", 1))
+    );
+    assert!(ask(7, second(200)));
+    let before = registry.generation();
+    registry.retire_bounds(second(100), |_| false);
+    assert_eq!(registry.generation(), before, "all were asked for since");
+    registry.retire_bounds(second(150), |id| id == BoundsId(9));
+    assert!(registry.generation() > before, "what workers remember is void");
+    let known: Vec<u64> = (0..4_096).filter(|id| registry.bounds(BoundsId(*id)).is_some()).collect();
+    assert_eq!(known, [7, 9]);
+    assert!(ask(5_000, second(200)), "there is room again");
 }

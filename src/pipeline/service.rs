@@ -188,14 +188,21 @@ impl Service {
     }
 
     /// Closes a slot of all versions. Where nothing is judged, each version is done with at once. Of a slot that
-    /// misses what was refused nothing is concluded and nothing remembered.
+    /// misses what was refused nothing is concluded and nothing remembered. The error budget counts what came: what was
+    /// refused comes again, and counts as late.
     fn close(&mut self, slot: Slot, now: UnixNanos, blindness: &Blindness, commit: &mut Commit) {
         self.begin_changes(slot, now, commit);
         self.copy_behind(slot);
         let program = self.measures.program();
         let program = program.as_deref();
         if blindness.covers(Source::Spans, slot) {
-            self.versions.values_mut().for_each(|version| version.close(slot, program).settle(&self.ledger));
+            for version in self.versions.values_mut() {
+                let one = version.close(slot, program);
+                one.settle(&self.ledger);
+                if version.shows(Source::Spans) {
+                    self.objectives.close(slot, &one);
+                }
+            }
             return;
         }
         let error_logs = program.and_then(Program::error_logs);

@@ -1,5 +1,5 @@
 //! What the logs of two versions say: error logs per request of the same version, and exceptions that only the
-//! new one shows. None of it enters a verdict: how often a program logs an error is its own habit, which a
+//! new one shows. None of it enters a verdict, unless a policy has an SLI `log_errors` of its own: how often a program logs an error is its own habit, which a
 //! release may change for the better, and of rare exceptions some are new every time. It is reported beside the
 //! verdict, for people (`docs/logs.md`).
 

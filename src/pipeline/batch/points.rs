@@ -164,7 +164,7 @@ fn push(
     match numbers.durations {
         Durations::Explicit { bounds, counts } => {
             // Without a place for its bounds a point still counts.
-            match known_bounds(buffers, intake, bounds, numbers.unit) {
+            match known_bounds(buffers, intake, arrival, (bounds, numbers.unit)) {
                 Some(id) => {
                     buffers
                         .points
@@ -188,12 +188,12 @@ fn push(
     }
 }
 
-/// The id of bounds that the registry knows; it forgets none, and is asked once per buffer and bounds.
+/// The id of bounds that the registry knows; it is asked once per buffer and bounds, until it forgets some.
 fn known_bounds(
     buffers: &mut BatchBuffers,
     intake: &Intake,
-    bounds: &[f64],
-    unit: DurationUnit,
+    arrival: UnixNanos,
+    (bounds, unit): (&[f64], DurationUnit),
 ) -> Option<BoundsId> {
     // Most points have those of the point before.
     if let Some(last) = buffers.bounds.first().filter(|known| known.is(bounds, unit)) {
@@ -205,7 +205,7 @@ fn known_bounds(
     }
     let id = bounds_id(bounds, unit);
     let seconds = || bounds.iter().map(|bound| unit.seconds(*bound)).collect();
-    if !intake.registry.resolve_bounds(id, seconds) {
+    if !intake.registry.resolve_bounds(id, arrival, seconds) {
         return None;
     }
     buffers.bounds.truncate(CACHED_BOUNDS - 1);

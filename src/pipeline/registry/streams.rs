@@ -5,12 +5,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{Registry, VersionEntry, read, write};
-use crate::model::{BoundsId, StreamId, StreamMeta, VersionId};
+use crate::model::{BoundsId, StreamId, StreamMeta, UnixNanos, VersionId};
 
-/// Different lists of bounds that are told apart. A service has one or two.
+/// Different lists of bounds that are told apart: a service has one or two. Beyond it points count as without
+/// buckets.
 const BOUNDS_MAX: usize = 4_096;
-/// Bounds whose points are not read as there is no room: they count as without buckets.
+/// Streams of a version for which room is made at once.
 const STREAM_BATCH: usize = 64;
+
+/// A list of bounds.
+#[derive(Debug)]
+pub(super) struct Bounds {
+    seconds: Arc<[f64]>,
+    /// When it was last made known: workers ask once and remember.
+    asked: UnixNanos,
+}
 
 impl Registry {
     /// The stream with this metadata, which carries its identity; `None` beyond the cap of its version, or when
@@ -63,20 +72,36 @@ impl Registry {
     }
 
     /// Whether the bounds are known; makes them known while there is room. `seconds` is asked only then.
-    pub(crate) fn resolve_bounds(&self, id: BoundsId, seconds: impl FnOnce() -> Vec<f64>) -> bool {
-        if self.bounds.contains_key(&id) {
+    pub(crate) fn resolve_bounds(
+        &self,
+        id: BoundsId,
+        now: UnixNanos,
+        seconds: impl FnOnce() -> Vec<f64>,
+    ) -> bool {
+        if let Some(mut known) = self.bounds.get_mut(&id) {
+            known.asked = known.asked.max(now);
             return true;
         }
         if self.bounds.len() >= BOUNDS_MAX {
             self.counters.bounds.fetch_add(1, Ordering::Relaxed);
             return false;
         }
-        self.bounds.insert(id, seconds().into());
+        self.bounds.insert(id, Bounds { seconds: seconds().into(), asked: now });
         true
     }
 
     /// Bounds in seconds.
     pub fn bounds(&self, id: BoundsId) -> Option<Arc<[f64]>> {
-        self.bounds.get(&id).map(|bounds| Arc::clone(&bounds))
+        self.bounds.get(&id).map(|bounds| Arc::clone(&bounds.seconds))
+    }
+
+    /// Forgets bounds that were not asked for since `before` and that nobody uses. They are named by what they are, so
+    /// the same ones get the same id again.
+    pub fn retire_bounds(&self, before: UnixNanos, is_used: impl Fn(BoundsId) -> bool) {
+        let known = self.bounds.len();
+        self.bounds.retain(|id, bounds| bounds.asked >= before || is_used(*id));
+        if self.bounds.len() < known {
+            self.generation.fetch_add(1, Ordering::AcqRel);
+        }
     }
 }
