@@ -125,6 +125,7 @@ fn port(access: WriteAccess) -> Port {
         ..Default::default()
     };
     let telemetry = ServiceTelemetry {
+        metrics_interval_s: None,
         service: ServiceKey { namespace: "shop".into(), name: "checkout".into(), ..Default::default() },
         signals: [Some(spans), None, None],
         versions: vec![VersionTelemetry {

@@ -4,11 +4,17 @@
 use super::diagnosis::{ServiceTelemetry, SignalTelemetry};
 use super::passage::Signal;
 use crate::model::ResourceAttribute;
+use crate::verdict::Timing;
+use crate::verdict::words::duration;
 
 /// Records below which nothing is said.
 const MIN_RECORDS: u64 = 20;
 /// Share of records below which nothing is said: a stray sender is no news.
 const MIN_SHARE: f64 = 0.01;
+/// Seconds between two exports of metrics beyond which it is said what they cost; SDKs export every 60 s by default.
+const LONG_INTERVAL_S: i64 = 30;
+/// What is advised instead.
+const ADVISED_INTERVAL_S: i64 = 15;
 
 /// Something that the telemetry of a service lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,23 +31,29 @@ pub struct Missing {
     pub collector: &'static str,
 }
 
-/// What a service lacks, the worst first.
+/// What a service lacks, the worst first. What requests are judged by tells it: spans, or metrics where there are none.
 pub(super) fn missing(service: &ServiceTelemetry) -> Vec<Missing> {
     let mut found = Vec::new();
+    let of = |signal: Signal| service.signals[signal as usize].as_ref();
     let on_kubernetes = service.signals.iter().flatten().any(is_on_kubernetes);
-    if let Some(spans) = &service.signals[Signal::Traces as usize] {
+    if let Some(spans) = of(Signal::Traces) {
         found.extend(version_of_spans(spans, on_kubernetes));
         found.extend(instance_of_spans(spans, on_kubernetes));
     }
     for signal in [Signal::Metrics, Signal::Logs] {
-        if let Some(records) = &service.signals[signal as usize] {
+        if let Some(records) = of(signal) {
             found.extend(version_of_others(signal, records));
         }
     }
-    if let Some(spans) = &service.signals[Signal::Traces as usize] {
-        found.extend(environment_of_spans(spans));
-        found.extend(placement_of_spans(spans, on_kubernetes));
+    if let Some(points) = of(Signal::Metrics) {
+        found.extend(instance_of_metrics(points, of(Signal::Traces).is_none(), on_kubernetes));
     }
+    let judged = of(Signal::Traces).map(|spans| ("spans", spans));
+    if let Some((name, records)) = judged.or_else(|| Some(("data points", of(Signal::Metrics)?))) {
+        found.extend(environment(name, records));
+        found.extend(placement(name, records, on_kubernetes));
+    }
+    found.extend(export_interval(service.metrics_interval_s));
     found
 }
 
@@ -90,6 +102,43 @@ fn instance_of_spans(spans: &SignalTelemetry, on_kubernetes: bool) -> Option<Mis
     })
 }
 
+/// A warning where nothing else counts requests.
+fn instance_of_metrics(points: &SignalTelemetry, alone: bool, on_kubernetes: bool) -> Option<Missing> {
+    let percent = percent(points, points.records - points.with_instance)?;
+    Some(Missing {
+        what: "instance_of_metrics",
+        is_warning: alone,
+        text: format!(
+            "{percent:.0} % of the data points do not say which instance they are from; how much instances differ is \
+             unknown then, and cumulative ones of processes that start together are taken for one counter"
+        ),
+        environment: "OTEL_RESOURCE_ATTRIBUTES=service.instance.id=$(hostname)",
+        collector: if on_kubernetes {
+            "processors: {k8sattributes: {extract: {metadata: [k8s.pod.uid]}}}"
+        } else {
+            "processors: {resourcedetection: {detectors: [env, system]}}"
+        },
+    })
+}
+
+/// A verdict by metrics is as slow as they come.
+fn export_interval(interval_s: Option<i64>) -> Option<Missing> {
+    let interval_s = interval_s.filter(|seconds| *seconds > LONG_INTERVAL_S)?;
+    let least = |seconds| duration(Timing::of_slot(seconds).earliest_fail_s() as f64);
+    Some(Missing {
+        what: "export_interval",
+        is_warning: false,
+        text: format!(
+            "the metrics come every {interval_s} s; a fail by them takes {} at least, with {ADVISED_INTERVAL_S} s it \
+             would be {}",
+            least(interval_s),
+            least(ADVISED_INTERVAL_S)
+        ),
+        environment: "OTEL_METRIC_EXPORT_INTERVAL=15000",
+        collector: "connectors: {span_metrics: {metrics_flush_interval: 15s}}",
+    })
+}
+
 fn version_of_others(signal: Signal, records: &SignalTelemetry) -> Option<Missing> {
     let percent = percent(records, records.unversioned)?;
     let (what, name, collector) = match signal {
@@ -114,13 +163,13 @@ fn version_of_others(signal: Signal, records: &SignalTelemetry) -> Option<Missin
     })
 }
 
-fn environment_of_spans(spans: &SignalTelemetry) -> Option<Missing> {
-    let percent = percent(spans, spans.records - spans.with_environment)?;
+fn environment(name: &str, judged: &SignalTelemetry) -> Option<Missing> {
+    let percent = percent(judged, judged.records - judged.with_environment)?;
     Some(Missing {
         what: "environment",
         is_warning: false,
         text: format!(
-            "{percent:.0} % of the spans name no deployment environment; staging and production of one name \
+            "{percent:.0} % of the {name} name no deployment environment; staging and production of one name \
              are one service then"
         ),
         environment: "OTEL_RESOURCE_ATTRIBUTES=deployment.environment.name=production",
@@ -129,13 +178,13 @@ fn environment_of_spans(spans: &SignalTelemetry) -> Option<Missing> {
     })
 }
 
-fn placement_of_spans(spans: &SignalTelemetry, on_kubernetes: bool) -> Option<Missing> {
-    let with_zone = spans.with.get(&ResourceAttribute::Zone).copied().unwrap_or(0);
-    let percent = percent(spans, spans.records.saturating_sub(with_zone))?;
+fn placement(name: &str, judged: &SignalTelemetry, on_kubernetes: bool) -> Option<Missing> {
+    let with_zone = judged.with.get(&ResourceAttribute::Zone).copied().unwrap_or(0);
+    let percent = percent(judged, judged.records.saturating_sub(with_zone))?;
     Some(Missing {
         what: "placement",
         is_warning: false,
-        text: format!("{percent:.0} % of the spans do not say in which zone their instance runs"),
+        text: format!("{percent:.0} % of the {name} do not say in which zone their instance runs"),
         environment: "OTEL_RESOURCE_ATTRIBUTES=cloud.availability_zone=eu-central-1a",
         collector: if on_kubernetes {
             "processors: {resourcedetection: {detectors: [env, eks, gcp, aks]}}"

@@ -23,6 +23,8 @@ pub struct ServiceTelemetry {
     pub signals: [Option<SignalTelemetry>; 3],
     /// Its versions in name order, `(unversioned)` included.
     pub versions: Vec<VersionTelemetry>,
+    /// Seconds between two exports of its request metrics, once they are known.
+    pub metrics_interval_s: Option<i64>,
     /// What is missing, the worst first.
     pub missing: Vec<Missing>,
 }
@@ -99,18 +101,26 @@ impl SignalTelemetry {
     }
 }
 
-/// Every service of the registry, in order.
-pub(super) fn diagnose(registry: &Registry) -> Vec<ServiceTelemetry> {
+/// Every service of the registry, in order. `interval_s` knows how often the metrics of each come.
+pub(super) fn diagnose(
+    registry: &Registry,
+    interval_s: impl Fn(&ServiceKey) -> Option<i64>,
+) -> Vec<ServiceTelemetry> {
     let services = registry.entries().into_iter();
-    services.map(|(service, versions)| service_telemetry(registry, service, &versions)).collect()
+    let one = |(service, versions): (ServiceKey, Vec<Arc<VersionEntry>>)| {
+        let interval_s = interval_s(&service);
+        service_telemetry(registry, service, &versions, interval_s)
+    };
+    services.map(one).collect()
 }
 
 fn service_telemetry(
     registry: &Registry,
     service: ServiceKey,
     versions: &[Arc<VersionEntry>],
+    metrics_interval_s: Option<i64>,
 ) -> ServiceTelemetry {
-    let mut all = ServiceTelemetry { service, ..ServiceTelemetry::default() };
+    let mut all = ServiceTelemetry { service, metrics_interval_s, ..ServiceTelemetry::default() };
     for entry in versions {
         let mut version =
             VersionTelemetry { version: entry.meta.key.version.clone(), ..VersionTelemetry::default() };

@@ -22,7 +22,7 @@ fn what_is_missing_is_named_with_two_lines_that_mend_it() {
     let whole = signal(0, 0, &[]);
     let few = SignalTelemetry { records: 19, unversioned: 19, ..SignalTelemetry::default() };
     let bare = SignalTelemetry { with_environment: 0, with: BTreeMap::from([(Zone, 40)]), ..whole.clone() };
-    let rows: [([Option<SignalTelemetry>; 3], &[&str]); 8] = [
+    let rows: [([Option<SignalTelemetry>; 3], &[&str]); 12] = [
         ([None, None, None], &[]),
         ([Some(whole.clone()), Some(whole.clone()), Some(whole.clone())], &[]),
         ([Some(few), None, None], &[]),
@@ -30,7 +30,12 @@ fn what_is_missing_is_named_with_two_lines_that_mend_it() {
         ([Some(signal(0, 100, &[(PodUid, 1)])), None, None], &["instance"]),
         ([Some(whole.clone()), Some(whole.clone()), Some(signal(50, 50, &[]))], &["version_of_logs"]),
         ([Some(whole), Some(signal(1, 0, &[])), None], &["version_of_metrics"]),
-        ([Some(bare), None, None], &["environment", "placement"]),
+        ([Some(bare.clone()), None, None], &["environment", "placement"]),
+        // Without spans the metrics are asked; with them, only for what is their own.
+        ([None, Some(bare.clone()), None], &["environment", "placement"]),
+        ([Some(signal(0, 0, &[])), Some(bare), None], &[]),
+        ([None, Some(signal(60, 60, &[])), None], &["version_of_metrics", "instance_of_metrics"]),
+        ([Some(signal(0, 0, &[])), Some(signal(0, 60, &[])), None], &["instance_of_metrics"]),
     ];
     for (signals, expected) in rows {
         let service = ServiceTelemetry { signals, ..ServiceTelemetry::default() };
@@ -55,5 +60,45 @@ fn what_is_missing_is_named_with_two_lines_that_mend_it() {
 
 #[test]
 fn an_empty_registry_has_nothing_to_say() {
-    assert_eq!(diagnose(&Registry::new(RegistryLimits::default())), []);
+    assert_eq!(diagnose(&Registry::new(RegistryLimits::default()), |_| None), []);
+}
+
+#[test]
+fn m5_metrics_that_come_seldom_are_noted_with_what_they_cost() {
+    for (interval, said) in [
+        (None, None),
+        (Some(15), None),
+        (Some(30), None),
+        (
+            Some(60),
+            Some(
+                "the metrics come every 60 s; a fail by them takes 3 minutes at least, with 15 s it would be 45 s",
+            ),
+        ),
+    ] {
+        let service = ServiceTelemetry {
+            signals: [None, Some(signal(0, 0, &[])), None],
+            metrics_interval_s: interval,
+            ..ServiceTelemetry::default()
+        };
+        let found = missing(&service);
+        assert_eq!(found.first().map(|lack| &*lack.text), said, "{interval:?}");
+        if let Some(lack) = found.first() {
+            assert_eq!((lack.what, lack.is_warning), ("export_interval", false));
+            assert_eq!(lack.environment, "OTEL_METRIC_EXPORT_INTERVAL=15000");
+        }
+    }
+}
+
+/// Where metrics are all there is, processes that cannot be told apart spoil the verdict.
+#[test]
+fn metrics_without_an_instance_are_a_warning_where_nothing_else_counts() {
+    let severity = |spans: Option<SignalTelemetry>| {
+        let signals = [spans, Some(signal(0, 60, &[(ResourceAttribute::PodUid, 1)])), None];
+        let found = missing(&ServiceTelemetry { signals, ..ServiceTelemetry::default() });
+        assert!(found[0].collector.contains("k8sattributes"), "{found:?}");
+        (found[0].what, found[0].is_warning)
+    };
+    assert_eq!(severity(None), ("instance_of_metrics", true));
+    assert_eq!(severity(Some(signal(0, 0, &[]))), ("instance_of_metrics", false));
 }

@@ -501,7 +501,9 @@ impl Engine {
         let used: HashSet<VersionId> =
             self.services.values().flat_map(|s| s.versions.values().filter_map(|v| v.id)).collect();
         self.parts.registry.forget_unused(now, self.parts.series_ttl_s, |id| used.contains(&id));
-        self.telemetry = Arc::new(diagnose(&self.parts.registry));
+        let services = &self.services;
+        let interval_s = |key: &ServiceKey| services.get(key)?.metrics_interval_s(now);
+        self.telemetry = Arc::new(diagnose(&self.parts.registry, interval_s));
         for service in self.telemetry.iter() {
             // Spans without a version have a line of their own.
             for lack in service.missing.iter().filter(|lack| lack.is_warning && lack.what != "version") {

@@ -477,6 +477,11 @@ impl Service {
         self.running.iter().map(Running::deployment)
     }
 
+    /// Seconds between two exports of its request metrics, once they are known.
+    pub(super) fn metrics_interval_s(&self, now: UnixNanos) -> Option<i64> {
+        Some(self.metered.as_ref()?.board(now)?.slot_seconds)
+    }
+
     pub(super) fn board(&self, now: UnixNanos) -> ServiceBoard {
         let slo = self.policy.slo;
         let live = self.versions.iter().filter(|(_, v)| !v.ended);
