@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::state::ApiState;
 use super::view::{ServiceView, rfc3339};
 use crate::pipeline::{ServiceBoard, SourceBoard, VersionBoard};
+use crate::verdict::BoundTest;
 
 #[derive(Serialize)]
 struct List<'a> {
@@ -37,6 +38,33 @@ struct MetricsView {
     lateness_seconds: f64,
     completeness: f64,
     metric: &'static str,
+    /// p50, p95 and p99 in explicit buckets, by the busiest version; `null` where latencies are on the log grid.
+    latency_bounds: Option<[BoundView; 3]>,
+}
+
+/// The bound at which a quantile is tested, or the nearest where none is near enough.
+#[derive(Serialize)]
+struct BoundView {
+    quantile: f64,
+    testable: bool,
+    bound_seconds: Option<f64>,
+    /// Share of the requests of the last 5 minutes above it.
+    exceeded_share: Option<f64>,
+    /// The bounds between which the quantile lies; `null` below the first and above the last.
+    between_seconds: [Option<f64>; 2],
+}
+
+impl BoundView {
+    fn new(test: BoundTest) -> Self {
+        let BoundTest { quantile, is_testable, nearest, between } = test;
+        Self {
+            quantile,
+            testable: is_testable,
+            bound_seconds: nearest.map(|(bound, _)| bound),
+            exceeded_share: nearest.map(|(_, share)| share),
+            between_seconds: between,
+        }
+    }
 }
 
 /// What one source says of a version.
@@ -111,6 +139,7 @@ impl<'a> View<'a> {
                 lateness_seconds: side.lateness_seconds,
                 completeness: side.completeness,
                 metric: side.metric,
+                latency_bounds: side.bounds.map(|bounds| bounds.map(BoundView::new)),
             }),
             versions: s.versions.iter().map(VersionView::new).collect(),
         }

@@ -23,6 +23,8 @@ struct Live<'a> {
     rate: f64,
     /// The objectives that the server keeps of it.
     objectives: Vec<&'a Value>,
+    /// How its latencies are tested in explicit buckets, where nothing else than metrics counts its requests.
+    bounds: &'a [Value],
 }
 
 /// Everything that stands against the file, as sentences. `share` is the part of the traffic that a new version gets.
@@ -36,15 +38,16 @@ pub(super) fn lint(config: &Config, services: &Value, objectives: &Value, share:
         let policy = config.policies.resolve(&service.key, Deployment::VERSION).policy;
         found.extend(failing(service, &policy));
         found.extend(undecidable(service, &policy, share));
+        found.extend(untestable(service));
     }
     found
 }
 
-fn live<'a>(services: &Value, objectives: &'a Value) -> Vec<Live<'a>> {
+fn live<'a>(services: &'a Value, objectives: &'a Value) -> Vec<Live<'a>> {
     let list = |value: &'a Value, key: &str| value[key].as_array().map(Vec::as_slice).unwrap_or_default();
     let objectives = list(objectives, "objectives");
     let services = services["services"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let one = |view: &Value| {
+    let one = |view: &'a Value| {
         let service = &view["service"];
         let text = |key: &str| service[key].as_str().unwrap_or_default().to_owned();
         let rates = view["versions"].as_array().into_iter().flatten();
@@ -61,6 +64,11 @@ fn live<'a>(services: &Value, objectives: &'a Value) -> Vec<Live<'a>> {
             name: super::client::service(service),
             rate: rates.filter_map(|v| v["requests_per_second"].as_f64()).sum(),
             objectives: own.collect(),
+            bounds: if list(view, "versions").iter().any(|v| v["spans"].is_object()) {
+                &[]
+            } else {
+                list(&view["metrics"], "latency_bounds")
+            },
         }
     };
     services.iter().map(one).collect()
@@ -161,6 +169,44 @@ fn undecidable(service: &Live<'_>, policy: &Policy, share: f64) -> Option<String
     ))
 }
 
+/// Latency quantiles for which no explicit bound stands, beside those for which one does.
+fn untestable(service: &Live<'_>) -> Option<String> {
+    let name = |test: &Value| format!("p{:.0}", 100.0 * test["quantile"].as_f64().unwrap_or_default());
+    let (tested, not): (Vec<&Value>, Vec<&Value>) =
+        service.bounds.iter().partition(|test| test["testable"].as_bool().unwrap_or_default());
+    let not: Vec<String> = not
+        .iter()
+        .map(|test| {
+            let why = match (test["bound_seconds"].as_f64(), test["exceeded_share"].as_f64()) {
+                (Some(bound), Some(share)) => {
+                    let share = if share > 0.0 { per_cent(share) } else { "none".into() };
+                    format!("the nearest bound, {}, is exceeded by {share} of requests", duration(bound))
+                }
+                _ => "its operations have no bound in common".into(),
+            };
+            let between = &test["between_seconds"];
+            let place = match (between[0].as_f64(), between[1].as_f64()) {
+                (Some(low), Some(high)) => format!("between {} and {}", duration(low), duration(high)),
+                (Some(low), None) => format!("above {}", duration(low)),
+                (None, Some(high)) => format!("below {}", duration(high)),
+                (None, None) => "near it in all of them".into(),
+            };
+            format!("{} is not testable: {why}; put a bound {place}", name(test))
+        })
+        .collect();
+    if not.is_empty() {
+        return None;
+    }
+    let at = |test: &&Value| {
+        let bound = test["bound_seconds"].as_f64().unwrap_or_default();
+        format!("{} at {}", name(test), duration(bound))
+    };
+    let tested: Vec<String> = tested.iter().map(at).collect();
+    let tested = if tested.is_empty() { "none".into() } else { tested.join(", ") };
+    let not = not.join(". ");
+    Some(format!("{}: {not}. Latency thresholds that are tested: {tested}", service.name))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -219,5 +265,37 @@ objectives:
         assert!(undecided.starts_with(head) && undecided.ends_with(" would"), "{undecided}");
         let nothing = lint(&config(""), &json!({"services": []}), &objectives(0.0), 0.1);
         assert_eq!(nothing, ["no service sends telemetry to that server yet, so nothing can be said"]);
+    }
+
+    #[test]
+    fn x2_thresholds_that_no_bound_stands_for_are_named() {
+        let test = |quantile: f64, testable: bool, bound: f64, share: f64, between: [Option<f64>; 2]| {
+            json!({"quantile": quantile, "testable": testable, "bound_seconds": bound, "exceeded_share": share,
+                "between_seconds": between})
+        };
+        let p50 = test(0.5, true, 0.25, 0.43, [Some(0.1), Some(0.25)]);
+        let p95 = test(0.95, true, 0.5, 0.06, [Some(0.5), Some(1.0)]);
+        let p99 = |testable| test(0.99, testable, 1.0, 0.07, [Some(1.0), None]);
+        let found = |bounds: &[Value], spans: Value| {
+            let mut services = services(500.0);
+            services["services"][0]["metrics"] = json!({"metric": "sdk", "latency_bounds": bounds});
+            services["services"][0]["versions"][0]["spans"] = spans;
+            lint(&config(""), &services, &objectives(0.02), 0.1)
+        };
+        assert_eq!(found(&[p50.clone(), p95.clone(), p99(true)], Value::Null), [""; 0]);
+        assert_eq!(found(&[p50.clone(), p95.clone(), p99(false)], json!({})), [""; 0], "spans are judged");
+        assert_eq!(
+            found(&[p50, p95, p99(false)], Value::Null),
+            [
+                "shop/checkout (prod): p99 is not testable: the nearest bound, 1 s, is exceeded by 7 % of requests; put a \
+              bound above 1 s. Latency thresholds that are tested: p50 at 250 ms, p95 at 500 ms"
+            ]
+        );
+        let fast = [0.5, 0.95, 0.99].map(|quantile| test(quantile, false, 0.005, 0.0, [None, Some(0.005)]));
+        let found = found(&fast, Value::Null);
+        assert_eq!(found.len(), 1);
+        let head = "shop/checkout (prod): p50 is not testable: the nearest bound, 5 ms, is exceeded by none of requests; \
+                    put a bound below 5 ms. p95 is";
+        assert!(found[0].starts_with(head) && found[0].ends_with("that are tested: none"), "{}", found[0]);
     }
 }

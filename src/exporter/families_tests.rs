@@ -90,7 +90,13 @@ fn deployment(id: &str, candidate: &str, started: u64) -> Deployment {
 }
 
 fn service(key: ServiceKey, versions: Vec<VersionBoard>) -> ServiceBoard {
-    let metrics = MetricsSide { slot_seconds: 15, lateness_seconds: 1.0, completeness: 1.0, metric: "sdk" };
+    let metrics = MetricsSide {
+        slot_seconds: 15,
+        lateness_seconds: 1.0,
+        completeness: 1.0,
+        metric: "sdk",
+        bounds: None,
+    };
     ServiceBoard {
         key,
         versions,

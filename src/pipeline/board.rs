@@ -10,6 +10,7 @@ use super::logs::LogTotals;
 use super::objectives::ObjectiveBoard;
 use crate::deployment::Deployment;
 use crate::model::{ServiceKey, Source, UnixNanos, VersionKey};
+use crate::verdict::BoundTest;
 
 /// The published picture.
 #[derive(Debug, Clone, Default)]
@@ -58,6 +59,8 @@ pub struct MetricsSide {
     pub completeness: f64,
     /// Which of its metrics counts, in one word; empty before the first slot is closed.
     pub metric: &'static str,
+    /// How its latencies are tested in explicit buckets, by what its busiest version shows; `None` on the log grid.
+    pub bounds: Option<[BoundTest; 3]>,
 }
 
 /// What one source says of a version.

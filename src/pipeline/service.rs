@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::arms::Closed;
 use super::arrivals::Arrivals;
 use super::blindness::Blindness;
-use super::board::{ServiceBoard, VersionBoard};
+use super::board::{MetricsSide, ServiceBoard, VersionBoard};
 use super::changes::Behind;
 use super::findings::Finding;
 use super::journal::Commit;
@@ -482,6 +482,13 @@ impl Service {
         Some(self.metered.as_ref()?.board(now)?.slot_seconds)
     }
 
+    fn metrics_side(&self, now: UnixNanos) -> Option<MetricsSide> {
+        let side = self.metered.as_ref()?.board(now)?;
+        let sides = self.versions.values().filter_map(|version| version.metered.as_ref());
+        let busiest = sides.max_by_key(|side| side.last_seconds(300)[0]);
+        Some(MetricsSide { bounds: busiest.and_then(|side| side.memory.bound_tests()), ..side })
+    }
+
     pub(super) fn board(&self, now: UnixNanos) -> ServiceBoard {
         let slo = self.policy.slo;
         let live = self.versions.iter().filter(|(_, v)| !v.ended);
@@ -494,7 +501,7 @@ impl Service {
             lateness_seconds: self.lateness.current_seconds(),
             completeness: self.completeness(now),
             slo,
-            metrics: self.metered.as_ref().and_then(|metered| metered.board(now)),
+            metrics: self.metrics_side(now),
         }
     }
 }

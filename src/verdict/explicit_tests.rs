@@ -197,3 +197,25 @@ fn explicit_buckets_are_remembered() {
         assert_eq!(passed > 3.0, !worse, "x{times}: {passed}");
     }
 }
+
+/// Guarantees: what is said of thresholds before any verdict is what the judge tests by.
+#[test]
+fn x2_which_thresholds_can_be_tested_is_known_from_one_version() {
+    let tests = |sent: Sent| {
+        let mut world = World::new();
+        world.run(40, None, sent);
+        world.memory.bound_tests()
+    };
+    let usual = tests(WELL).unwrap();
+    let bounds: Vec<f64> = usual.iter().filter(|t| t.is_testable).map(|t| t.nearest.unwrap().0).collect();
+    assert_eq!(bounds, [0.1, 0.25, 0.5]);
+    assert!((usual[1].nearest.unwrap().1 - 0.082).abs() < 0.01, "{usual:?}");
+    assert_eq!(usual.map(|t| t.quantile), [0.5, 0.95, 0.99]);
+    assert_eq!(usual[2].between, [Some(0.25), Some(0.5)]);
+    let coarse = tests(Sent { bounds: Some(COARSE), times: 1.0 }).unwrap();
+    assert_eq!(coarse.map(|t| t.is_testable), [true, false, false]);
+    assert_eq!((coarse[1].nearest.unwrap().0, coarse[2].between), (0.1, [Some(0.1), Some(0.9)]));
+    let slow = tests(Sent { bounds: Some(USUAL), times: 1e3 }).unwrap();
+    assert!(slow.iter().all(|t| !t.is_testable && t.between == [Some(1.0), None]), "{slow:?}");
+    assert_eq!(tests(Sent { bounds: None, times: 1.0 }), None);
+}

@@ -60,6 +60,7 @@ pub use power::Outlook;
 pub use process::{Process, Purpose, Shape};
 pub use processes::{Key, Logged};
 pub use slot_log::SlotLog;
+pub use thresholds::BoundTest;
 pub use timing::{LONGEST_SLOT_S, Timing};
 
 #[cfg(test)]

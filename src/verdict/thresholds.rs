@@ -123,7 +123,45 @@ impl Stratum {
     }
 }
 
+/// How a quantile of the latency is tested in explicit buckets: at the bound that stands for it, if one does.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BoundTest {
+    /// The quantile, 0 to 1.
+    pub quantile: f64,
+    /// Whether a bound is near enough.
+    pub is_testable: bool,
+    /// That bound, or else the nearest, in seconds, and the share of the requests of the last 300 s above it. `None`
+    /// where operations have no bound in common.
+    pub nearest: Option<(f64, f64)>,
+    /// The bounds between which the quantile lies, in seconds; `None` below the first and above the last.
+    pub between: [Option<f64>; 2],
+}
+
 impl Memory {
+    /// How p50, p95 and p99 of all operations as one are tested; `None` on the log grid, where every quantile can be, and
+    /// before there are latencies.
+    pub fn bound_tests(&self) -> Option<[BoundTest; 3]> {
+        let thresholds = self.pooled_thresholds?;
+        let (Some(bounds), recent) = self.pooled_recent() else { return None };
+        let above = exceedances(weights(&recent), &bounds);
+        let one = |i: usize| {
+            let (quantile, slow) = (QUANTILES[i], 1.0 - QUANTILES[i]);
+            let tested =
+                thresholds[i].and_then(|at| usize::try_from(at).ok()).filter(|at| *at < bounds.len());
+            // A bound that nobody exceeds is as far as can be.
+            let off = |e: f64| (e.max(1e-9) / slow).ln().abs();
+            let nearest = (0..bounds.len()).min_by(|a, b| off(above[*a]).total_cmp(&off(above[*b])));
+            let first_above = above.partition_point(|e| *e > slow);
+            BoundTest {
+                quantile,
+                is_testable: tested.is_some(),
+                nearest: tested.or(nearest).map(|at| (bounds[at], above[at])),
+                between: [first_above.checked_sub(1).map(|at| bounds[at]), bounds.get(first_above).copied()],
+            }
+        };
+        (!recent.is_empty()).then(|| [one(0), one(2), one(3)])
+    }
+
     /// What is known of the SLI of quantile `q` of all operations as one.
     pub(crate) fn pooled_testing(&self, q: usize, wanted: &Bounds) -> Testing {
         Testing::of(self.pooled_cuts(wanted, 0).map(|cuts| cuts.at), q)

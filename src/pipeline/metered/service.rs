@@ -93,6 +93,7 @@ impl Metered {
             lateness_seconds: self.lateness.current_seconds(),
             completeness: self.completeness(now),
             metric: self.choice.class().map_or("", Class::as_str),
+            bounds: None,
         })
     }
 
