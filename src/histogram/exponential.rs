@@ -61,9 +61,9 @@ mod tests {
     }
 
     proptest! {
-        /// E2: a value lands in the same bucket whether it was counted fine and downscaled or counted coarse.
+        /// E1, E2: a value lands in the same bucket whether it was counted fine and downscaled or counted coarse.
         #[test]
-        fn e2_downscaling_is_exact(values in prop::collection::vec(1e-5f64..1e4, 1..60), scale in 0..12i32) {
+        fn e1_e2_downscaling_is_exact(values in prop::collection::vec(1e-5f64..1e4, 1..60), scale in 0..12i32) {
             let indices: Vec<i64> = values.iter().map(|v| bucket_index(*v, scale)).collect();
             let low = *indices.iter().min().unwrap();
             let mut counts = vec![0; (indices.iter().max().unwrap() - low + 1) as usize];
@@ -82,7 +82,7 @@ mod tests {
 
         /// At the grid's own scale and in seconds an index is a bucket.
         #[test]
-        fn e4_seconds_at_scale_5_are_the_grid(nanos in 2_000u64..30_000_000_000_000) {
+        fn e1_e4_seconds_at_scale_5_are_the_grid(nanos in 2_000u64..30_000_000_000_000) {
             let exact = (nanos as f64 / 1e9).log2() * 32.0;
             prop_assume!((exact - exact.round()).abs() > 1e-9);
             prop_assert_eq!(grid_bucket(5, exact.ceil() as i64 - 1), layout::bucket_of_nanos(nanos));

@@ -243,6 +243,22 @@ mod tests {
         assert_eq!(coarse.of_exponential(5, 8), coarse.of_exponential(2, 1));
     }
 
+    /// X3: one value for a whole bucket is off by at most (u - l) / (u + l), and by half a bucket of the grid.
+    #[test]
+    fn x3_the_middle_of_an_explicit_bucket_stands_for_it() {
+        let bounds = [0.005, 0.01, 0.025, 0.1, 0.25, 0.5, 0.75];
+        let form = form(&[Ruler::Explicit(&bounds)]);
+        let value = |key: i16| layout::midpoint_seconds(form.grid_of(key));
+        for (i, pair) in bounds.windows(2).enumerate() {
+            let [l, u] = [pair[0], pair[1]];
+            let middle = value(i as i16 + 1);
+            let worst = ((middle - l) / l).max((u - middle) / u);
+            assert!((worst - (u - l) / (u + l)).abs() < 0.025, "{l} to {u} s: {middle} is off by {worst}");
+        }
+        // Below the first bound half of it, above the last that one.
+        assert!((value(0) / 0.0025 - 1.0).abs() < 0.025 && (value(7) / 0.75 - 1.0).abs() < 0.025);
+    }
+
     #[test]
     fn keys_of_all_divisions_agree() {
         let grid = form(&[Ruler::Exponential(5), Ruler::Exponential(3)]);

@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn a_span_becomes_an_observation() {
+    fn s2_a_span_becomes_an_observation() {
         let door = door(100);
         let mut batch = door.begin(UnixNanos(99));
         batch.resource(&resource("v1"));

@@ -457,3 +457,40 @@ fn is_biased(candidate: &Counts, baseline: &Counts) -> bool {
     let differs = known_share(candidate).zip(known_share(baseline)).is_some_and(|(a, b)| (a - b).abs() > 0.2);
     by_outcome(candidate) || by_outcome(baseline) || differs
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn w5_sampling_by_outcome_or_unlike_sampling_is_biased() {
+        // Good and failed spans with the weight of each; a weight of 0 is none.
+        let arm = |[good, weight_good, bad, weight_bad]: [u64; 4]| {
+            let known = |n: u64, weight: u64| if weight > 0 { n } else { 0 };
+            Counts {
+                n: good + bad,
+                bad,
+                weighted: known(good, weight_good) + known(bad, weight_bad),
+                weighted_bad: known(bad, weight_bad),
+                weight: (good * weight_good.max(1) + bad * weight_bad.max(1)) as f64,
+                weight_bad: (bad * weight_bad) as f64,
+                ..Counts::default()
+            }
+        };
+        let whole = [900, 0, 30, 0];
+        for (candidate, baseline, biased) in [
+            (whole, whole, false),
+            ([900, 4, 30, 4], [90, 10, 30, 10], false),
+            // A tail sampler that keeps all errors and says so; and one that says nothing of some.
+            ([900, 10, 30, 1], [900, 10, 30, 1], true),
+            ([900, 4, 30, 4], [900, 10, 30, 1], true),
+            ([900, 4, 30, 4], whole, true),
+            (whole, [900, 4, 30, 4], true),
+            // Of so few nothing is said.
+            ([10, 4, 5, 4], whole, false),
+            ([900, 10, 15, 1], [900, 10, 15, 1], false),
+        ] {
+            assert_eq!(is_biased(&arm(candidate), &arm(baseline)), biased, "{candidate:?} {baseline:?}");
+        }
+    }
+}

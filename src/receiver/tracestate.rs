@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn w1_to_w3_thresholds_become_weights() {
+    fn w1_w2_w3_thresholds_become_weights() {
         let id = [0xff; 16];
         let low = [0; 16];
         let cases: [(&str, &[u8], Result<f64, SamplingWeight>); 18] = [

@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_grid_shows_roughly_where_latencies_lie() {
+    fn x4_the_grid_shows_roughly_where_latencies_lie() {
         let bounds = [0.1, 0.2, 0.4];
         let grid = on_grid(&[(0, 320), (1, 640), (3, 32)].into_iter().collect(), &bounds);
         assert_eq!(grid.total(), 992);

@@ -359,7 +359,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn spans_go_to_their_cells() {
+    fn w4_spans_go_to_their_cells() {
         let mut open = OpenSlots::new(0);
         open.set_censor(Some(UnixNanos::from_secs(90)));
         let bad =
@@ -394,7 +394,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn late_and_future_spans_are_counted_and_not_added() {
+    fn s2_late_and_future_spans_are_counted_and_not_added() {
         let mut open = OpenSlots::new(50);
         assert_eq!(open.record(&observation(1, 1, 49), Placement::default()), Placed::Late);
         let early = Observation { arrival: UnixNanos(94_999_999_999), ..observation(1, 1, 100) };

@@ -169,7 +169,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn g11_spans_and_links_with_bad_ids_are_cut_and_nothing_else(parts in traces()) {
+    fn g11_s8_spans_and_links_with_bad_ids_are_cut_and_nothing_else(parts in traces()) {
         let (before, cut) = agrees(Signal::Traces, &parts)?;
         let mut expected = ExportTraceServiceRequest::decode(&before[..]).unwrap();
         for scope in expected.resource_spans.iter_mut().flat_map(|r| &mut r.scope_spans) {

@@ -393,6 +393,20 @@ fn g9_any_kind_of_value_is_taken_for_any_attribute() {
     }
 }
 
+/// S1, S2: entry spans make requests; one without an end says nothing, whatever its kind.
+#[test]
+fn s1_s2_entry_spans_are_requests() {
+    let walked = |span: Span| walked(&field(1, &field(2, &field(2, &span.encode_to_vec())))).unwrap().0;
+    for kind in 0..=6 {
+        let told = walked(Span { kind, ..server_span("a") });
+        let is_request = told.iter().any(|told| matches!(told, Told::Span { times: (5, 9), .. }));
+        assert_eq!(is_request, kind == 2 || kind == 5, "kind {kind}: {told:?}");
+        assert_eq!(told.contains(&Told::Discard(Discard::Kind)), !is_request, "kind {kind}: {told:?}");
+    }
+    let open = walked(Span { end_time_unix_nano: 0, ..server_span("a") });
+    assert!(open.contains(&Told::Discard(Discard::NoTime)), "{open:?}");
+}
+
 #[test]
 fn s3_requests_with_excluded_statuses_are_not_judged() {
     let walked = |code: i64, excluded: &[u16]| {

@@ -215,9 +215,10 @@ pub(super) fn policy() -> Policy {
 }
 
 /// Scenario: metrics only, five of a hundred requests of the new version fail. Guarantees: the deployment is
-/// found and fails, by cumulative explicit buckets and by delta exponential ones alike.
+/// found and fails, by cumulative explicit buckets and by delta exponential ones alike, and the exemplars of its failed
+/// requests are the evidence to look at.
 #[test]
-fn a_worse_version_fails_by_metrics_alone() {
+fn m8_a_worse_version_fails_by_metrics_alone_with_the_traces_of_its_failures() {
     for kind in [Kind::CumulativeExplicit, Kind::DeltaExponential] {
         let (world, _) = rollout(kind, policy(), 0.05, 1.0);
         let deployment = world.deployment("v2").expect("detected from metrics");
@@ -226,6 +227,7 @@ fn a_worse_version_fails_by_metrics_alone() {
         assert_eq!(deployment.evidence.slot_seconds, Some(15));
         let shares: f64 = deployment.evidence.slis.iter().map(|s| s.weight).sum();
         assert!(shares > 0.9, "{shares} {:?}", deployment.evidence.required);
+        assert_eq!(deployment.evidence.exemplars, ["07".repeat(16)], "{kind:?}");
     }
 }
 

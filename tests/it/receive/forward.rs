@@ -193,7 +193,7 @@ fn hashes(messages: &[impl AsRef<[u8]>]) -> HashMap<[u8; 32], usize> {
 /// compression, some of which join and split them and one of which keeps them on disk; the backend is busy every third
 /// time. Guarantees: the bytes of every envelope, and of whatever stands beside it, come out once and unchanged.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn g8_g19_bytes_are_passed_on_unchanged() {
+async fn g8_g19_s8_bytes_are_passed_on_unchanged() {
     let backends = [Backend::start().await, Backend::start().await, Backend::start().await];
     for backend in &backends {
         let calls = AtomicUsize::new(0);

@@ -31,11 +31,16 @@ async fn g1_g16_every_signal_is_accepted_with_an_empty_answer() {
 }
 
 #[tokio::test]
-async fn g1_unknown_methods_are_unimplemented() {
+async fn g1_g13_unknown_methods_are_unimplemented() {
     let gateway = Gateway::start_with(config(), Capture::default(), Arc::new(NoDownstream)).await;
     for service in ["profiles.v1development.ProfilesService", "trace.v2.TraceService"] {
         let status = export(gateway.grpc, service, vec![].into(), None).await;
         assert_eq!(status.unwrap_err().code(), Code::Unimplemented, "{service}");
+    }
+    for method in ["grpc.health.v1.Health/Check", "grpc.reflection.v1.ServerReflection/ServerReflectionInfo"]
+    {
+        let status = call(gateway.grpc, method).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unimplemented, "{method}");
     }
     let http = client().post(gateway.url("/v1development/profiles")).send().await.unwrap();
     assert_eq!(http.status(), 404);

@@ -264,7 +264,7 @@ pub(super) async fn export_on(
     if let Some(compression) = compression {
         grpc = grpc.send_compressed(compression);
     }
-    call(grpc, service, tonic::Request::new(message)).await
+    call_service(grpc, service, tonic::Request::new(message)).await
 }
 
 /// Exports traces in a request with metadata.
@@ -272,15 +272,28 @@ pub(super) async fn export_request(
     channel: Channel,
     request: tonic::Request<Bytes>,
 ) -> Result<Bytes, Status> {
-    call(Grpc::new(channel), "trace.v1.TraceService", request).await
+    call_service(Grpc::new(channel), "trace.v1.TraceService", request).await
 }
 
-async fn call(
-    mut grpc: Grpc<Channel>,
+/// Calls any method, `package.Service/Method`, with an empty message.
+pub(super) async fn call(to: SocketAddr, method: &str) -> Result<Bytes, Status> {
+    let request = tonic::Request::new(Bytes::new());
+    call_path(Grpc::new(channel(to).await), &format!("/{method}"), request).await
+}
+
+async fn call_service(
+    grpc: Grpc<Channel>,
     service: &str,
     request: tonic::Request<Bytes>,
 ) -> Result<Bytes, Status> {
-    let path = format!("/opentelemetry.proto.collector.{service}/Export");
+    call_path(grpc, &format!("/opentelemetry.proto.collector.{service}/Export"), request).await
+}
+
+async fn call_path(
+    mut grpc: Grpc<Channel>,
+    path: &str,
+    request: tonic::Request<Bytes>,
+) -> Result<Bytes, Status> {
     grpc.ready().await.map_err(|e| Status::unknown(e.to_string()))?;
     Ok(grpc.unary(request, path.parse().unwrap(), Raw).await?.into_inner())
 }

@@ -324,6 +324,39 @@ fn only_stream(metric: Metric) -> Option<u128> {
     walked(&message(metric)).unwrap().0.streams.first().copied()
 }
 
+/// E3: requests about 0 are the fastest there are, however wide a sender calls the bucket that holds them.
+#[test]
+fn e3_zero_counts_are_fast_whatever_the_threshold() {
+    let told = |zero_threshold: f64| {
+        let point = ExponentialHistogramDataPoint {
+            start_time_unix_nano: 1,
+            time_unix_nano: 2,
+            count: 5,
+            scale: 3,
+            zero_count: 2,
+            zero_threshold,
+            positive: Some(Exponential { offset: 4, bucket_counts: vec![3] }),
+            ..Default::default()
+        };
+        let histogram = ExponentialHistogram { data_points: vec![point], aggregation_temporality: 1 };
+        let name = "http.server.request.duration".into();
+        let metric = Metric {
+            name,
+            unit: "s".into(),
+            data: Some(Data::ExponentialHistogram(histogram)),
+            ..Default::default()
+        };
+        walked(&message(metric)).unwrap().0.told
+    };
+    let without = told(0.0);
+    let held = without.iter().find_map(|told| match told {
+        Told::Point { durations, count: 5, .. } => Some(durations),
+        _ => None,
+    });
+    assert!(matches!(held, Some(Held::Exponential(_, 2, ..))), "{without:?}");
+    assert_eq!((told(1e-6), told(10.0)), (without.clone(), without));
+}
+
 #[test]
 fn m6_m7_names_and_their_families() {
     let cases = [
