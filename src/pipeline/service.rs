@@ -327,7 +327,7 @@ impl Service {
     /// What began by itself takes the place of what is judged already only once it is more than a stray request.
     fn supersede(&mut self, now: UnixNanos, commit: &mut Commit) {
         let of_version = |r: &&Running| r.is_judging() && r.deployment().time.is_none();
-        let Some(newest) = self.running.iter().filter(of_version).next_back() else { return };
+        let Some(newest) = self.running.iter().rfind(of_version) else { return };
         let newest = Arc::clone(newest.deployment());
         let older = |r: &Running| r.is_judging() && !r.is_waiting() && r.deployment().id != newest.id;
         if !self.running.iter().any(older) {
@@ -405,11 +405,12 @@ impl Service {
     }
 
     pub(super) fn sightings(&self) -> Vec<Sighting> {
-        let one = |(label, v): (&Arc<str>, &Box<Version>)| Sighting {
-            failed: self.failed.contains(&**label),
+        let failed = |label: &Arc<str>| self.failed.contains(&**label);
+        let one = |label: &Arc<str>, v: &Version| Sighting {
+            failed: failed(label),
             ..v.sighting(label, self.next)
         };
-        self.versions.iter().map(one).collect()
+        self.versions.iter().map(|(label, v)| one(label, v)).collect()
     }
 
     pub(super) fn exemplar(&mut self, label: &str, exemplar: &Exemplar) {
