@@ -329,7 +329,12 @@ impl Service {
         let of_version = |r: &&Running| r.is_judging() && r.deployment().time.is_none();
         let Some(newest) = self.running.iter().rfind(of_version) else { return };
         let newest = Arc::clone(newest.deployment());
-        let older = |r: &Running| r.is_judging() && !r.is_waiting() && r.deployment().id != newest.id;
+        // A change whose time came later has been judged with this version there.
+        let began = |d: &Deployment| d.time.unwrap_or(d.started_at);
+        let older = |r: &Running| {
+            let is_other = r.deployment().id != newest.id && began(r.deployment()) <= newest.started_at;
+            r.is_judging() && !r.is_waiting() && is_other
+        };
         if !self.running.iter().any(older) {
             return;
         }
