@@ -146,6 +146,7 @@ impl Engine {
             return self.start_change(request, time, now, commit);
         }
         let key = self.named(request)?;
+        self.check_baseline(&key, request.baseline.as_deref())?;
         let held = request.release.as_deref().map(|release| self.policy(&key, &request.version, release));
         let service = self.service(&key, now);
         held.iter().for_each(|(policy, _)| service.admit(policy));
@@ -185,27 +186,27 @@ impl Engine {
             let text = format!("{most} deployments wait for their verdict; try again when one has its own");
             return Err(CommandError::Unavailable(text));
         }
-        let seen = &self.service(&key, now).versions;
-        let is_seen = |label: &str| seen.contains_key(label);
-        if let Some(baseline) = request.baseline.as_deref()
-            && !seen.is_empty()
-            && !is_seen(baseline)
-            && !self.known.of(&key).any(|known| **known == *baseline)
-        {
-            let mut names: Vec<&str> = self.known.of(&key).map(|known| &**known).collect();
-            names.sort_unstable();
-            let text = format!(
-                "no request of baseline {baseline:?} of {key} was ever seen; known versions: {}",
-                if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-            );
-            return Err(CommandError::Invalid(text));
-        }
         let mut request = request.clone();
         if request.baseline.is_none() {
             let sightings = self.service(&key, now).sightings();
             request.baseline = choose_baseline(&request.version, &sightings).map(str::to_owned);
         }
         Ok(self.begin(&key, request, Origin::Requested, now, commit))
+    }
+
+    /// A baseline that was never seen is a slip of the keyboard: nothing could be held against it.
+    fn check_baseline(&self, key: &ServiceKey, baseline: Option<&str>) -> Result<(), CommandError> {
+        let (Some(baseline), Some(service)) = (baseline, self.services.get(key)) else { return Ok(()) };
+        let is_known = self.known.of(key).any(|known| **known == *baseline);
+        if service.versions.is_empty() || service.versions.contains_key(baseline) || is_known {
+            return Ok(());
+        }
+        let mut names: Vec<&str> = self.known.of(key).map(|known| &**known).collect();
+        names.sort_unstable();
+        let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        let text =
+            format!("no request of baseline {baseline:?} of {key} was ever seen; known versions: {names}");
+        Err(CommandError::Invalid(text))
     }
 
     /// Starts a deployment that names a time, or fills in the links of the one that does already.
