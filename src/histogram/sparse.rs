@@ -19,13 +19,16 @@ impl SparseHistogram {
 
     /// Counts `n` values of one bucket.
     pub fn add(&mut self, bucket: i16, n: u32) {
+        // What comes in order goes to the end.
+        if n > 0 && self.counts.last().is_none_or(|last| last.0 < bucket) {
+            self.grow(1);
+            self.counts.push((bucket, n));
+            return;
+        }
         match self.counts.binary_search_by_key(&bucket, |c| c.0) {
             Ok(i) => self.counts[i].1 = self.counts[i].1.saturating_add(n),
             Err(i) if n > 0 => {
-                // Grown by a quarter, not doubled: a fleet has a hundred thousand of these.
-                if self.counts.len() == self.counts.capacity() {
-                    self.counts.reserve_exact(self.counts.len() / 4 + 4);
-                }
+                self.grow(1);
                 self.counts.insert(i, (bucket, n));
             }
             Err(_) => {}
@@ -48,7 +51,63 @@ impl SparseHistogram {
             self.counts.clone_from(&other.counts);
             return;
         }
-        other.counts.iter().for_each(|&(bucket, n)| self.add(bucket, n));
+        let (mut at, mut missing) = (0, 0);
+        for &(bucket, n) in &other.counts {
+            at += self.counts.iter().skip(at).take_while(|mine| mine.0 < bucket).count();
+            match self.counts.get_mut(at) {
+                Some(mine) if mine.0 == bucket => mine.1 = mine.1.saturating_add(n),
+                _ => missing += 1,
+            }
+        }
+        if missing > 0 {
+            self.insert_missing(other, missing);
+        }
+    }
+
+    /// Puts in the buckets of `other` that are not here, `missing` in number: from the end, so that each entry is
+    /// moved once.
+    fn insert_missing(&mut self, other: &Self, missing: usize) {
+        let mut from = self.counts.len();
+        self.grow(missing);
+        self.counts.resize(from + missing, (0, 0));
+        let mut to = self.counts.len();
+        for &theirs in other.counts.iter().rev() {
+            while from > 0 && self.counts[from - 1].0 > theirs.0 {
+                (from, to) = (from - 1, to - 1);
+                self.counts[to] = self.counts[from];
+            }
+            if from > 0 && self.counts[from - 1].0 == theirs.0 {
+                continue;
+            }
+            to -= 1;
+            self.counts[to] = theirs;
+            if to == from {
+                break;
+            }
+        }
+    }
+
+    /// Makes room for `more` entries: by a quarter, not doubled, for a fleet has a hundred thousand of these.
+    fn grow(&mut self, more: usize) {
+        if self.counts.capacity() - self.counts.len() < more {
+            self.counts.reserve_exact(more.max(self.counts.len() / 4 + 4));
+        }
+    }
+
+    /// The sum of many counts in any order.
+    pub fn sum_of(counts: impl Iterator<Item = (i16, u32)> + Clone) -> Self {
+        // One loop: the iterator's own `min` and `max` call a function for each of them.
+        let (low, high) =
+            counts.clone().fold((i16::MAX, i16::MIN), |(low, high), c| (low.min(c.0), high.max(c.0)));
+        if low > high {
+            return Self::default();
+        }
+        let mut dense = vec![0u32; usize::from(high.abs_diff(low)) + 1];
+        for (bucket, n) in counts {
+            let sum = &mut dense[usize::from(bucket.abs_diff(low))];
+            *sum = sum.saturating_add(n);
+        }
+        (low..=high).zip(dense).filter(|c| c.1 > 0).collect()
     }
 
     /// Values counted.
@@ -129,6 +188,21 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn merging_is_adding_one_by_one(a in prop::collection::vec((-30i16..30, 1u32..9), 0..40),
+                                        b in prop::collection::vec((-30i16..30, 1u32..9), 0..40)) {
+            let (mut a, b): (SparseHistogram, SparseHistogram) = (a.into_iter().collect(), b.into_iter().collect());
+            let mut one_by_one = a.clone();
+            b.iter().for_each(|(bucket, n)| one_by_one.add(bucket, n));
+            a.merge(&b);
+            prop_assert!(a.iter().is_sorted_by(|x, y| x.0 < y.0), "{:?}", a);
+            prop_assert_eq!(&a, &one_by_one);
+            prop_assert_eq!(SparseHistogram::sum_of(b.iter().chain(a.iter())), {
+                b.iter().for_each(|(bucket, n)| one_by_one.add(bucket, n));
+                one_by_one
+            });
+        }
+
         #[test]
         fn merge_then_subtract_is_identity(a in prop::collection::vec((-640i16..480, 1u32..9), 0..40),
                                            b in prop::collection::vec((-640i16..480, 1u32..9), 0..40)) {

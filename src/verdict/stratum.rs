@@ -99,7 +99,7 @@ impl Stratum {
     /// Latencies of the last 300 s. Summed when asked for, each 10 s: kept beside the window it would take
     /// nearly as much memory again.
     pub(crate) fn recent(&self) -> SparseHistogram {
-        self.window.iter().map(|entry| (entry.bucket, u32::from(entry.count))).collect()
+        sum(&self.window)
     }
 
     /// Whether there was no request in the last 300 s.
@@ -119,7 +119,7 @@ impl Stratum {
             self.window.pop_front();
         }
         let window = &self.window;
-        let recent = || Some(window.iter().map(|e| (e.bucket, u32::from(e.count))).collect());
+        let recent = || Some(sum(window));
         renew(&mut self.thresholds, t, timing, self.traffic_s, &self.bounds, recent);
     }
 
@@ -174,6 +174,10 @@ impl Stratum {
     pub(crate) fn kept_requests(&self, now: u64) -> f64 {
         self.kept.total(now) + self.bare_requests(now)
     }
+}
+
+fn sum(window: &VecDeque<Entry>) -> SparseHistogram {
+    SparseHistogram::sum_of(window.iter().map(|entry| (entry.bucket, u32::from(entry.count))))
 }
 
 /// Sets thresholds from `latencies` when there are enough requests and either none yet or a refresh is due.
