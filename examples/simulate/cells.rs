@@ -3,7 +3,7 @@
 use crate::scenario::{
     ALL_NOISES, BOTH, CHANCE, Change, EXPONENTIAL_15_S, HALF, LARGE, LONG, Load, METRICS_15_S, METRICS_60_S,
     Noise, QUARTER, REFERENCE, SAME, SINGLE, SMALL_SHARE, SPANS, SPARSE, Scenario, Sending, TAKEN_OVER,
-    TAKEN_OVER_LARGE, UNEVEN,
+    TAKEN_OVER_LARGE, TENTH, UNEQUAL, UNEVEN, many,
 };
 
 /// What a cell must show.
@@ -201,6 +201,9 @@ fn special_shapes() -> Vec<Cell> {
     let mixed = Scenario { operations: UNEVEN, mix: Some(mix), ..Scenario::healthy(SMALL_SHARE) };
     let renamed = Scenario { renamed: true, ..Scenario::healthy(SMALL_SHARE) };
     let sparse = Scenario { operations: SINGLE, ..Scenario::healthy(SPARSE) };
+    let forty = Scenario { operations: many(), ..with(SMALL_SHARE, ALL_NOISES) };
+    let clusters = with(HALF, Noise { cluster: 3.0, ..CHANCE });
+    let sampled = |sampled| Scenario { sampled, ..clusters };
     let job = |from_s| Change { from_s, until_s: from_s + 60, errors_plus: 0.05, ..SAME };
     let late_job = gone(TAKEN_OVER, CHANCE, job(600));
     let mut cells = vec![
@@ -211,6 +214,9 @@ fn special_shapes() -> Vec<Cell> {
         healthy("another mix of operations", mixed),
         healthy("renamed operations", renamed),
         healthy("sparse traffic, 1 % errors", sparse),
+        healthy("200 comparisons, everything at once", forty),
+        healthy("sampled, one in ten, clusters of 3", sampled(TENTH)),
+        healthy("sampled, baseline one in ten, clusters of 3", sampled(UNEQUAL)),
         healthy("baseline gone", gone(TAKEN_OVER, CHANCE, SAME)),
         healthy("baseline gone, everything at once", gone(TAKEN_OVER, ALL_NOISES, SAME)),
         healthy("baseline gone, slowdowns", gone(TAKEN_OVER, Noise { slowdowns: 0.2, ..CHANCE }, SAME)),

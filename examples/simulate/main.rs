@@ -4,6 +4,7 @@
 //! ```text
 //! cargo run --release --example simulate -- --runs 2000 --seed 1
 //! cargo run --release --example simulate -- --only "cold start" --runs 500
+//! cargo run --release --example simulate -- --gates
 //! cargo run --release --example simulate -- --power
 //! ```
 //!
@@ -14,6 +15,8 @@
 #[allow(dead_code, reason = "the bounds are for tests/sim")]
 mod cells;
 mod exports;
+#[allow(dead_code, reason = "one question is for tests/sim")]
+mod gates;
 #[allow(dead_code, reason = "how often it is run there is for tests/sim")]
 mod power;
 #[allow(dead_code, reason = "one figure is for tests/sim")]
@@ -27,6 +30,9 @@ use clap::Parser;
 use cells::{Expect, cells};
 use power::{PROMISES, Promise};
 use run::{Length, Row, run};
+
+/// Runs of each situation that is held to a bound.
+const GATE_RUNS: usize = 2_000;
 
 #[derive(Debug, Parser)]
 #[command(about = "Simulate deployments and print how the judge does")]
@@ -46,6 +52,9 @@ struct Arguments {
     /// Seconds from the candidate's first on.
     #[arg(long, default_value_t = 1800)]
     seconds: i64,
+    /// Only the situations that are held to a bound, each run 2,000 times.
+    #[arg(long)]
+    gates: bool,
     /// Instead hold the statements about what would show to `--worse-runs` deployments each.
     #[arg(long)]
     power: bool,
@@ -67,6 +76,13 @@ fn main() {
         println!("{}", Promise::HEAD);
         for promise in &PROMISES {
             println!("{}", promise.markdown(&promise.keep(arguments.worse_runs as u64, arguments.seed)));
+        }
+        return;
+    }
+    if arguments.gates {
+        println!("{}", gates::head());
+        for (cell, bound) in gates::held() {
+            println!("{}", gates::markdown(&run(&cell, GATE_RUNS, length, arguments.seed), bound));
         }
         return;
     }

@@ -1,6 +1,8 @@
 //! What a simulated deployment looks like: how much traffic, which operations, what disturbs both versions alike,
 //! and what is different about the new one. Plain values; `traffic.rs` turns them into slots.
 
+use std::sync::OnceLock;
+
 /// Requests a second and the instances that serve them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Load {
@@ -103,6 +105,28 @@ pub(crate) const LONG: &[Operation] = &[
     Operation { long: true, ..operation("POST /reports", 0.5, 0.05, 20.0) },
 ];
 
+/// How many operations [`many`] has: with errors, client errors and three quantiles each, 200 comparisons.
+const MANY: usize = 40;
+
+/// Forty operations from busy to rare, in every one of which each SLI is compared.
+pub(crate) fn many() -> &'static [Operation] {
+    static OPERATIONS: OnceLock<Vec<Operation>> = OnceLock::new();
+    OPERATIONS.get_or_init(|| {
+        let total: f64 = (1..=MANY).map(|i| 1.0 / i as f64).sum();
+        let one = |i: usize| {
+            // They live as long as the program.
+            let name = Box::leak(format!("GET /resource-{i}").into_boxed_str());
+            operation(
+                name,
+                1.0 / i as f64 / total,
+                0.001 * (1.0 + (i % 4) as f64),
+                0.02 + 0.005 * (i % 9) as f64,
+            )
+        };
+        (1..=MANY).map(one).collect()
+    })
+}
+
 /// What disturbs both versions by the same law.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Noise {
@@ -162,6 +186,11 @@ pub(crate) struct Change {
 pub(crate) const SAME: Change =
     Change { from_s: 0, until_s: i64::MAX, errors_times: 1.0, errors_plus: 0.0, latency_times: 1.0 };
 
+/// One request in ten of each version is kept, by its trace id.
+pub(crate) const TENTH: [f64; 2] = [0.1, 0.1];
+/// All of the new version's, one in ten of the old one's.
+pub(crate) const UNEQUAL: [f64; 2] = [1.0, 0.1];
+
 /// One simulated situation.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scenario {
@@ -185,6 +214,9 @@ pub(crate) struct Scenario {
     pub(crate) warmup_s: i64,
     /// No new version: the instances go on, and `change` happens to them at a time that is announced.
     pub(crate) before_after: bool,
+    /// Shares of the requests of candidate and baseline whose spans are kept by a head sampler, which knows nothing
+    /// of how they end.
+    pub(crate) sampled: [f64; 2],
     /// How many times as high errors and traffic are at their peak as at their trough, 12 hours later.
     pub(crate) cycle: f64,
 }
@@ -203,6 +235,7 @@ impl Scenario {
             baseline_ends: false,
             warmup_s: 60,
             before_after: false,
+            sampled: [1.0; 2],
             cycle: 1.0,
         }
     }

@@ -324,7 +324,14 @@ impl Service {
         let rng = &mut self.rng;
         let requests = poisson(rng, cycle * load.rates[side] * share / load.instances[side] as f64);
         let bad = clustered(rng, requests, rate.min(1.0), noise.cluster);
-        let client_errors = binomial(rng, requests - bad, CLIENT_ERRORS);
+        let mut client_errors = binomial(rng, requests - bad, CLIENT_ERRORS);
+        let kept = self.scenario.sampled[side];
+        let (mut requests, mut bad) = (requests, bad);
+        if kept < 1.0 {
+            let good = binomial(rng, requests - bad - client_errors, kept);
+            (bad, client_errors) = (binomial(rng, bad, kept), binomial(rng, client_errors, kept));
+            requests = good + bad + client_errors;
+        }
         let paused = binomial(rng, requests, instance.paused);
         let tail = binomial(rng, requests - paused, operation.tail);
         Serving { requests, bad, client_errors, middle, sigma: operation.sigma, tail, paused }

@@ -1,0 +1,137 @@
+//! The rows that the method is held to: at most twenty situations, 2,000 deployments each, with the share of false fails
+//! that is allowed in them. `docs/simulation.md` holds a run of them; `tests/sim` repeats each with a hundred.
+
+use crate::cells::{Cell, cells};
+use crate::run::Row;
+
+/// What a row is held to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Bound {
+    /// Both versions serve at the same time: at most this share of healthy candidates fails.
+    Concurrent,
+    /// The baseline is what is remembered of it.
+    Remembered,
+    /// Known to be bad (`docs/statistics.md`, section 8 and 6): printed, held to nothing.
+    KnownBad,
+    /// A worse candidate: at least this share is found in the time of the row.
+    Found(f64),
+}
+
+impl Bound {
+    /// The most false fails that are allowed, as a share of the runs.
+    pub(crate) fn false_fails(self) -> f64 {
+        match self {
+            Self::Concurrent | Self::Found(_) => 0.015,
+            Self::Remembered => 0.04,
+            Self::KnownBad => 1.0,
+        }
+    }
+
+    /// The bound as a table says it.
+    fn words(self) -> String {
+        match self {
+            Self::KnownBad => "none".to_owned(),
+            Self::Found(share) => format!("found ≥ {} %", 100.0 * share),
+            _ => format!("≤ {} %", 100.0 * self.false_fails()),
+        }
+    }
+}
+
+/// Situation, traffic, what is sent, bound.
+const HELD: [(&str, &str, &str, Bound); 20] = [
+    ("nothing but chance", "50 % of 20", "", Bound::Concurrent),
+    ("shared error bursts", "50 % of 20", "", Bound::Concurrent),
+    ("errors in clusters of 3", "50 % of 20", "", Bound::Concurrent),
+    ("error bursts of single instances", "50 % of 20", "", Bound::Concurrent),
+    ("everything at once", "5 % of 200", "", Bound::Concurrent),
+    ("200 comparisons, everything at once", "5 % of 200", "", Bound::Concurrent),
+    ("everything at once", "25 % of 200", "metrics, 15 s", Bound::Concurrent),
+    ("long requests beside fast failures", "50 % of 20", "", Bound::Concurrent),
+    ("renamed operations", "5 % of 200", "", Bound::Concurrent),
+    ("sampled, one in ten, clusters of 3", "50 % of 20", "", Bound::Concurrent),
+    ("sampled, baseline one in ten, clusters of 3", "50 % of 20", "", Bound::Concurrent),
+    ("baseline gone", "100 % of 10", "", Bound::Remembered),
+    ("baseline gone, everything at once", "100 % of 10", "", Bound::Remembered),
+    ("before/after, cycle of 24 h, 2x", "100 % of 10", "", Bound::Remembered),
+    ("before/after, everything at once, cycle of 24 h, 2x", "100 % of 10", "", Bound::Remembered),
+    ("baseline gone, hourly job 2 min after (no fault of the version)", "100 % of 10", "", Bound::KnownBad),
+    ("slow start: x2, decaying over 2 min, three operations", "5 % of 200", "", Bound::KnownBad),
+    ("errors 0.1 -> 1 %", "5 % of 200", "", Bound::Found(0.95)),
+    ("latency +20 %, three operations", "5 % of 200", "", Bound::Found(0.9)),
+    ("before/after, errors 0.1 -> 5 %", "100 % of 10", "", Bound::Found(0.95)),
+];
+
+/// The bound of a cell, where it has one.
+pub(crate) fn of(cell: &Cell) -> Option<Bound> {
+    let is = |(name, load, sent, _): &&(&str, &str, &str, Bound)| {
+        *name == cell.name && *load == cell.scenario.load.name && *sent == cell.sending.name
+    };
+    HELD.iter().find(is).map(|held| held.3)
+}
+
+/// The cells that have a bound, in the order of the table.
+pub(crate) fn held() -> Vec<(Cell, Bound)> {
+    let all = cells();
+    let find = |(name, load, sent, bound): &(&str, &str, &str, Bound)| {
+        let is = |c: &&Cell| c.name == *name && c.scenario.load.name == *load && c.sending.name == *sent;
+        all.iter().find(is).map(|cell| (cell.clone(), *bound))
+    };
+    HELD.iter().filter_map(find).collect()
+}
+
+/// Whether a row keeps its bound, as far as so many runs can tell: it does not where the chance of so many false fails at
+/// the bound is below 1 %.
+pub(crate) fn is_kept(row: &Row, bound: Bound) -> bool {
+    let share = match bound {
+        Bound::Found(share) => row.detected() >= share,
+        _ => true,
+    };
+    share && row.false_fails <= most(row.runs, bound.false_fails())
+}
+
+/// The count that a binomial of `n` and `p` exceeds with a probability below 1 %.
+fn most(n: usize, p: f64) -> usize {
+    if p >= 1.0 {
+        return n;
+    }
+    let mut term = (n as f64 * (1.0 - p).ln()).exp();
+    let (mut sum, mut k) = (term, 0);
+    while sum < 0.99 {
+        term *= (n - k) as f64 / (k + 1) as f64 * p / (1.0 - p);
+        k += 1;
+        sum += term;
+    }
+    k
+}
+
+/// Heads of the columns.
+pub(crate) fn head() -> String {
+    Row::HEAD.replace("|\n", "| held to |\n") + "---|"
+}
+
+/// The row as Markdown.
+pub(crate) fn markdown(row: &Row, bound: Bound) -> String {
+    let verdict = match (bound, is_kept(row, bound)) {
+        (Bound::KnownBad, _) => "",
+        (_, true) => ": kept",
+        (_, false) => ": BROKEN",
+    };
+    format!("{} {}{verdict} |", row.markdown(), bound.words())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_held_row_is_a_situation() {
+        assert_eq!(held().len(), HELD.len());
+    }
+
+    #[test]
+    fn counts_at_the_bound_are_tabulated_quantiles() {
+        for (n, p, expected) in [(100, 0.015, 5), (100, 0.04, 9), (2_000, 0.015, 43), (50, 1.0, 50)] {
+            assert_eq!(most(n, p), expected, "{n} {p}");
+        }
+    }
+}
