@@ -206,7 +206,7 @@ fn row(e: &SliEvidence) -> String {
 fn sli_json(e: &SliEvidence) -> Value {
     json!({
         "sli": e.name(),
-        "operation": e.operation,
+        "operation": e.operation.as_deref(),
         "weight": e.weight,
         "ln_e": e.ln_e,
         "ln_e_pass": e.ln_e_pass,

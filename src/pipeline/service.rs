@@ -27,7 +27,7 @@ use crate::model::{
     Discard, Exemplar, Extra, MeasureKey, NANOS_PER_SECOND, Observation, Outcome, Program, SeriesId,
     ServiceKey, Slot, Source, UnixNanos, VersionId, VersionKey,
 };
-use crate::verdict::{ALL_OPERATIONS, Cell, Cells, Counts, OwnSli, Policy, Verdict};
+use crate::verdict::{ALL_OPERATIONS, Cell, Cells, Counts, OwnSli, Policy, Verdict, with_old};
 use crate::window::{Lateness, LatenessConfig, Placed, Wanted};
 
 /// Slots that may be closed in one tick; after a longer stop of the clock the rest is skipped, for all
@@ -567,12 +567,5 @@ fn count_logs(one: &mut Closed, label: &str, slot: Slot, logs: Option<(MeasureKe
 
 /// Warm requests of a slot, those that are only remembered included.
 fn seen(closed: &Closed) -> Cow<'_, Cells> {
-    if closed.started_before.is_empty() {
-        return Cow::Borrowed(&closed.arm.warm);
-    }
-    let mut seen = closed.arm.warm.clone();
-    for (operation, cell) in &closed.started_before {
-        seen.entry(Arc::clone(operation)).or_default().merge(cell);
-    }
-    Cow::Owned(seen)
+    with_old(&closed.arm.warm, &closed.started_before)
 }

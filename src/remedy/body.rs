@@ -265,7 +265,7 @@ mod tests {
     fn sli(sli: Sli, operation: Option<String>, ln_e: f64) -> SliEvidence {
         SliEvidence {
             sli,
-            operation,
+            operation: operation.map(Into::into),
             weight: 0.2,
             ln_e,
             ln_e_pass: None,

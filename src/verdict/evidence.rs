@@ -237,7 +237,7 @@ pub struct SliEvidence {
     /// What is compared.
     pub sli: Sli,
     /// The operation, or `None` for the service.
-    pub operation: Option<String>,
+    pub operation: Option<Arc<str>>,
     /// Share of alpha.
     pub weight: f64,
     /// Evidence that the candidate is worse, in nats. 0 = none either way.

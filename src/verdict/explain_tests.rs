@@ -26,7 +26,7 @@ fn sli(text: &str) -> SliEvidence {
     let ratio: Vec<f64> = words[5..].iter().filter(|w| w.starts_with('~')).map(|w| number(w)).collect();
     SliEvidence {
         sli: Sli::ALL.into_iter().find(|s| s.as_str() == name).unwrap(),
-        operation: operation.map(|o| o.replace('_', " ")),
+        operation: operation.map(|o| o.replace('_', " ").into()),
         weight: number(words[1]),
         ln_e: number(words[2]),
         ln_e_pass: None,

@@ -2,6 +2,7 @@
 //! latencies. An operation's cell is split by instance group, because the spread between the groups measures
 //! how bursty the service is.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -177,6 +178,18 @@ pub struct SlotInput {
 /// Requests and failed ones of some cells.
 pub(crate) fn totals(cells: &Cells) -> [u64; 2] {
     cells.values().flat_map(|cell| &cell.groups).fold([0, 0], |sum, c| [sum[0] + c.requests, sum[1] + c.bad])
+}
+
+/// Cells with those of requests that are only remembered, which are mostly none.
+pub(crate) fn with_old<'a>(warm: &'a Cells, old: &Cells) -> Cow<'a, Cells> {
+    if old.is_empty() {
+        return Cow::Borrowed(warm);
+    }
+    let mut all = warm.clone();
+    for (operation, cell) in old {
+        all.entry(Arc::clone(operation)).or_default().merge(cell);
+    }
+    Cow::Owned(all)
 }
 
 /// All operations as one; `None` without requests.

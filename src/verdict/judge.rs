@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::beside::Beside;
 use super::buckets::{Bounds, on_grid, shared};
 use super::change::{Change, REMEMBERED_FAIL_S};
 use super::heterogeneity::{Heterogeneity, Spread};
-use super::input::{Cell, Cells, SlotInput, totals};
+use super::input::{Cell, Cells, SlotInput, totals, with_old};
 use super::memory::Memory;
 use super::own::Stage;
 use super::pairing::Pairing;
@@ -236,16 +237,13 @@ impl Judge {
 
     /// Judges slot `t`. The caller has called [`Memory::begin`] for it and calls [`Memory::end`] afterwards.
     pub fn slot(&mut self, t: Slot, memory: &Memory, input: &SlotInput) {
-        let mut seen = input.baseline.warm.clone();
-        for (operation, cell) in &input.started_before {
-            seen.entry(Arc::clone(operation)).or_default().merge(cell);
-        }
+        let seen = with_old(&input.baseline.warm, &input.started_before);
         self.meet(t, memory, &seen, input);
         self.notice_absence(t, memory);
         if let (Some(first), Some(baseline_first)) = (self.first, memory.first) {
-            let operations: BTreeSet<Arc<str>> = self.operations.keys().cloned().collect();
             let due = t >= self.timing.weights_from(first, baseline_first);
             if due && self.weights.fixed.is_none() {
+                let operations: BTreeSet<Arc<str>> = self.operations.keys().cloned().collect();
                 self.weights.fix(t, self.timing, memory, &operations);
             }
             if self.gone && self.taken.is_none() {
@@ -263,13 +261,16 @@ impl Judge {
             self.first.get_or_insert(t);
             self.last_traffic = t;
         }
-        let names: BTreeSet<&Arc<str>> =
-            memory.strata.keys().chain(seen.keys()).chain(input.candidate.warm.keys()).collect();
-        for operation in names {
-            if !self.operations.contains_key(operation) {
-                self.operations.insert(Arc::clone(operation), OperationState::default());
-                self.weights.newcomer(operation, t + self.timing.slot_s());
-            }
+        let is_new =
+            |(name, known): (&Arc<str>, Option<&OperationState>)| known.is_none().then(|| Arc::clone(name));
+        let of_memory = Beside::all(&memory.strata, &self.operations).filter_map(is_new);
+        let of_slot = [seen, &input.candidate.warm].into_iter();
+        let of_slot = of_slot.flat_map(|cells| Beside::all(cells, &self.operations)).filter_map(is_new);
+        // In the order of their names: the first takes the larger part of the reserve.
+        let newcomers: BTreeSet<Arc<str>> = of_memory.chain(of_slot).collect();
+        for operation in newcomers {
+            self.weights.newcomer(&operation, t + self.timing.slot_s());
+            self.operations.insert(operation, OperationState::default());
         }
         self.baseline_young = input.baseline.young.requests > 0;
         if self.spread.is_none() && self.first.is_some() {

@@ -4,6 +4,7 @@
 //! a [`Panel`] has one judge for spans and one for metrics.
 //! Invariant: nothing that enters a formula, but for request totals, is read from the slot being judged.
 
+mod beside;
 mod buckets;
 mod change;
 mod conclusion;
@@ -38,6 +39,7 @@ mod witness;
 pub use buckets::on_grid;
 pub use change::{Change, ChangeEvidence};
 pub use evidence::{Evidence, Flag, Grain, Sli, SliEvidence, Verdict};
+pub(crate) use input::with_old;
 pub use input::{
     ALL_OPERATIONS, Arm, Cell, Cells, Counts, InstanceCounts, Measured, MeasuredCells, SlotInput,
 };

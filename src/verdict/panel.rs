@@ -430,7 +430,7 @@ impl Panel {
         let Some((judge, memory)) = self.judge(required).zip(memories.of(required)) else {
             return Evidence::default();
         };
-        let own = judge.evidence(memory);
+        let own = judge.counted(memory);
         let slot_seconds = self.metrics.as_ref().map(|judge| judge.timing.slot_s());
         let (ln_e_bar, fail_threshold) = self.stand(judge);
         let fraction = judge.pass_fraction(memory).min(self.own_passed());

@@ -1,8 +1,10 @@
 //! What one slot says: every question that can be asked of it, as terms that go to the processes, to the way
 //! to PASS, or to what only people read. Which of them depends on whether the baseline still serves.
 
+use std::mem::take;
 use std::sync::Arc;
 
+use super::beside::Beside;
 use super::buckets::Bounds;
 use super::evidence::Sli;
 use super::input::{Cell, Cells, Counts, SlotInput, pooled, totals};
@@ -51,7 +53,8 @@ impl Judge {
             return;
         }
         let count = |[requests, bad]: [u64; 2]| Counts { requests, bad, ..Default::default() };
-        let fixed = self.fixed(&memory.dispersions, &memory.dispersions, None, memory);
+        let service = memory.dispersions.phis();
+        let fixed = self.fixed(service, service, memory.client_errors.phi());
         let (candidate, baseline) = (count(input.candidate.totals()), count(input.baseline.totals()));
         if let Some(group) = self.guard.add(t, self.timing.pairing_s(), candidate, baseline, fixed) {
             let term = terms::ratio(
@@ -87,12 +90,13 @@ impl Judge {
         floor.max(upper_bound(memory.errors, memory.requests, ERROR_FACTOR))
     }
 
-    fn fixed(&self, service: &Dispersions, own: &Dispersions, cuts: Option<Cuts>, memory: &Memory) -> Fixed {
+    /// Without cuts.
+    fn fixed(&self, service: [f64; 4], own: [f64; 4], client_errors: f64) -> Fixed {
         Fixed {
-            cuts,
-            service: service.phis(),
-            own: own.phis(),
-            client_errors: memory.client_errors.phi(),
+            cuts: None,
+            service,
+            own,
+            client_errors,
             error_factor: self.margins.1,
             latency_extra: self.margins.2,
         }
@@ -106,61 +110,51 @@ impl Judge {
             self.clear_groups();
         }
         let mut sums = ServiceTerms::default();
-        let names: Vec<Option<Arc<str>>> = self.operations.keys().cloned().map(Some).chain([None]).collect();
-        let all = (pooled(&input.candidate.warm), pooled(&input.baseline.warm));
-        for name in names {
-            let (candidate, baseline) = match &name {
-                Some(operation) => (input.candidate.warm.get(operation), input.baseline.warm.get(operation)),
-                None => (all.0.as_ref(), all.1.as_ref()),
-            };
-            let group = self.add_to_group(t, name.as_ref(), memory, candidate, baseline);
-            if let Some(group) = group {
-                let counts = name.is_none() == renamed;
-                self.judge_group(t, begin, name.as_ref(), &group, counts.then_some(&mut sums));
+        let unknown = Dispersions::default().phis();
+        let (service, client_errors) = (memory.dispersions.phis(), memory.client_errors.phi());
+        let extra = self.margins.2;
+        // They are put back below; nothing that is called here looks for them.
+        let (mut operations, mut all) = (take(&mut self.operations), take(&mut self.all));
+        let (candidate, baseline) = (&input.candidate.warm, &input.baseline.warm);
+        let mut cells = [Beside::of(candidate), Beside::of(baseline)];
+        let mut strata = Beside::of(&memory.strata);
+        for (operation, state) in &mut operations {
+            let cells = cells.each_mut().map(|arm| arm.find(operation));
+            let stratum = strata.find(operation);
+            let own = stratum.map_or(unknown, |stratum| stratum.dispersions.phis());
+            let fixed = self.fixed(service, own, client_errors);
+            let cuts = |bounds: &Bounds| stratum?.cuts(bounds, extra);
+            if let Some(group) = self.add_to_group(t, state, cells, fixed, cuts) {
+                self.judge_group(t, begin, (Some(operation), state), &group, (!renamed).then_some(&mut sums));
             }
         }
+        let pooled = [pooled(candidate), pooled(baseline)];
+        let fixed = self.fixed(unknown, unknown, client_errors);
+        let cuts = |bounds: &Bounds| memory.pooled_cuts(bounds, extra);
+        if let Some(group) =
+            self.add_to_group(t, &mut all, pooled.each_ref().map(Option::as_ref), fixed, cuts)
+        {
+            self.judge_group(t, begin, (None, &mut all), &group, renamed.then_some(&mut sums));
+        }
+        (self.operations, self.all) = (operations, all);
         self.put_service(t, begin, sums);
     }
 
+    /// Adds the cells of a slot to an operation's open group, or to that of all as one. `cuts` answers what it is
+    /// judged by now, in the buckets that both versions have.
     fn add_to_group(
-        &mut self,
+        &self,
         t: Slot,
-        name: Option<&Arc<str>>,
-        memory: &Memory,
-        candidate: Option<&Cell>,
-        baseline: Option<&Cell>,
+        state: &mut OperationState,
+        [candidate, baseline]: [Option<&Cell>; 2],
+        fixed: Fixed,
+        cuts: impl FnOnce(&Bounds) -> Option<Cuts>,
     ) -> Option<Group> {
-        let state = self.state(name)?;
         state.note_bounds([candidate, baseline]);
         let bounds = state.shared_bounds();
-        let unknown = Dispersions::default();
-        let cuts = self.cuts(name, memory, &bounds);
-        let fixed = match name {
-            Some(operation) => {
-                let own = memory.strata.get(operation).map_or(&unknown, |s| &s.dispersions);
-                self.fixed(&memory.dispersions, own, cuts, memory)
-            }
-            None => self.fixed(&unknown, &unknown, cuts, memory),
-        };
+        let fixed = Fixed { cuts: cuts(&bounds), ..fixed };
         let merged = |cell: Option<&Cell>| cell.map(|cell| cell.merged_in(&bounds)).unwrap_or_default();
-        let longest_s = self.timing.pairing_s();
-        self.state(name)?.pairing.add(t, longest_s, merged(candidate), merged(baseline), fixed)
-    }
-
-    /// What an operation, or all as one, is judged by now, in the buckets that both versions have.
-    fn cuts(&self, name: Option<&Arc<str>>, memory: &Memory, bounds: &Bounds) -> Option<Cuts> {
-        let extra = self.margins.2;
-        match name {
-            Some(operation) => memory.strata.get(operation)?.cuts(bounds, extra),
-            None => memory.pooled_cuts(bounds, extra),
-        }
-    }
-
-    fn state(&mut self, name: Option<&Arc<str>>) -> Option<&mut OperationState> {
-        match name {
-            Some(operation) => self.operations.get_mut(operation),
-            None => Some(&mut self.all),
-        }
+        state.pairing.add(t, self.timing.pairing_s(), merged(candidate), merged(baseline), fixed)
     }
 
     /// Turns a closed group into terms: for the operation's own processes, and for the service's sums.
@@ -168,19 +162,16 @@ impl Judge {
         &mut self,
         t: Slot,
         begin: Slot,
-        name: Option<&Arc<str>>,
+        (name, state): (Option<&Arc<str>>, &mut OperationState),
         group: &Group,
         sums: Option<&mut ServiceTerms>,
     ) {
         let latency_from = self.settling.from.filter(|from| group.since >= *from);
-        let share = self.state(name).map_or(0.5, |state| {
-            state.compared[0] += group.candidate.requests;
-            state.compared[1] += group.baseline.requests;
-            state.predicted()
-        });
-        let found = terms::of_group(&self.policy, group, share, latency_from.is_some());
+        state.compared[0] += group.candidate.requests;
+        state.compared[1] += group.baseline.requests;
+        let found = terms::of_group(&self.policy, group, state.predicted(), latency_from.is_some());
         let keep = self.timing.share_decay();
-        if let (Some(above), Some(state)) = (found.above_median, self.state(name)) {
+        if let Some(above) = found.above_median {
             state.share[0] = keep * state.share[0] + above as f64;
             state.share[1] = keep * state.share[1] + group.baseline.requests as f64;
         }

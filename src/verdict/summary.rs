@@ -29,17 +29,24 @@ impl Judge {
     /// Everything known now.
     pub fn evidence(&self, memory: &Memory) -> Evidence {
         let (ln_e_bar, fail_threshold) = self.stand();
+        Evidence {
+            ln_e_bar,
+            fail_threshold,
+            score: score(ln_e_bar / fail_threshold, self.pass_fraction(memory)),
+            slis: self.sli_evidence(memory),
+            flags: self.flags(memory),
+            ..self.counted(memory)
+        }
+    }
+
+    /// The part of it that is this judge's own even where others sit beside it: no sums, lines or flags.
+    pub(super) fn counted(&self, memory: &Memory) -> Evidence {
         let pass_threshold = self.policy.pass_threshold();
         Evidence {
             slot: self.last_slot,
-            ln_e_bar,
-            fail_threshold,
             pass_threshold,
-            score: score(ln_e_bar / fail_threshold, self.pass_fraction(memory)),
             requests: self.requests,
             errors: self.errors,
-            slis: self.sli_evidence(memory),
-            flags: self.flags(memory),
             requests_needed: self.passing.requests_needed(pass_threshold, self.required(memory)),
             incident_size: memory.incident_size(),
             coarse_scale: self.context.coarse_scale,
@@ -141,21 +148,23 @@ impl Judge {
 
     /// All processes in the order of their keys, each with the ln of its e-value; none is marked as degraded.
     pub(super) fn lines(&self, memory: &Memory) -> Vec<(f64, SliEvidence)> {
-        let mass = self.counting().ln_mass(self.last_slot);
-        let line = |key: &Key| {
-            let line = self.one(key, memory);
-            (line.ln_e - mass, line)
+        let counting = self.counting();
+        let mass = counting.ln_mass(self.last_slot);
+        let mut begun = counting.in_order();
+        let line = |(key, weight): (&Key, &f64)| {
+            let (ln_e, counts) = begun.find(key).map_or((0.0, [0.0; 4]), |kept| (kept.ln(), kept.totals()));
+            let line = self.one(key, *weight, (ln_e, counts), memory);
+            (ln_e - mass, line)
         };
-        self.weights.each.keys().map(line).collect()
+        self.weights.each.iter().map(line).collect()
     }
 
-    fn one(&self, key: &Key, memory: &Memory) -> SliEvidence {
-        let (ln_e, counts) = (self.counting().ln(key), self.counting().totals(key));
+    fn one(&self, key: &Key, weight: f64, (ln_e, counts): (f64, [f64; 4]), memory: &Memory) -> SliEvidence {
         let pass = Passing::SLIS.iter().position(|sli| *sli == key.sli && key.operation.is_none());
         let mut line = SliEvidence {
             sli: key.sli,
-            operation: key.operation.as_ref().map(|o| o.to_string()),
-            weight: self.weights.each.get(key).copied().unwrap_or(0.0),
+            operation: key.operation.clone(),
+            weight,
             ln_e,
             ln_e_pass: pass.map(|i| self.passing.ln_e()[i]),
             requests: [counts[0] as u64, counts[2] as u64],

@@ -110,7 +110,7 @@ impl Stratum {
     /// What is known of the SLI of quantile `q` in the buckets of `wanted`.
     pub(crate) fn testing(&self, q: usize, wanted: &Bounds, now: u64) -> Testing {
         // A count without latencies, as of a summary: there is nothing to compare.
-        if self.thresholds.is_none() && self.kept.total(now) <= 0.0 && self.bare_requests(now) >= MIN_BARE {
+        if self.thresholds.is_none() && self.bare_requests(now) >= MIN_BARE && self.kept.total(now) <= 0.0 {
             return Testing::Not;
         }
         Testing::of(self.cuts(wanted, 0).map(|cuts| cuts.at), q)
