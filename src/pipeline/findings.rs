@@ -114,30 +114,28 @@ pub(super) type LogPlaces = HashMap<VersionId, Option<(Arc<ServiceKey>, Arc<str>
 impl Engine {
     /// Takes in error logs and exceptions.
     pub(super) fn absorb_findings(&mut self, drained: &Drained, now: UnixNanos) {
-        // Those of one request are of one version, which is looked up once.
-        for run in drained.findings.chunk_by(|a, b| a.version == b.version) {
-            let Some((key, label)) = run.first().and_then(|first| self.log_place(first.version)) else {
-                let records = run.iter().filter(|finding| finding.is_record).count() as u64;
+        let (mut recent, mut unnamed) = (std::mem::take(&mut self.recent), 0);
+        // Those of one request are of one version. Many requests of one version come together, and it is looked up
+        // once for all of them; among themselves they stay in their order.
+        let mut runs: Vec<&[Finding]> = drained.findings.chunk_by(|a, b| a.version == b.version).collect();
+        runs.sort_by_key(|run| run.first().map(|first| first.version));
+        for runs in runs.chunk_by(|a, b| a[0].version == b[0].version) {
+            let findings = runs.iter().copied().flatten();
+            let Some((key, label)) = self.log_place(runs[0][0].version) else {
+                let records = findings.filter(|finding| finding.is_record).count() as u64;
                 self.parts.ledger.settle(Signal::Logs, Disposition::Orphaned, records);
                 continue;
             };
-            if !self.services.contains_key(&key) {
-                self.service(&key, now);
-            }
-            let Some(service) = self.services.get_mut(&key) else { continue };
-            for finding in run {
+            let service = self.service(&key, now);
+            for finding in findings {
                 let is_first = finding.exception.as_ref().is_none_or(|exception| {
-                    self.recent.is_first(
-                        finding.trace_id,
-                        finding.span_id,
-                        exception.fingerprint,
-                        finding.arrival,
-                    )
+                    recent.is_first(finding.trace_id, finding.span_id, exception.fingerprint, finding.arrival)
                 });
-                let found_room = service.find(&label, finding, is_first);
-                self.counters.exceptions_unnamed += u64::from(!found_room);
+                unnamed += u64::from(!service.find(&label, finding, is_first));
             }
         }
+        self.recent = recent;
+        self.counters.exceptions_unnamed += unnamed;
     }
 
     /// Looked up once per version.

@@ -34,6 +34,9 @@ const HEADER_LIST_BYTES: u32 = 64 << 10;
 /// open streams may have in flight stays bounded per connection.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Longest frame. A client that heeds it sends a usual batch in one piece, which is read by one call and wakes us
+/// once, not for every 16 KiB. A frame is held whole, so it is small beside the windows.
+const FRAME: u32 = 128 << 10;
 /// How long a dead peer may go unnoticed.
 const PING_INTERVAL: Duration = Duration::from_secs(60);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -243,6 +246,7 @@ fn builder(header_timeout: Duration) -> Builder<TokioExecutor> {
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);
     builder
