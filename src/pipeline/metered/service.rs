@@ -285,6 +285,8 @@ fn class_of(number: u8) -> Result<Class, Corrupt> {
 /// Metric points of one version, one after the other.
 pub(in crate::pipeline) struct PointRun<'a> {
     version: &'a mut Version,
+    /// The metric sides of the service's other versions.
+    others: Vec<&'a mut MeteredVersion>,
     metered: &'a mut Metered,
     objectives: &'a mut ServiceObjectives,
     ledger: &'a Ledger,
@@ -299,6 +301,7 @@ impl PointRun<'_> {
         now: UnixNanos,
     ) {
         self.version.touched = self.version.touched.max(point.arrival);
+        self.take_over(place.meta.key);
         let Self { version, metered, objectives, .. } = self;
         if let Some(became) = metered.observe(version, place, point, counts, objectives, now) {
             self.ledger.settle(Signal::Metrics, became, 1);
@@ -306,13 +309,36 @@ impl PointRun<'_> {
     }
 }
 
+impl PointRun<'_> {
+    /// A stream that names only a pod is of no version until the pod is known, and may be of none again while two
+    /// versions claim it. It goes along with what it said last, for a counter that is met anew would count all that it
+    /// holds a second time.
+    fn take_over(&mut self, key: u128) {
+        if self.others.is_empty() || self.version.metered.as_ref().is_some_and(|side| side.knows(key)) {
+            return;
+        }
+        let Some(stream) = self.others.iter_mut().find_map(|side| side.give(key)) else { return };
+        let (timing, next) = (self.metered.timing.unwrap_or_default(), self.metered.next);
+        let side = self.version.metered.get_or_insert_with(|| Box::new(MeteredVersion::new(timing, next)));
+        side.receive(key, stream);
+    }
+}
+
 impl Service {
     /// Takes in consecutive metric points of one version; `None` where it is not known.
     pub(in crate::pipeline) fn point_run(&mut self, label: &Arc<str>) -> Option<PointRun<'_>> {
-        let version = self.versions.get_mut(label)?;
+        let (mut version, mut others) = (None, Vec::new());
+        for (other, one) in &mut self.versions {
+            if other == label {
+                version = Some(&mut **one);
+            } else {
+                others.extend(one.metered.as_deref_mut());
+            }
+        }
+        let version = version?;
         let (lateness, since) = (self.lateness_config, self.watched_since);
         let metered = self.metered.get_or_insert_with(|| Box::new(Metered::new(lateness, since)));
-        Some(PointRun { version, metered, objectives: &mut self.objectives, ledger: &self.ledger })
+        Some(PointRun { version, others, metered, objectives: &mut self.objectives, ledger: &self.ledger })
     }
 
     /// Closes and judges the intervals whose time has come.

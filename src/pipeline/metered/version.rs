@@ -21,6 +21,8 @@ type Streams = HashMap<u128, Stream, foldhash::fast::RandomState>;
 pub(in crate::pipeline) struct MeteredVersion {
     streams: Streams,
     forgotten: Forgotten,
+    /// Streams that are another version's by now, until they are retired here.
+    given: Vec<u128>,
     pub(in crate::pipeline) memory: Memory,
     pub(super) open: OpenIntervals,
     /// What waits until the export interval is known.
@@ -45,6 +47,7 @@ impl MeteredVersion {
         Self {
             streams: Streams::default(),
             forgotten: Forgotten::default(),
+            given: Vec::new(),
             memory: Memory::new(timing),
             open: OpenIntervals::new(timing.slot_s(), open_from),
             early: Early::default(),
@@ -57,6 +60,25 @@ impl MeteredVersion {
             is_on_grid: false,
             overlaps: 0,
         }
+    }
+
+    /// Whether a point of this stream came before.
+    pub(super) fn knows(&self, key: u128) -> bool {
+        self.streams.contains_key(&key)
+    }
+
+    /// Gives up a stream that turns out to be another version's.
+    pub(super) fn give(&mut self, key: u128) -> Option<Stream> {
+        let known = self.streams.remove(&key);
+        if known.is_some() {
+            self.given.push(key);
+        }
+        known.or_else(|| self.forgotten.give(key).map(Stream::met_again))
+    }
+
+    /// Goes on with a stream of another version: what that one counted of it is not counted here as well.
+    pub(super) fn receive(&mut self, key: u128, stream: Stream) {
+        self.streams.insert(key, stream);
     }
 
     /// What a point adds.
@@ -159,15 +181,18 @@ impl MeteredVersion {
         self.form = Form::default();
     }
 
-    /// Forgets streams that were not heard of since `before`; their identities.
+    /// Forgets streams that were not heard of since `before`; their identities, and those of streams that are another
+    /// version's by now.
     pub(super) fn forget_streams(&mut self, before: UnixNanos) -> Vec<u128> {
-        let old: Vec<u128> =
+        let mut old: Vec<u128> =
             self.streams.iter().filter(|(_, stream)| stream.touched < before).map(|(key, _)| *key).collect();
         for key in &old {
             if let Some(stream) = self.streams.remove(key) {
                 self.forgotten.note(*key, stream.newest_start());
             }
         }
+        let given = std::mem::take(&mut self.given);
+        old.extend(given.into_iter().filter(|key| !self.streams.contains_key(key)));
         old
     }
 

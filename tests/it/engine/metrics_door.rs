@@ -1,23 +1,27 @@
 //! OTLP metrics over HTTP to the verdict: the real receiver, the real pipeline, and a clock that is a number.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::metrics::v1::{
     ExponentialHistogram, ExponentialHistogramDataPoint, Histogram, HistogramDataPoint, Metric,
     ResourceMetrics, ScopeMetrics, exponential_histogram_data_point::Buckets, metric::Data,
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
 use rollguard::deployment::Mode;
-use rollguard::model::UnixNanos;
+use rollguard::model::{Source, UnixNanos};
 use rollguard::pipeline::clock::Clock;
 use rollguard::pipeline::{Disposition, NoDownstream, Signal};
 use rollguard::receiver::{Doors, GrpcConfig, HttpConfig, ReceiverConfig, ReceiverDeps, Receivers};
 use rollguard::telemetry::ProcessMemory;
 use rollguard::verdict::Verdict;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::metrics::{BOUNDS, Fleet, Instance, Kind, OFFSET, policy};
@@ -38,8 +42,20 @@ fn text(key: &str, value: &str) -> KeyValue {
     KeyValue { key: key.into(), value, key_strindex: 0 }
 }
 
+/// A resource of `shop` that says this of itself.
+fn resource(more: &[(&str, &str)]) -> Resource {
+    let all = [("service.name", "shop")].iter().chain(more);
+    Resource { attributes: all.map(|(key, value)| text(key, value)).collect(), ..Default::default() }
+}
+
 /// What an instance exports at `now_s`: requests by status code, as an SDK writes them.
 fn request(kind: Kind, version: &str, instance: &Instance, now_s: u64) -> Vec<u8> {
+    let sender = [("service.version", version), ("service.instance.id", &instance.name)];
+    request_of(kind, &sender, instance, now_s)
+}
+
+/// The same of a sender that says this of itself beside the service's name.
+fn request_of(kind: Kind, sender: &[(&str, &str)], instance: &Instance, now_s: u64) -> Vec<u8> {
     let attributes = |failed: usize| {
         let code = AnyValue { value: Some(Value::IntValue(if failed == 1 { 500 } else { 200 })) };
         let mut all = vec![
@@ -89,43 +105,67 @@ fn request(kind: Kind, version: &str, instance: &Instance, now_s: u64) -> Vec<u8
         data: Some(data),
         ..Default::default()
     };
-    let resource = Resource {
-        attributes: vec![
-            text("service.name", "shop"),
-            text("service.version", version),
-            text("service.instance.id", &instance.name),
-        ],
-        ..Default::default()
-    };
+    let resource = resource(sender);
     let scope = ScopeMetrics { metrics: vec![duration], ..Default::default() };
     let envelope =
         ResourceMetrics { resource: Some(resource), scope_metrics: vec![scope], ..Default::default() };
     ExportMetricsServiceRequest { resource_metrics: vec![envelope] }.encode_to_vec()
 }
 
+/// The receivers of a world, and a client.
+struct FrontDoor {
+    clock: Arc<Stage>,
+    address: SocketAddr,
+    client: reqwest::Client,
+    shutdown: CancellationToken,
+    serving: JoinHandle<()>,
+}
+
+impl FrontDoor {
+    async fn open(world: &World) -> Self {
+        let clock = Arc::new(Stage::default());
+        let any = || "127.0.0.1:0".to_owned();
+        let (grpc, http) = (
+            GrpcConfig { endpoint: any(), ..Default::default() },
+            HttpConfig { endpoint: any(), ..Default::default() },
+        );
+        let deps = ReceiverDeps {
+            admission: world.intake.clone(),
+            downstream: Arc::new(NoDownstream),
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            doors: Doors::default(),
+            memory: Arc::new(ProcessMemory),
+        };
+        let config = ReceiverConfig { grpc, http, ..Default::default() };
+        let receivers = Receivers::bind(config, deps).await.expect("free ports");
+        let address = receivers.http_addr().expect("bound");
+        let shutdown = CancellationToken::new();
+        let serving = tokio::spawn(receivers.serve(shutdown.clone()));
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        Self { clock, address, client, shutdown, serving }
+    }
+
+    fn set_time(&self, now_s: u64) {
+        self.clock.0.store(at(now_s) + 300_000_000, Ordering::Relaxed);
+    }
+
+    async fn post(&self, signal: &str, body: Vec<u8>) {
+        let request = self.client.post(format!("http://{}/v1/{signal}", self.address));
+        let sent = request.header("content-type", "application/x-protobuf").body(body);
+        assert_eq!(sent.send().await.expect("answered").status(), 200);
+    }
+
+    async fn close(self) {
+        self.shutdown.cancel();
+        self.serving.await.expect("no panic");
+    }
+}
+
 /// Serves `v1` and then `v2` beside it, every export an HTTP request; the verdict on `v2`.
 async fn served(kind: Kind, errors: f64) -> (World, Option<Verdict>) {
     let mut world = World::new(policy(), Mode::Observe);
-    let clock = Arc::new(Stage::default());
-    let any = || "127.0.0.1:0".to_owned();
-    let (grpc, http) = (
-        GrpcConfig { endpoint: any(), ..Default::default() },
-        HttpConfig { endpoint: any(), ..Default::default() },
-    );
-    let deps = ReceiverDeps {
-        admission: world.intake.clone(),
-        downstream: Arc::new(NoDownstream),
-        clock: Arc::clone(&clock) as Arc<dyn Clock>,
-        doors: Doors::default(),
-        memory: Arc::new(ProcessMemory),
-    };
-    let receivers =
-        Receivers::bind(ReceiverConfig { grpc, http, ..Default::default() }, deps).await.expect("free ports");
-    let url = format!("http://{}/v1/metrics", receivers.http_addr().expect("bound"));
-    let shutdown = CancellationToken::new();
-    let serving = tokio::spawn(receivers.serve(shutdown.clone()));
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let door = FrontDoor::open(&world).await;
     let mut fleet = Fleet::new(kind);
     world.run(1);
     fleet.start("v1", 3, world.now_s);
@@ -134,23 +174,20 @@ async fn served(kind: Kind, errors: f64) -> (World, Option<Verdict>) {
             fleet.start("v2", 2, world.now_s);
         }
         world.run(1);
-        clock.0.store(at(world.now_s) + 300_000_000, Ordering::Relaxed);
+        door.set_time(world.now_s);
         let mut bodies = Vec::new();
         fleet.second(world.now_s, &[("v1", 10, 0.001, 1.0), ("v2", 10, errors, 1.0)], |version, instance| {
             bodies.push(request(kind, version, instance, world.now_s));
         });
         for body in bodies {
-            let sent = client.post(&url).header("content-type", "application/x-protobuf").body(body);
-            let answer = sent.send().await.expect("answered");
-            assert_eq!(answer.status(), 200);
+            door.post("metrics", body).await;
         }
         if world.deployment("v2").is_some_and(|d| d.verdict != Verdict::Pending) {
             break;
         }
     }
     world.run(30);
-    shutdown.cancel();
-    serving.await.expect("no panic");
+    door.close().await;
     let verdict = world.deployment("v2").map(|d| d.verdict);
     (world, verdict)
 }
@@ -171,5 +208,63 @@ async fn metrics_at_the_front_door_come_to_a_verdict() {
         let settled: u64 = Disposition::all().map(|d| ledger.settled(Signal::Metrics, d)).sum();
         assert_eq!(ledger.received(Signal::Metrics), settled);
         assert_eq!(ledger.settled(Signal::Metrics, Disposition::Late), 0);
+    }
+}
+
+/// A pod's inner span, which names its version and is no request.
+fn span_of(version: &str, pod: &str, now_s: u64) -> Vec<u8> {
+    let span = Span { kind: 1, end_time_unix_nano: at(now_s), ..Default::default() };
+    let scope_spans = vec![ScopeSpans { spans: vec![span], ..Default::default() }];
+    let resource = Some(resource(&[("service.version", version), ("k8s.pod.uid", pod)]));
+    let resource_spans = vec![ResourceSpans { resource, scope_spans, ..Default::default() }];
+    ExportTraceServiceRequest { resource_spans }.encode_to_vec()
+}
+
+/// Scenario: the counters of a pod know its uid only. It is of no version at first, of v1 once a span says so, of none
+/// while v2 claims the pod as well, and of v2 once v1 is silent. Guarantees: every request counts for one version, that
+/// of its time, by cumulative and by delta points; every point is accounted for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_of_a_pod_that_becomes_known_count_for_one_version() {
+    for kind in [Kind::CumulativeExplicit, Kind::DeltaExponential] {
+        let mut world = World::new(policy(), Mode::Observe);
+        let door = FrontDoor::open(&world).await;
+        let mut fleet = Fleet::new(kind);
+        world.run(1);
+        fleet.start("pod", 1, world.now_s);
+        let mut exported = 0;
+        for second in 0..900 {
+            world.run(1);
+            door.set_time(world.now_s);
+            if second % 10 == 0 && (200..420).contains(&second) {
+                door.post("traces", span_of("v1", "pod-0", world.now_s)).await;
+            }
+            if second % 10 == 0 && second >= 400 {
+                door.post("traces", span_of("v2", "pod-0", world.now_s)).await;
+            }
+            let mut bodies = Vec::new();
+            fleet.second(world.now_s, &[("pod", 10, 0.01, 1.0)], |_, instance| {
+                let held: u64 = instance.counts.iter().flatten().sum();
+                exported = if kind == Kind::CumulativeExplicit { held } else { exported + held };
+                bodies.push(request_of(kind, &[("k8s.pod.uid", &instance.name)], instance, world.now_s));
+            });
+            for body in bodies {
+                door.post("metrics", body).await;
+            }
+        }
+        world.run(60);
+        door.close().await;
+        let metrics = |version: &str| {
+            let board = world.version(version).expect("on the board");
+            board.sources[Source::Metrics as usize].expect("counted by metrics").requests_total
+        };
+        let counted = ["(unversioned)", "v1", "v2"].map(metrics);
+        assert_eq!(counted.iter().sum::<u64>(), exported, "{kind:?} {counted:?}");
+        // 200 s and the 120 s of the two claims, 200 s, and the rest; each border within two exports.
+        for (counted, expected) in counted.into_iter().zip([3_200, 2_000, 3_800]) {
+            assert!(counted.abs_diff(expected) <= 500, "{kind:?} {counted} of {expected}");
+        }
+        let ledger = world.shards.ledger();
+        let settled: u64 = Disposition::all().map(|d| ledger.settled(Signal::Metrics, d)).sum();
+        assert_eq!(ledger.received(Signal::Metrics), settled, "{kind:?}");
     }
 }
