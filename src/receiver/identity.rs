@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::settings::{VersionSource, WalkSettings};
+use super::settings::{FLAG_PREFIX, VersionSource, WalkSettings};
 use super::value::{Value, is_indexed, key_value};
 use crate::model::{ResourceAttribute, ResourceTexts, ResourceView};
 use crate::wire::{BYTES, Fields, WalkError, key, numbers};
@@ -140,20 +140,59 @@ impl<'a, 's> Identity<'a, 's> {
         }
     }
 
-    /// The first source that yields a version, and the version.
+    /// What its version is made of, to be completed by a request.
+    pub(super) fn version_parts(&self) -> VersionParts<'a, 's> {
+        let deployment = self.values[ResourceAttribute::K8sDeployment as usize].text();
+        VersionParts { settings: self.settings, values: self.versions.clone(), deployment }
+    }
+
     fn version(&self) -> (&'s str, Cow<'a, [u8]>) {
         let deployment = self.values[ResourceAttribute::K8sDeployment as usize].text();
-        let mut values = self.versions.as_slice();
-        for source in &self.settings.version_attributes {
-            let (own, rest) = values.split_at(source.parts().len());
-            values = rest;
-            let version = joined(source, own, deployment);
-            if !version.is_empty() {
-                return (source.name(), version);
+        version_of(self.settings, &self.versions, deployment)
+    }
+}
+
+/// What a version is made of: the values of the parts of all sources.
+#[derive(Debug, Clone)]
+pub(super) struct VersionParts<'a, 's> {
+    settings: &'s WalkSettings,
+    values: Vec<Value<'a>>,
+    deployment: &'a [u8],
+}
+
+impl<'a, 's> VersionParts<'a, 's> {
+    /// The variant of a flag; whether any source names the flag.
+    pub(super) fn set_flag(&mut self, flag: &[u8], variant: &'a [u8]) -> bool {
+        let mut is_named = false;
+        for (part, value) in parts(&self.settings.version_attributes).zip(&mut self.values) {
+            if part.strip_prefix(FLAG_PREFIX).is_some_and(|wanted| wanted.as_bytes() == flag) {
+                (*value, is_named) = (Value::Text(variant), true);
             }
         }
-        ("", Cow::Borrowed(b""))
+        is_named
     }
+
+    /// The first source that yields a version, and the version.
+    pub(super) fn version(&self) -> (&'s str, Cow<'a, [u8]>) {
+        version_of(self.settings, &self.values, self.deployment)
+    }
+}
+
+/// The first source that yields a version, and the version.
+fn version_of<'a, 's>(
+    settings: &'s WalkSettings,
+    mut values: &[Value<'a>],
+    deployment: &[u8],
+) -> (&'s str, Cow<'a, [u8]>) {
+    for source in &settings.version_attributes {
+        let (own, rest) = values.split_at(source.parts().len());
+        values = rest;
+        let version = joined(source, own, deployment);
+        if !version.is_empty() {
+            return (source.name(), version);
+        }
+    }
+    ("", Cow::Borrowed(b""))
 }
 
 /// Keeps the value of an attribute; whether there was one before.

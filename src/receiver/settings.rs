@@ -1,6 +1,9 @@
 //! What the walkers are told to look for: which resource attributes name a version, which belong to a service's
 //! identity, what a metric data point may name, and which routes are health checks.
 
+/// What the names of feature flags begin with in a list of version attributes.
+pub(super) const FLAG_PREFIX: &str = "feature_flag.";
+
 /// Settings of [`super::walk_traces`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct WalkSettings {
@@ -21,6 +24,16 @@ pub struct WalkSettings {
     pub request_metrics: Vec<String>,
 }
 
+impl WalkSettings {
+    /// Whether a version may hold the variant of a feature flag.
+    pub(super) fn reads_flags(&self) -> bool {
+        self.version_attributes
+            .iter()
+            .flat_map(VersionSource::parts)
+            .any(|part| part.starts_with(FLAG_PREFIX))
+    }
+}
+
 /// One way to name a version: a resource attribute, or several joined with a `+`. Two pods of one
 /// `service.version` whose pod template differs (a changed setting, say) are two releases; with
 /// `service.version+k8s.pod.label.pod-template-hash` they have two names.
@@ -28,7 +41,8 @@ pub struct WalkSettings {
 /// The parts that are present are joined with a `+` in the order written. A source yields nothing unless its
 /// first part is present; later parts may be absent, so that a pod without the label still has its version.
 /// `k8s.pod.label.*` also matches the older spelling `k8s.pod.labels.*`; `k8s.replicaset.name` is read without
-/// its leading `k8s.deployment.name`; of `container.image.repo_digests` the part after the `@` is taken.
+/// its leading `k8s.deployment.name`; of `container.image.repo_digests` the part after the `@` is taken. A part
+/// `feature_flag.KEY` is the variant of that flag where the span of a request says it, else the resource's attribute.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct VersionSource {
     name: String,

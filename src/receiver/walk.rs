@@ -7,28 +7,28 @@
 //! accepted, and so is anything inside a field that is skipped.
 
 mod exception;
+mod flags;
 mod logs;
+mod metrics;
+mod span;
 
 use std::sync::Arc;
 
 use self::exception::{Exception, is_exception_name};
 pub use self::logs::{LogCounts, walk_logs};
-mod metrics;
-
 pub(super) use self::metrics::POINT_NAMES_MAX;
 pub use self::metrics::{PointCounts, walk_metrics};
-use super::identity::Identity;
-use super::ids::link_fits;
+use self::span::{EVENT, RawSpan, read_attributes};
+use super::identity::{Identity, VersionParts};
 use super::semantics::SpanAttributes;
 use super::settings::WalkSettings;
 use super::tracestate::sampling_weight;
-use super::value::{Value, key_value, plain_key_value};
 use crate::model::{
-    Attribute, AttributeValue, Discard, EncodedValue, Facts, MarkedSpan, Marks, Outcome, Program, Recent,
-    ResourceView, SpanException, SpanFacts, SpanKind, SpanSink, SpanStatus, SpanView, UnixNanos,
+    AttributeValue, Discard, Facts, MarkedSpan, Marks, Outcome, Program, Recent, ResourceView, SpanException,
+    SpanFacts, SpanSink, SpanStatus, SpanView, UnixNanos,
 };
 pub use crate::wire::WalkError;
-use crate::wire::{BYTES, FIXED32, FIXED64, Fields, VARINT, key, numbers};
+use crate::wire::{BYTES, FIXED64, Fields, key, numbers};
 
 /// `ExportTraceServiceRequest.resource_spans`.
 const RESOURCE_SPANS: u32 = key(1, BYTES);
@@ -39,28 +39,6 @@ const SCOPE_SPANS: u32 = key(2, BYTES);
 
 /// Fields of `ScopeSpans`.
 const SPAN: u32 = key(2, BYTES);
-
-/// Fields of `Span`.
-const TRACE_ID: u32 = key(1, BYTES);
-const SPAN_ID: u32 = key(2, BYTES);
-const TRACE_STATE: u32 = key(3, BYTES);
-const PARENT_ID: u32 = key(4, BYTES);
-const NAME: u32 = key(5, BYTES);
-const KIND: u32 = key(6, VARINT);
-const START: u32 = key(7, FIXED64);
-const END: u32 = key(8, FIXED64);
-const ATTRIBUTE: u32 = key(9, BYTES);
-const DROPPED_ATTRIBUTES: u32 = key(10, VARINT);
-const EVENT: u32 = key(11, BYTES);
-const DROPPED_EVENTS: u32 = key(12, VARINT);
-const LINK: u32 = key(13, BYTES);
-const DROPPED_LINKS: u32 = key(14, VARINT);
-const STATUS: u32 = key(15, BYTES);
-const FLAGS: u32 = key(16, FIXED32);
-const OF_SPAN: u32 = numbers([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
-
-/// `Status.code`.
-const STATUS_CODE: u32 = key(3, VARINT);
 
 /// Fields of `Span.Event`.
 const EVENT_TIME: u32 = key(1, FIXED64);
@@ -93,7 +71,9 @@ pub fn walk_traces<S: SpanSink>(
     settings: &WalkSettings,
     sink: &mut S,
 ) -> Result<Counts, WalkError> {
-    let mut walk = Walk { settings, sink, counts: Counts::default(), quantities: Vec::new(), last: None };
+    let reads_flags = settings.reads_flags();
+    let (counts, quantities) = (Counts::default(), Vec::new());
+    let mut walk = Walk { settings, reads_flags, sink, counts, quantities, last: None };
     let mut fields = Fields::new(message);
     while let Some(key) = fields.next_key()? {
         match key {
@@ -106,6 +86,8 @@ pub fn walk_traces<S: SpanSink>(
 
 struct Walk<'s, S> {
     settings: &'s WalkSettings,
+    /// Whether a request may be of a version of its own, by its feature flags.
+    reads_flags: bool,
     sink: &'s mut S,
     counts: Counts,
     /// Those of the span in hand.
@@ -124,6 +106,8 @@ struct Watch {
 /// spans leaves no trace.
 struct Envelope<'a> {
     resource: ResourceView<'a>,
+    /// What its version is made of, if feature flags belong to it.
+    version: Option<VersionParts<'a, 'a>>,
     announced: bool,
     /// `None` where the service has no measures.
     watch: Option<Box<Watch>>,
@@ -141,7 +125,8 @@ impl<S: SpanSink> Walk<'_, S> {
                 _ => fields.skip_unknown(key, numbers([1, 2]))?,
             }
         }
-        let mut envelope = Envelope { resource: identity.view(), announced: false, watch: None };
+        let version = self.reads_flags.then(|| identity.version_parts());
+        let mut envelope = Envelope { resource: identity.view(), version, announced: false, watch: None };
         let before = self.counts.spans;
         let mut fields = Fields::new(message);
         while let Some(key) = fields.next_key()? {
@@ -163,7 +148,7 @@ impl<S: SpanSink> Walk<'_, S> {
         same.unwrap_or_else(|| Box::new(Watch { program, recent: Recent::default() }))
     }
 
-    fn scope_spans(&mut self, envelope: &mut Envelope<'_>, message: &[u8]) -> Result<(), WalkError> {
+    fn scope_spans<'a>(&mut self, envelope: &mut Envelope<'a>, message: &'a [u8]) -> Result<(), WalkError> {
         let mut fields = Fields::new(message);
         while let Some(key) = fields.next_key()? {
             match key {
@@ -176,7 +161,8 @@ impl<S: SpanSink> Walk<'_, S> {
                         let program = self.sink.program().filter(|program| !program.is_empty());
                         envelope.watch = program.map(|program| self.watch(program));
                     }
-                    self.span(span, envelope.watch.as_deref_mut())?;
+                    let Envelope { resource, version, watch, .. } = envelope;
+                    self.span(span, (resource, version.as_ref()), watch.as_deref_mut())?;
                 }
                 _ => fields.skip_unknown(key, numbers([2]))?,
             }
@@ -184,7 +170,12 @@ impl<S: SpanSink> Walk<'_, S> {
         Ok(())
     }
 
-    fn span(&mut self, message: &[u8], mut watch: Option<&mut Watch>) -> Result<(), WalkError> {
+    fn span<'a>(
+        &mut self,
+        message: &'a [u8],
+        (resource, version): (&ResourceView<'a>, Option<&VersionParts<'a, '_>>),
+        mut watch: Option<&mut Watch>,
+    ) -> Result<(), WalkError> {
         self.counts.spans += 1;
         let (mut attributes, mut facts) = (SpanAttributes::new(), Facts::default());
         let span = RawSpan::read(message, &mut attributes, watch.as_deref_mut(), &mut facts)?;
@@ -219,12 +210,32 @@ impl<S: SpanSink> Walk<'_, S> {
         } else if attributes.is_excluded(self.settings) {
             self.sink.discard(Discard::Excluded);
         } else {
+            let is_apart = match version {
+                Some(version) => self.set_apart(message, resource, version)?,
+                None => false,
+            };
             self.entry(&span, &attributes, watch.map(|watch| (watch, &facts)));
             if span.has_events {
                 self.exceptions(message, &span)?;
             }
+            if is_apart {
+                self.sink.resource(resource);
+            }
         }
         Ok(())
+    }
+
+    /// Announces the resource of a request whose feature flags make its version, until the resource is announced again.
+    fn set_apart<'a>(
+        &mut self,
+        message: &'a [u8],
+        resource: &ResourceView<'a>,
+        version: &VersionParts<'a, '_>,
+    ) -> Result<bool, WalkError> {
+        let Some(parts) = flags::version_parts(message, version)? else { return Ok(false) };
+        let (from, version) = parts.version();
+        self.sink.resource(&ResourceView { version: &version, version_from: from, ..resource.clone() });
+        Ok(true)
     }
 
     /// Hands on the exceptions among the events of a span: those of an entry span, and those of the spans
@@ -359,227 +370,6 @@ struct Told<'a> {
     outcome: Outcome,
     operation: [&'a [u8]; 3],
     code: AttributeValue<'a>,
-}
-
-/// The fields of a span as they stand, the last of each.
-#[derive(Debug, Default)]
-struct RawSpan<'a> {
-    trace_id: &'a [u8],
-    span_id: &'a [u8],
-    parent_id: &'a [u8],
-    trace_state: &'a [u8],
-    name: &'a [u8],
-    kind: SpanKind,
-    start: u64,
-    end: u64,
-    dropped_attributes: u32,
-    status_code: i32,
-    bad_links: u64,
-    /// Attributes came while the span was not known to be an entry span, and were skipped.
-    attributes_missed: bool,
-    /// Of some attributes only what measures look at was read, for the span was no entry span then.
-    only_watched: bool,
-    has_events: bool,
-}
-
-impl<'a> RawSpan<'a> {
-    /// Reads the fields; the attributes too if the kind, which senders write before them, says that they
-    /// matter.
-    #[inline]
-    fn read(
-        message: &'a [u8],
-        attributes: &mut SpanAttributes<'a>,
-        mut watch: Option<&mut Watch>,
-        facts: &mut Facts,
-    ) -> Result<Self, WalkError> {
-        let mut span = Self::default();
-        let mut reads = Reads::of(span.kind, watch.as_deref());
-        let mut fields = Fields::new(message);
-        while let Some(key) = fields.next_key()? {
-            match key {
-                TRACE_ID => span.trace_id = fields.bytes()?,
-                SPAN_ID => span.span_id = fields.bytes()?,
-                TRACE_STATE => span.trace_state = fields.bytes()?,
-                PARENT_ID => span.parent_id = fields.bytes()?,
-                NAME => span.name = fields.bytes()?,
-                KIND => {
-                    span.kind = kind_of(fields.varint()? as i32);
-                    reads = Reads::of(span.kind, watch.as_deref());
-                }
-                START => span.start = fields.fixed64()?,
-                END => span.end = fields.fixed64()?,
-                ATTRIBUTE => match (reads, &mut watch) {
-                    (Reads::All, None) => read_attribute(fields.bytes()?, attributes)?,
-                    (Reads::All | Reads::Watched, Some(watch)) => {
-                        let reads_all = matches!(reads, Reads::All);
-                        span.only_watched |= !reads_all;
-                        watch_attribute(fields.bytes()?, attributes, watch, facts, reads_all)?;
-                    }
-                    _ => {
-                        span.attributes_missed = true;
-                        fields.skip(key)?;
-                    }
-                },
-                STATUS => read_status(fields.bytes()?, &mut span.status_code)?,
-                DROPPED_ATTRIBUTES => span.dropped_attributes = fields.varint()? as u32,
-                EVENT => {
-                    span.has_events = true;
-                    fields.skip(key)?;
-                }
-                LINK => span.bad_links += u64::from(!link_fits(fields.bytes()?)),
-                DROPPED_EVENTS | DROPPED_LINKS | FLAGS => fields.skip(key)?,
-                _ => fields.skip_unknown(key, OF_SPAN)?,
-            }
-        }
-        Ok(span)
-    }
-
-    /// Why the span makes no SLI, as far as its fields tell.
-    fn discard(&self) -> Option<Discard> {
-        let id_fits = |id: &[u8], length| id.is_empty() || id.len() == length;
-        if !(id_fits(self.trace_id, 16) && id_fits(self.span_id, 8) && id_fits(self.parent_id, 8)) {
-            Some(Discard::BadId)
-        } else if !is_entry(self.kind) {
-            Some(Discard::Kind)
-        } else if self.end == 0 {
-            Some(Discard::NoTime)
-        } else {
-            None
-        }
-    }
-}
-
-/// Which attributes of a span are read.
-#[derive(Debug, Clone, Copy)]
-enum Reads {
-    Nothing,
-    /// Those that measures look at.
-    Watched,
-    /// These and those of every request.
-    All,
-}
-
-impl Reads {
-    fn of(kind: SpanKind, watch: Option<&Watch>) -> Self {
-        match watch {
-            _ if is_entry(kind) => Self::All,
-            Some(watch) if watch.program.reads(kind) && watch.program.reads_codes() => Self::All,
-            Some(watch) if watch.program.reads(kind) => Self::Watched,
-            _ => Self::Nothing,
-        }
-    }
-}
-
-const fn is_entry(kind: SpanKind) -> bool {
-    matches!(kind, SpanKind::Server | SpanKind::Consumer)
-}
-
-const fn kind_of(number: i32) -> SpanKind {
-    match number {
-        1 => SpanKind::Internal,
-        2 => SpanKind::Server,
-        3 => SpanKind::Client,
-        4 => SpanKind::Producer,
-        5 => SpanKind::Consumer,
-        _ => SpanKind::Unspecified,
-    }
-}
-
-#[inline(never)]
-fn read_attribute<'a>(message: &'a [u8], attributes: &mut SpanAttributes<'a>) -> Result<(), WalkError> {
-    let Some((name, content)) = plain_key_value(message)? else {
-        return read_unusual_attribute(message, attributes);
-    };
-    Attribute::named(name).map_or(Ok(()), |attribute| attributes.read(attribute, content))
-}
-
-#[cold]
-fn read_unusual_attribute<'a>(
-    message: &'a [u8],
-    attributes: &mut SpanAttributes<'a>,
-) -> Result<(), WalkError> {
-    if let Some((attribute, value)) = key_value(message, Attribute::named)? {
-        attributes.set(attribute, value);
-    }
-    Ok(())
-}
-
-/// The same with what the measures of a service look at; only that where not all is to be read.
-#[inline(never)]
-fn watch_attribute<'a>(
-    message: &'a [u8],
-    attributes: &mut SpanAttributes<'a>,
-    watch: &mut Watch,
-    facts: &mut Facts,
-    reads_all: bool,
-) -> Result<(), WalkError> {
-    let Some((name, content)) = plain_key_value(message)? else {
-        return watch_unusual_attribute(message, attributes, watch, facts);
-    };
-    let Watch { program, recent } = watch;
-    if !(reads_all || program.watches_length(name.len())) {
-        return Ok(());
-    }
-    let attribute = Attribute::named(name);
-    if let Some(attribute) = attribute.filter(|_| reads_all) {
-        attributes.read(attribute, content)?;
-    }
-    if let Some(watched) = program.watched(attribute, name) {
-        let encoded = EncodedValue::at_end(message, content);
-        let value = || Value::read(content).map(Value::attribute);
-        program.note_encoded(facts, watched, encoded, recent, value)?;
-    }
-    Ok(())
-}
-
-#[cold]
-fn watch_unusual_attribute<'a>(
-    message: &'a [u8],
-    attributes: &mut SpanAttributes<'a>,
-    watch: &Watch,
-    facts: &mut Facts,
-) -> Result<(), WalkError> {
-    let Some((name, value)) = key_value(message, Some)? else { return Ok(()) };
-    let attribute = Attribute::named(name);
-    if let Some(attribute) = attribute {
-        attributes.set(attribute, value);
-    }
-    if let Some(watched) = watch.program.watched(attribute, name) {
-        watch.program.note(facts, watched, value.attribute());
-    }
-    Ok(())
-}
-
-/// For a span whose kind came after (some of) its attributes.
-#[cold]
-fn read_attributes<'a>(
-    message: &'a [u8],
-    attributes: &mut SpanAttributes<'a>,
-    mut watch: Option<&mut Watch>,
-    facts: &mut Facts,
-) -> Result<(), WalkError> {
-    let mut fields = Fields::new(message);
-    while let Some(key) = fields.next_key()? {
-        match key {
-            ATTRIBUTE => match &mut watch {
-                None => read_attribute(fields.bytes()?, attributes)?,
-                Some(watch) => watch_attribute(fields.bytes()?, attributes, watch, facts, true)?,
-            },
-            _ => fields.skip(key)?,
-        }
-    }
-    Ok(())
-}
-
-fn read_status(message: &[u8], code: &mut i32) -> Result<(), WalkError> {
-    let mut fields = Fields::new(message);
-    while let Some(key) = fields.next_key()? {
-        match key {
-            STATUS_CODE => *code = fields.varint()? as i32,
-            _ => fields.skip_unknown(key, numbers([3]))?,
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -50,9 +50,43 @@ fn recording() -> String {
     lines
 }
 
-fn judged(folder: &Path, version_attributes: &str) -> Result<Replayed, String> {
+/// `shop` 1.4 for 600 s, 40 requests a second, each with an evaluation of the flag `pay` among its events; from 120 s on
+/// every other request gets the variant `on` and fails.
+fn flagged_recording() -> String {
+    let text = |key: &str, text: &str| json!({"key": key, "value": {"stringValue": text}});
+    let mut lines = String::new();
+    for second in 0..600 {
+        let spans: Vec<Value> = (0..40)
+            .map(|n| {
+                let end = (BEGIN + second) * 1_000_000_000 + n * 25_000_000;
+                let is_on = second >= 120 && n % 2 == 0;
+                let variant = text("feature_flag.result.variant", if is_on { "on" } else { "off" });
+                json!({
+                    "name": "GET /cart",
+                    "kind": 2,
+                    "startTimeUnixNano": (end - 20_000_000).to_string(),
+                    "endTimeUnixNano": end.to_string(),
+                    "events": [{
+                        "timeUnixNano": (end - 19_000_000).to_string(),
+                        "name": "feature_flag.evaluation",
+                        "attributes": [text("feature_flag.key", "pay"), variant],
+                    }],
+                    "status": {"code": if is_on { 2 } else { 0 }},
+                })
+            })
+            .collect();
+        let resource = [("service.name", "shop"), ("service.version", "1.4"), ("service.instance.id", "a")];
+        let resource = json!({"attributes": attributes(&resource)});
+        let envelope = json!({"resource": resource, "scopeSpans": [{"spans": spans}]});
+        lines.push_str(&json!({"resourceSpans": [envelope]}).to_string());
+        lines.push('\n');
+    }
+    lines
+}
+
+fn judged(folder: &Path, recording: &str, version_attributes: &str) -> Result<Replayed, String> {
     let (spans, config) = (folder.join("spans.jsonl"), folder.join("rollguard.yaml"));
-    std::fs::write(&spans, recording()).unwrap();
+    std::fs::write(&spans, recording).unwrap();
     std::fs::write(&config, format!("receiver:\n  version_attributes: [{version_attributes}]\n")).unwrap();
     let options = ReplayOptions {
         files: vec![spans],
@@ -66,13 +100,27 @@ fn judged(folder: &Path, version_attributes: &str) -> Result<Replayed, String> {
 #[test]
 fn r3_two_templates_of_one_version_are_two_releases() {
     let folder = tempfile::tempdir().unwrap();
-    let replayed = judged(folder.path(), "service.version+k8s.replicaset.name").unwrap();
+    let replayed = judged(folder.path(), &recording(), "service.version+k8s.replicaset.name").unwrap();
     let verdict: Value = serde_json::from_str(&replayed.json()).unwrap();
     assert_eq!(verdict["baseline"], "1.4+aaa111");
     assert_eq!(verdict["candidate"], "1.4+bbb222");
     assert_eq!(verdict["verdict"], "fail");
     // By its version alone there is nothing to compare.
-    let refused = judged(folder.path(), "service.version").unwrap_err();
+    let refused = judged(folder.path(), &recording(), "service.version").unwrap_err();
+    assert!(refused.contains(r#"the recording has "1.4""#), "{refused}");
+}
+
+/// Scenario: one process whose requests get a variant of a flag each; those of the new variant fail. Guarantees: where
+/// the list names the flag, the variant is judged against the one that served before, and fails; else all is one version.
+#[test]
+fn r7_two_variants_of_a_flag_are_two_releases() {
+    let folder = tempfile::tempdir().unwrap();
+    let replayed = judged(folder.path(), &flagged_recording(), "service.version+feature_flag.pay").unwrap();
+    let verdict: Value = serde_json::from_str(&replayed.json()).unwrap();
+    assert_eq!(verdict["baseline"], "1.4+off");
+    assert_eq!(verdict["candidate"], "1.4+on");
+    assert_eq!(verdict["verdict"], "fail");
+    let refused = judged(folder.path(), &flagged_recording(), "service.version").unwrap_err();
     assert!(refused.contains(r#"the recording has "1.4""#), "{refused}");
 }
 

@@ -9,7 +9,9 @@ use proptest::prelude::*;
 use prost::Message;
 
 use super::*;
-use crate::model::{AttributeTest, Counted, Measure, MeasureKey, Selection, ValueTest, part_bit, total_bit};
+use crate::model::{
+    AttributeTest, Counted, Measure, MeasureKey, Selection, SpanKind, ValueTest, part_bit, total_bit,
+};
 
 /// Keeps what spans count for: `None` for a span that is no request, with its quantities.
 #[derive(Default)]
