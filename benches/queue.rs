@@ -69,6 +69,7 @@ fn through_the_thread(bencher: Bencher<'_, '_>, bytes: usize) {
         labels: Vec::new(),
         bytes: metrics::Gauge::noop(),
         messages: metrics::Gauge::noop(),
+        fault: tokio_util::sync::CancellationToken::new(),
     };
     let (spool, _) = Spool::open(config).unwrap();
     let body = Bytes::from(vec![7; bytes]);

@@ -103,6 +103,7 @@ pub struct Gateway {
     ready: Arc<Readiness>,
     commands: mpsc::Sender<Command>,
     evaluator: Evaluator,
+    exporters_fault: CancellationToken,
     receiving: Stage,
     serving: Stage,
     sending: Stage,
@@ -207,6 +208,7 @@ impl Gateway {
         let state = state.with_policies(Arc::new(move || current.load().policies.clone()));
         let state = Arc::new(state.with_exporters(forwarder.reports()));
         let exporter = Exporter::new(Arc::clone(&board), &config.receiver.identity_attributes);
+        let exporters_fault = forwarder.fault();
         let router = api::router(state, config.api.request_timeout, exporter.router());
 
         let mut receiving = Stage::new();
@@ -230,6 +232,7 @@ impl Gateway {
             ready,
             commands,
             evaluator,
+            exporters_fault,
             receiving,
             serving,
             sending,
@@ -259,6 +262,11 @@ impl Gateway {
     /// Resolves when the evaluator has ended by a fault; the gateway is of no use then.
     pub(super) async fn evaluator_ended(&self) {
         self.evaluator.ended().cancelled_owned().await;
+    }
+
+    /// Resolves when a part of an exporter has ended by a fault: what it should send would stay here.
+    pub(super) async fn exporter_ended(&self) {
+        self.exporters_fault.cancelled().await;
     }
 
     /// The configuration in force.

@@ -33,12 +33,18 @@ pub enum RunError {
         "the evaluator ended by a fault; the log says which, and the next start goes on from its last snapshot"
     )]
     Evaluator,
+    /// What sends for an exporter is gone; as a Collector does, we end, for whoever runs us to start us again.
+    #[error(
+        "an exporter ended by a fault; the log says which, and what is in queues on disk is sent after the next start"
+    )]
+    Exporter,
 }
 
 /// Runs the gateway until SIGTERM or Ctrl-C.
 ///
 /// # Errors
-/// When the configuration is not sound, a part does not start, or the evaluator ends by a fault.
+/// When the configuration is not sound, a part does not start, or the evaluator or an exporter ends by a
+/// fault.
 pub fn run(file: Option<PathBuf>) -> Result<(), RunError> {
     let config = match &file {
         Some(path) => config::load(path, Files::Tried)?,
@@ -106,6 +112,7 @@ async fn wait(
             _ = terminate.recv() => break Ok(()),
             _ = tokio::signal::ctrl_c() => break Ok(()),
             () = gateway.evaluator_ended() => break Err(RunError::Evaluator),
+            () = gateway.exporter_ended() => break Err(RunError::Exporter),
         }
     };
     tracing::info!("stopping: finishing what is in progress");

@@ -25,13 +25,15 @@ pub(super) struct DiskQueue {
 }
 
 impl DiskQueue {
-    /// Opens the queue in this folder. Blocks while it is looked through.
+    /// Opens the queue in this folder. Blocks while it is looked through. `fault` is cancelled when its thread ends by a
+    /// fault.
     pub(super) fn open(
         folder: PathBuf,
         exporter: &Arc<str>,
         data: DataType,
         (config, storage): (&QueueConfig, &FileStorageConfig),
         metrics: &Arc<LaneMetrics>,
+        fault: &CancellationToken,
     ) -> Result<Self, SpoolError> {
         let (most_requests, most_bytes) = (config.most_requests(), config.most_bytes());
         let (spool, recovered) = Spool::open(SpoolConfig {
@@ -48,6 +50,7 @@ impl DiskQueue {
             ],
             bytes: metrics.queue_bytes.clone(),
             messages: metrics.queue_size.clone(),
+            fault: fault.clone(),
         })?;
         let queue = folder.display();
         if recovered.entries > 0 {

@@ -57,6 +57,7 @@ pub struct Forwarder {
     fan: Arc<Fan>,
     reports: Arc<Reports>,
     workers: Vec<Worker>,
+    fault: CancellationToken,
     /// Held for as long as the queues in it are open.
     directory: Option<SpoolDirectory>,
 }
@@ -100,6 +101,7 @@ impl Forwarder {
     ) -> Result<Self, ForwardError> {
         let directory = directory(config, storage)?;
         let storage = directory.as_ref().map(|directory| (directory, storage));
+        let fault = CancellationToken::new();
         let (mut exporters, mut workers, mut targets) = (Vec::new(), Vec::new(), Vec::new());
         for (name, exporter) in &config.0 {
             let rejections = Arc::new(Rejections::default());
@@ -114,7 +116,7 @@ impl Forwarder {
             for Routed { id, endpoint, config } in &routes {
                 let clients = clients(config, &signals, &identity)?;
                 for ((data, client), own) in signals.iter().zip(clients).zip(&mut by_data) {
-                    let lane = Arc::new(lane(id, *data, config, storage)?);
+                    let lane = Arc::new(lane(id, *data, config, storage, &fault)?);
                     lanes.push((endpoint.clone(), Arc::clone(&lane)));
                     own.push(Arc::clone(&lane));
                     workers.push(Worker::new(Sending {
@@ -140,6 +142,7 @@ impl Forwarder {
             fan: Arc::new(Fan::new(targets)),
             reports: Arc::new(Reports(exporters)),
             workers,
+            fault,
             directory,
         })
     }
@@ -160,13 +163,19 @@ impl Forwarder {
         Arc::clone(&self.reports) as Arc<dyn Exporters>
     }
 
+    /// Cancelled when a part of an exporter has ended by a fault: its data is not sent any more, and only a new start
+    /// helps.
+    pub fn fault(&self) -> CancellationToken {
+        self.fault.clone()
+    }
+
     /// Sends until `shutdown` is cancelled, then for `drain_timeout` at most what is still queued.
     pub async fn run(self, shutdown: CancellationToken, drain_timeout: Duration) {
         let mut tasks = JoinSet::new();
         for worker in self.workers {
             worker.spawn(&shutdown, &mut tasks);
         }
-        shutdown.cancelled().await;
+        watch(&mut tasks, &self.fault, &shutdown).await;
         let drained = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(drain_timeout, drained).await.is_err() {
             tracing::warn!(?drain_timeout, "requests still queued at the drain deadline are dropped");
@@ -182,6 +191,22 @@ impl Forwarder {
             tracing::error!("the queues were not closed in order; what is on disk is sent after a restart");
         }
     }
+}
+
+/// Waits for the end. Consumers end with it; one that ends before has met a fault, of its own or of its queue.
+async fn watch(tasks: &mut JoinSet<()>, fault: &CancellationToken, shutdown: &CancellationToken) {
+    while let Some(Some(ended)) = shutdown.run_until_cancelled(tasks.join_next()).await {
+        if shutdown.is_cancelled() {
+            return;
+        }
+        let error = ended.err().map(|error| error.to_string());
+        tracing::error!(
+            error,
+            "a part of an exporter ended by a fault; its data is not sent until Rollguard is started again"
+        );
+        fault.cancel();
+    }
+    shutdown.cancelled().await;
 }
 
 /// The directory of the queues on disk, where an exporter has one. Queues in it that are no exporter's any more are
@@ -246,6 +271,7 @@ fn lane(
     data: DataType,
     config: &ExporterConfig,
     directory: Option<(&SpoolDirectory, &FileStorageConfig)>,
+    fault: &CancellationToken,
 ) -> Result<Lane, ForwardError> {
     let queue = config.queue();
     let metrics = Arc::new(LaneMetrics::new(exporter, data, queue));
@@ -254,7 +280,7 @@ fn lane(
         None => Queue::in_memory(data, queue, &metrics),
         Some((directory, storage)) => {
             let folder = directory.folder(&queue_name(exporter, data));
-            let queue = DiskQueue::open(folder, exporter, data, (queue, storage), &metrics)?;
+            let queue = DiskQueue::open(folder, exporter, data, (queue, storage), &metrics, fault)?;
             Queue::Disk(Arc::new(queue))
         }
     };
@@ -318,3 +344,7 @@ fn max_request_bytes(config: &ExporterConfig) -> Option<usize> {
         ExporterConfig::Debug(_) | ExporterConfig::File(_) => None,
     }
 }
+
+#[cfg(test)]
+#[path = "forwarder_tests.rs"]
+mod tests;

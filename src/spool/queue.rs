@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::metrics::SpoolMetrics;
 use super::worker::{Append, Command, Taker, Worker};
@@ -43,6 +44,8 @@ pub struct SpoolConfig {
     pub bytes: metrics::Gauge,
     /// Shows the messages that are not done.
     pub messages: metrics::Gauge,
+    /// Cancelled when the queue's thread ends by a fault.
+    pub fault: CancellationToken,
 }
 
 /// What a queue holds.
@@ -74,6 +77,7 @@ pub(super) struct Shared {
     pub(super) metrics: SpoolMetrics,
     bytes: metrics::Gauge,
     messages: metrics::Gauge,
+    fault: CancellationToken,
 }
 
 #[derive(Debug, Default)]
@@ -138,6 +142,7 @@ impl Spool {
             metrics: SpoolMetrics::new(&config.labels, &recovered),
             bytes: config.bytes,
             messages: config.messages,
+            fault: config.fault,
         });
         shared.show(&log);
         let (commands, waiting) = channel();
@@ -258,6 +263,11 @@ impl Shared {
     /// The thread has ended.
     pub(super) fn set_closed(&self) {
         self.lock().is_closed = true;
+    }
+
+    /// The thread has ended by a fault.
+    pub(super) fn set_faulty(&self) {
+        self.fault.cancel();
     }
 
     /// Whether the file system has no more room than what is kept free.

@@ -16,6 +16,7 @@ fn config(folder: &Path) -> SpoolConfig {
         labels: vec![metrics::Label::new("exporter", "otlp_grpc")],
         bytes: metrics::Gauge::noop(),
         messages: metrics::Gauge::noop(),
+        fault: CancellationToken::new(),
     }
 }
 
@@ -210,7 +211,9 @@ async fn a_queue_whose_thread_ended_is_closed() {
         LogConfig { segment_bytes: 1 << 20, reserve_bytes: 0, fsync: false, seed: 1 },
     )
     .unwrap();
-    let (spool, _) = Spool::open(config(&folder.path().join("other"))).unwrap();
+    let config = config(&folder.path().join("other"));
+    let fault = config.fault.clone();
+    let (spool, _) = Spool::open(config).unwrap();
     let (commands, waiting) = channel();
     let worker = Worker::new(log, waiting, Arc::clone(&spool.shared));
     let (reply, answer) = oneshot::channel();
@@ -222,6 +225,17 @@ async fn a_queue_whose_thread_ended_is_closed() {
     assert!(faulty.join().is_err());
     assert!(answer.await.is_err(), "whoever waited is told");
     assert_eq!(spool.reserve(0, 1).unwrap_err(), NoRoom::Closed);
+    assert!(fault.is_cancelled());
+}
+
+/// Scenario: a queue is closed in order. Guarantee: that is no fault.
+#[tokio::test]
+async fn a_queue_that_is_closed_is_not_faulty() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let fault = config.fault.clone();
+    Spool::open(config).unwrap().0.close();
+    assert!(!fault.is_cancelled());
 }
 
 #[tokio::test]

@@ -91,6 +91,7 @@ impl Drop for Worker {
             tracing::error!(queue = %self.log.folder().display(),
                 "the thread of a queue ended by a fault: the queue takes and sends nothing until Rollguard is started \
                  again; what is in it is sent then");
+            self.shared.set_faulty();
         }
     }
 }
