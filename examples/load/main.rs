@@ -5,7 +5,7 @@
 //! cargo build --release --bin rollguard --example load
 //! target/release/examples/load compare target/release/rollguard [seconds] [rounds] [kind..]
 //! target/release/examples/load forward target/release/rollguard [seconds] [rounds]
-//! target/release/examples/load outage target/release/rollguard [seconds]
+//! target/release/examples/load outage target/release/rollguard [seconds] [warm-up]
 //! target/release/examples/load pressure target/release/rollguard [seconds]
 //! ```
 //!
@@ -90,6 +90,9 @@ enum Measure {
         /// Of each part
         #[arg(default_value_t = 120)]
         seconds: u64,
+        /// Seconds of load before the backend dies
+        #[arg(default_value_t = 330)]
+        warm_up: u64,
     },
     /// Memory under more than the memory limiter lets in
     Pressure {
@@ -120,7 +123,12 @@ enum Measure {
     /// The server that decodes and drops
     Sink { address: String },
     /// A backend that drops what comes
-    Discard { address: String },
+    Discard {
+        address: String,
+        /// Refuse it all for good instead
+        #[arg(long)]
+        refuse: bool,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -133,7 +141,9 @@ fn main() -> anyhow::Result<()> {
         Measure::Forward { binary, seconds, rounds } => {
             runtime.block_on(forward::measure(&binary, seconds, rounds))
         }
-        Measure::Outage { binary, seconds } => runtime.block_on(outage::measure(&binary, seconds)),
+        Measure::Outage { binary, seconds, warm_up } => {
+            runtime.block_on(outage::measure(&binary, seconds, warm_up))
+        }
         Measure::Pressure { binary, seconds } => runtime.block_on(pressure::measure(&binary, seconds)),
         Measure::Send { address, kind, seconds, connections, rate, gzip } => {
             let pace = Pace { connections, requests_per_second: rate, is_gzip: gzip };
@@ -143,7 +153,7 @@ fn main() -> anyhow::Result<()> {
             Ok(())
         }
         Measure::Sink { address } => runtime.block_on(sink::serve(&address)),
-        Measure::Discard { address } => runtime.block_on(discard::serve(&address)),
+        Measure::Discard { address, refuse } => runtime.block_on(discard::serve(&address, refuse)),
     }
 }
 

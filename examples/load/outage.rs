@@ -1,11 +1,13 @@
 //! Memory while a backend is away. The program under full load, first without an exporter, then with one whose backend
-//! dies after half of the time: with its queue in memory (64 MiB) and on disk (1 GiB), `on_full: drop`. Then the load
-//! ends and the backend comes back.
+//! dies: with its queue in memory (64 MiB) and on disk (1 GiB), `on_full: drop`. Then the load ends and the backend
+//! comes back.
+//!
+//! Before the backend dies comes a warm-up, until the windows of five minutes are full: what is remembered of services
+//! grows until then, exporter or not. The start is what the program takes then, with nothing in its queue.
 //!
 //! Held to: while the backend is away the resident set is at most 1.3 times the one without an exporter and the bytes
 //! of a queue in memory, or of what is being sent from disk; within 60 s of the queue being empty again it is at most
-//! 1.3 times what it is without one after the same load. What it was before the outage is no measure: what is
-//! remembered of services grows until the windows of five minutes are full, exporter or not.
+//! 1.3 times the start.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -24,21 +26,21 @@ const BACK_WITHIN: Duration = Duration::from_secs(60);
 const WATCH_EVERY: Duration = Duration::from_millis(10);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-pub(crate) async fn measure(binary: &Path, seconds: u64) -> anyhow::Result<()> {
-    let time = Duration::from_secs(seconds);
+pub(crate) async fn measure(binary: &Path, seconds: u64, warm_up: u64) -> anyhow::Result<()> {
+    let times = [warm_up, seconds].map(Duration::from_secs);
     let plain = Target::rollguard(binary).await?;
-    let without = loaded(&plain, 2 * time).await?;
-    println!("no exporter: {without:.0} MiB at most in {} s of load", (2 * time).as_secs());
+    let without = loaded(&plain, times[0] + times[1]).await?;
+    println!("no exporter: {without:.0} MiB at most in {} s of load", warm_up + seconds);
     drop(plain);
     for (storage, queue_mib) in [("null", MEMORY_QUEUE_MIB), ("file_storage", IN_FLIGHT_MIB)] {
-        outage(binary, time, storage, [without, queue_mib]).await?;
+        outage(binary, times, storage, [without, queue_mib]).await?;
     }
     Ok(())
 }
 
 async fn outage(
     binary: &Path,
-    time: Duration,
+    [warm_up, time]: [Duration; 2],
     storage: &str,
     [without, queue_mib]: [f64; 2],
 ) -> anyhow::Result<()> {
@@ -55,36 +57,28 @@ async fn outage(
     let target = Target::configured(binary, Some(metrics), "", more).await?;
     let myself = std::env::current_exe()?;
     let sink = Target::sink_on(&myself, backend).await?;
-    let before = loaded(&target, time).await?;
+    loaded(&target, warm_up).await?;
+    emptied(&target).await?;
+    let start = target.resident_mib()?;
     drop(sink);
     let away = loaded(&target, time).await?;
     let queued = target.own("rollguard_exporter_queue_bytes").await? / f64::from(1 << 20);
     let dropped = target.own("rollguard_exporter_dropped_records_total").await?;
     println!(
-        "storage {storage}: {before:.0} MiB with the backend there, {away:.0} MiB at most without it (allowed {most_mib:.0}), \
+        "storage {storage}: {start:.0} MiB at the start, {away:.0} MiB at most without it (allowed {most_mib:.0}), \
          {queued:.0} MiB queued, {dropped:.0} records dropped"
     );
     ensure!(away <= most_mib, "too much memory");
 
     let back = Instant::now();
     let sink = Target::sink_on(&myself, backend).await?;
-    while target.own("otelcol_exporter_in_flight_requests").await?
-        + target.own("otelcol_exporter_queue_size").await?
-        > 0.0
-    {
-        ensure!(
-            back.elapsed() < DRAINED_WITHIN,
-            "the queue is not empty after {} s",
-            DRAINED_WITHIN.as_secs()
-        );
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+    emptied(&target).await?;
     let drained = Instant::now();
     println!(
         "storage {storage}: the queue is empty {:.0} s after the backend came back",
         back.elapsed().as_secs_f64()
     );
-    while target.resident_mib()? > SHARE * without {
+    while target.resident_mib()? > SHARE * start {
         ensure!(
             drained.elapsed() < BACK_WITHIN,
             "{:.0} MiB after {} s",
@@ -97,9 +91,26 @@ async fn outage(
         "storage {storage}: {:.0} MiB {:.0} s after that (allowed {:.0})",
         target.resident_mib()?,
         drained.elapsed().as_secs_f64(),
-        SHARE * without
+        SHARE * start
     );
     drop(sink);
+    Ok(())
+}
+
+/// Waits until nothing is queued or being sent.
+async fn emptied(target: &Target) -> anyhow::Result<()> {
+    let asked = Instant::now();
+    while target.own("otelcol_exporter_in_flight_requests").await?
+        + target.own("otelcol_exporter_queue_size").await?
+        > 0.0
+    {
+        ensure!(
+            asked.elapsed() < DRAINED_WITHIN,
+            "the queue is not empty after {} s",
+            DRAINED_WITHIN.as_secs()
+        );
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
     Ok(())
 }
 

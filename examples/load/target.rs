@@ -124,6 +124,13 @@ impl Target {
         Self::start("discard", command, port, None).await
     }
 
+    /// This program again, as a backend that refuses everything for good.
+    pub(crate) async fn refusing(myself: &Path, port: u16) -> anyhow::Result<Self> {
+        let mut command = Command::new(myself);
+        command.arg("discard").arg("--refuse").arg(format!("127.0.0.1:{port}"));
+        Self::start("refuse", command, port, None).await
+    }
+
     /// Where it listens.
     pub(crate) fn address(&self) -> &str {
         &self.address
