@@ -6,12 +6,13 @@ use std::convert::Infallible;
 use std::io::{self, Write};
 use std::num::NonZero;
 use std::pin::Pin;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::Semaphore;
+use zstd::zstd_safe::{CCtx, CParameter};
 
 use super::Compression;
 
@@ -25,10 +26,16 @@ pub(super) const LONG_BYTES: usize = 128 << 10;
 const CHUNK_BYTES: usize = 64 << 10;
 
 /// Compressing keeps a core busy: more at a time than there are cores would gain nothing and take memory for all.
-static CORES: LazyLock<Semaphore> = LazyLock::new(|| {
-    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    Semaphore::new(cores)
-});
+static CORES: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(cores()));
+
+/// What zstd works in: 1.3 MiB each, which it takes from the system's allocator, and so past the one that the
+/// memory limiter asks. Made anew for each body they would come and go in every thread that ever compressed, and that
+/// allocator keeps pages for each thread; kept, there are as many as there are cores.
+static ZSTD: Mutex<Vec<CCtx<'static>>> = Mutex::new(Vec::new());
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}
 
 /// Compresses messages away from the threads that answer, when a core is free for it.
 pub(super) async fn compress(messages: Vec<Bytes>, compression: Compression) -> Payload {
@@ -98,10 +105,29 @@ fn gzip(messages: &[Bytes]) -> io::Result<Vec<Bytes>> {
 }
 
 fn zstd(messages: &[Bytes]) -> io::Result<Vec<Bytes>> {
-    let mut encoder = zstd::stream::write::Encoder::new(Output::default(), ZSTD_LEVEL)?;
+    let kept = || ZSTD.lock().unwrap_or_else(PoisonError::into_inner);
+    let taken = kept().pop();
+    let mut context = match taken {
+        Some(context) => context,
+        None => zstd_context()?,
+    };
+    // What an earlier body left unfinished in the context is forgotten here.
+    let mut encoder = zstd::stream::write::Encoder::with_context(Output::default(), &mut context);
     encoder.set_pledged_src_size(Some(messages.iter().map(|message| message.len() as u64).sum()))?;
     messages.iter().try_for_each(|message| encoder.write_all(message))?;
-    encoder.finish().map(Output::chunks)
+    let chunks = encoder.finish().map(Output::chunks)?;
+    let mut kept = kept();
+    if kept.len() < cores() {
+        kept.push(context);
+    }
+    Ok(chunks)
+}
+
+fn zstd_context() -> io::Result<CCtx<'static>> {
+    let failed = |code| io::Error::other(zstd::zstd_safe::get_error_name(code));
+    let mut context = CCtx::try_create().ok_or(io::ErrorKind::OutOfMemory)?;
+    context.set_parameter(CParameter::CompressionLevel(ZSTD_LEVEL)).map_err(failed)?;
+    Ok(context)
 }
 
 /// What was compressed, in chunks: a single one that grows would be copied, and take three times its size then.
@@ -162,6 +188,20 @@ impl Body for Chunks {
 mod tests {
     use super::*;
     use std::io::Read;
+
+    /// Bodies of all sizes behind one another in the same contexts, from several threads.
+    #[test]
+    fn contexts_that_were_used_before_make_whole_bodies() {
+        let compressed = |thread: usize| {
+            for size in [0, 1, 900_000, 17, 128 << 10, 3 << 20, 2] {
+                let message: Vec<u8> = (0..size).map(|n| (n * n / 7 + thread) as u8).collect();
+                let chunks = zstd(&[message.clone().into(), Bytes::from_static(b"end")]).unwrap().concat();
+                assert_eq!(zstd::decode_all(&chunks[..]).unwrap(), [&message[..], b"end"].concat());
+            }
+        };
+        std::thread::scope(|scope| (0..4).for_each(|thread| _ = scope.spawn(move || compressed(thread))));
+        assert!((1..=cores()).contains(&ZSTD.lock().unwrap().len()));
+    }
 
     #[test]
     fn every_compression_holds_the_messages_behind_one_another() {
