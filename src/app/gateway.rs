@@ -328,6 +328,10 @@ impl Policies for Configured {
         (resolved.policy, resolved.mode)
     }
 
+    fn releases(&self, service: &ServiceKey) -> Vec<String> {
+        self.0.load().policies.releases(service)
+    }
+
     fn is_named(&self, service: &ServiceKey) -> bool {
         self.0.load().policies.is_named(service)
     }

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use crate::config::Config;
 use crate::deployment::{Action, Deployment};
 use crate::pipeline::{Alert, Commit, Journal, JournalError};
-use crate::remedy::{KIND_ROLLBACK, Links, alert_body, alert_kind, rollback_body};
+use crate::remedy::{KIND_ROLLBACK, Links, alert_body, alert_kind, fail_body};
 use crate::store::{NewOutboxRow, Store, outbox_id};
 
 /// Writes to the store; a rollback becomes an outbox row in the same transaction.
@@ -43,11 +43,12 @@ impl DurableJournal {
         let links =
             Links { runbook_url: resolved.links.runbook_url, dashboard_url: resolved.links.dashboard_url };
         Some(NewOutboxRow {
+            // One message per fail, whatever it proposes.
             id: outbox_id(&deployment.id.0, KIND_ROLLBACK, &endpoint),
             deployment_id: Some(deployment.id.clone()),
-            kind: KIND_ROLLBACK.to_owned(),
+            kind: resolved.proposal.as_str().to_owned(),
             endpoint,
-            body: rollback_body(deployment, &links),
+            body: fail_body(deployment, resolved.proposal, &links),
         })
     }
 

@@ -174,11 +174,11 @@ mod tests {
             "shop/checkout (production), release version",
             "  applies: policies.environments.prod*",
             "  applies: policies.services[0] (service checkout)",
-            "  alpha                0.02     policies.defaults",
-            "  beta                 0.05     default",
-            "  horizon              45m      policies.environments.prod*",
-            "  slo                  0.995    policies.services[0] (service checkout)",
-            "  webhook              -        default",
+            "  alpha                0.02      policies.defaults",
+            "  beta                 0.05      default",
+            "  horizon              45m       policies.environments.prod*",
+            "  slo                  0.995     policies.services[0] (service checkout)",
+            "  webhook              -         default",
         ] {
             assert!(report.lines().any(|found| found == line), "{line:?} is missing in\n{report}");
         }

@@ -294,6 +294,7 @@ fn whole(policy: &PolicyConfig) -> PolicyOverride {
         pass_error_margin: Some(policy.pass_error_margin),
         pass_latency_margin: Some(policy.pass_latency_margin),
         mode: Some(policy.mode),
+        on_fail: Some(policy.on_fail),
         webhook: policy.webhook.clone(),
         runbook_url: policy.runbook_url.clone(),
         dashboard_url: policy.dashboard_url.clone(),

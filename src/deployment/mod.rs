@@ -4,6 +4,7 @@
 
 mod choice;
 mod lifecycle;
+mod proposal;
 mod record;
 
 pub use choice::{
@@ -14,4 +15,5 @@ pub use choice::{
 pub use lifecycle::{
     Beginning, Event, HISTORY_LINES, RECOVERY_SECONDS, Step, is_version, recovery_deadline, transition,
 };
+pub use proposal::Proposal;
 pub use record::{Action, Deployment, Kind, Mode, Origin, Phase, Request, Transition};

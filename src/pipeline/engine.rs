@@ -53,6 +53,12 @@ pub trait Policies: Send + Sync {
     /// Policy and mode for a kind of release of a service.
     fn resolve(&self, service: &ServiceKey, release: &str) -> (Policy, Mode);
 
+    /// The kinds of release for which a service has policies of their own. Their SLIs are measured before such a
+    /// release begins: what is remembered of a service is all that a change without a version is held against.
+    fn releases(&self, _: &ServiceKey) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Whether anything is configured for this service by name.
     fn is_named(&self, _: &ServiceKey) -> bool {
         false
@@ -169,6 +175,14 @@ pub struct Engine {
     pub(super) log_places: LogPlaces,
     /// Exceptions of the last minute or two.
     pub(super) recent: Recent,
+}
+
+/// Makes known what the policies of a service measure, whatever kind of release comes.
+fn admit(policies: &dyn Policies, service: &Service) {
+    service.admit(&service.policy);
+    for release in policies.releases(&service.key) {
+        service.admit(&policies.resolve(&service.key, &release).0);
+    }
 }
 
 impl Engine {
@@ -289,7 +303,7 @@ impl Engine {
             );
             service.objectives = objectives;
             self.ended.iter().filter(|d| d.service == **key).for_each(|d| service.note_verdict(d));
-            service.admit(&service.policy);
+            admit(&*self.parts.policies, &service);
             self.services.insert(Arc::clone(key), service);
         }
         self.services.entry(Arc::clone(key)).or_insert_with_key(|_| unreachable!("inserted above"))
@@ -460,7 +474,7 @@ impl Engine {
             // A reload changes the objective and the warm-up of versions yet to come.
             service.policy = self.parts.policies.resolve(&service.key, Deployment::VERSION).0;
             service.objectives.configure(service.policy.slo, self.parts.policies.objectives(&service.key));
-            service.admit(&service.policy);
+            admit(&*self.parts.policies, service);
             let [unversioned, all] = service.unversioned(now);
             if let Some(text) = unversioned::complaint(&service.key, unversioned, all)
                 && self.complaints.allow(&service.key.to_string(), now).is_some()

@@ -1,15 +1,15 @@
-//! The message that asks for a rollback: everything a script needs to act and a person to believe it, in one
+//! The message of a fail, which proposes a rollback or what the policy says instead: everything a script needs to act and a person to believe it, in one
 //! JSON document below 20 kB. What does not fit is left out from the end of the lists, never from the facts.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::deployment::Deployment;
+use crate::deployment::{Deployment, Proposal};
 use crate::model::{ServiceKey, UnixNanos};
 use crate::verdict::{Evidence, SliEvidence};
 
-/// Kind of the outbox row, and the part of the type after `rollguard.`.
+/// What the id of a fail's message is made of, beside its deployment and endpoint.
 pub const KIND_ROLLBACK: &str = "rollback";
 /// Upper bound of a body (Standard Webhooks 1.0 advises 20 kB).
 pub const BODY_BYTES: usize = 20_000;
@@ -40,6 +40,8 @@ struct Message<'a> {
 #[derive(Serialize)]
 struct Data<'a> {
     deployment_id: &'a str,
+    /// What to do: `rollback`, `tell` a person, `freeze` or `flag_off`.
+    proposal: &'static str,
     service: Service<'a>,
     baseline: Option<&'a str>,
     candidate: &'a str,
@@ -145,10 +147,10 @@ impl Account {
 }
 
 /// The body for a failed deployment.
-pub fn rollback_body(deployment: &Deployment, links: &Links) -> Vec<u8> {
+pub fn fail_body(deployment: &Deployment, proposal: Proposal, links: &Links) -> Vec<u8> {
     let mut lines = EVIDENCE_LINES;
     loop {
-        let body = render(deployment, links, lines);
+        let body = render(deployment, proposal, links, lines);
         if body.len() <= BODY_BYTES || lines == 0 {
             return body;
         }
@@ -156,14 +158,15 @@ pub fn rollback_body(deployment: &Deployment, links: &Links) -> Vec<u8> {
     }
 }
 
-fn render(d: &Deployment, links: &Links, lines: usize) -> Vec<u8> {
+fn render(d: &Deployment, proposal: Proposal, links: &Links, lines: usize) -> Vec<u8> {
     let evidence = &*d.evidence;
     let cut = |text: &Option<String>| text.as_deref().map(shorten);
     let message = Message {
-        r#type: "rollguard.rollback",
+        r#type: proposal.message_type(),
         timestamp: rfc3339(d.decided_at.unwrap_or(d.started_at)),
         data: Data {
             deployment_id: &d.id.0,
+            proposal: proposal.as_str(),
             service: Service::new(&d.service),
             baseline: d.baseline.as_deref(),
             candidate: &d.candidate,
@@ -330,7 +333,7 @@ mod tests {
 
     fn json(deployment: &Deployment) -> serde_json::Value {
         let links = Links { runbook_url: Some("https://runbook".into()), dashboard_url: None };
-        serde_json::from_slice(&rollback_body(deployment, &links)).unwrap()
+        serde_json::from_slice(&fail_body(deployment, Proposal::Rollback, &links)).unwrap()
     }
 
     #[test]
@@ -406,11 +409,22 @@ mod tests {
         let logs = Some(Arc::new(LogEvidence { new: vec![long; 20], ..LogEvidence::default() }));
         deployment.evidence = Arc::new(Evidence { logs, ..(*deployment.evidence).clone() });
         deployment.change = change(&"\"".repeat(5_000));
-        let body = rollback_body(&deployment, &Links::default());
+        let body = fail_body(&deployment, Proposal::Rollback, &Links::default());
         assert!(body.len() <= BODY_BYTES, "{}", body.len());
         let data = &json(&deployment)["data"];
         assert_eq!(data["candidate"], "v2");
         assert!(!data["evidence"].as_array().unwrap().is_empty());
+    }
+
+    /// Each proposal has a type of its own, so that nobody rolls back who only reads the type.
+    #[test]
+    fn what_it_proposes_is_its_type_and_a_field() {
+        for (proposal, word) in Proposal::ALL.into_iter().zip(["rollback", "tell", "freeze", "flag_off"]) {
+            let body = fail_body(&failed(Vec::new()), proposal, &Links::default());
+            let message: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(message["type"], format!("rollguard.{word}"));
+            assert_eq!(message["data"]["proposal"], word);
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ mod webhook;
 mod worker;
 
 pub use alert::{KIND_ALERT_FIRING, KIND_ALERT_RESOLVED, alert_body, alert_kind};
-pub use body::{BODY_BYTES, KIND_ROLLBACK, Links, rollback_body};
+pub use body::{BODY_BYTES, KIND_ROLLBACK, Links, fail_body};
 pub use config::WebhookConfig;
 pub use guard::{AddressPolicy, Refused};
 pub use sign::{Secret, SecretError, TOLERANCE_SECONDS, VerifyError, sign, verify};

@@ -12,7 +12,7 @@ use super::super::human;
 use super::origin::Origin;
 use super::pattern::{Rank, rank};
 use super::slis::SliConfig;
-use crate::deployment::Mode;
+use crate::deployment::{Mode, Proposal};
 use crate::model::ServiceKey;
 use crate::verdict::Policy;
 
@@ -58,6 +58,8 @@ pub struct PolicyConfig {
     pub pass_latency_margin: f64,
     /// Whether a fail fires the rollback.
     pub mode: ModeConfig,
+    /// What the webhook proposes on a fail.
+    pub on_fail: OnFailConfig,
     /// Name of the webhook (a key of `webhooks`) that carries out the rollback.
     pub webhook: Option<String>,
     /// Shown with the verdict and sent with the rollback.
@@ -82,6 +84,7 @@ impl Default for PolicyConfig {
             pass_error_margin: 1.0,
             pass_latency_margin: 0.24,
             mode: ModeConfig::Observe,
+            on_fail: OnFailConfig::Rollback,
             webhook: None,
             runbook_url: None,
             dashboard_url: None,
@@ -106,6 +109,32 @@ impl From<ModeConfig> for Mode {
         match mode {
             ModeConfig::Observe => Self::Observe,
             ModeConfig::Act => Self::Act,
+        }
+    }
+}
+
+/// What the webhook proposes on a fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailConfig {
+    /// Go back.
+    #[default]
+    Rollback,
+    /// A person is told and decides.
+    Tell,
+    /// Go neither on nor back.
+    Freeze,
+    /// Switch the feature flag off.
+    FlagOff,
+}
+
+impl From<OnFailConfig> for Proposal {
+    fn from(on_fail: OnFailConfig) -> Self {
+        match on_fail {
+            OnFailConfig::Rollback => Self::Rollback,
+            OnFailConfig::Tell => Self::Tell,
+            OnFailConfig::Freeze => Self::Freeze,
+            OnFailConfig::FlagOff => Self::FlagOff,
         }
     }
 }
@@ -194,6 +223,7 @@ pub struct PolicyOverride {
     pub pass_error_margin: Option<f64>,
     pub pass_latency_margin: Option<f64>,
     pub mode: Option<ModeConfig>,
+    pub on_fail: Option<OnFailConfig>,
     pub webhook: Option<String>,
     pub runbook_url: Option<String>,
     pub dashboard_url: Option<String>,
@@ -218,7 +248,7 @@ impl PolicyOverride {
             )*};
         }
         over!(slo, alpha, beta, horizon, warmup, min_pass, error_margin, latency_margin);
-        over!(pass_error_margin, pass_latency_margin, mode);
+        over!(pass_error_margin, pass_latency_margin, mode, on_fail);
         over_optional!(webhook, runbook_url, dashboard_url);
         for (name, sli) in &self.slis {
             policy.slis.entry(name.clone()).or_default().overlay(sli);
@@ -233,6 +263,8 @@ pub struct ResolvedPolicy {
     pub policy: Policy,
     /// Whether a fail fires the rollback.
     pub mode: Mode,
+    /// What the webhook proposes then.
+    pub proposal: Proposal,
     /// Which webhook carries it out.
     pub webhook: Option<String>,
     /// Links to show.
@@ -281,6 +313,16 @@ impl PoliciesConfig {
         self.services.iter().any(|entry| entry.matches.service.is_some() && entry.matches.matches(service))
     }
 
+    /// The kinds of release for which a service has exceptions, as the file names them. A pattern stands for itself,
+    /// for it fits its own text.
+    pub fn releases(&self, service: &ServiceKey) -> Vec<String> {
+        let entries = self.services.iter().filter(|entry| entry.matches.matches(service));
+        let mut releases: Vec<String> = entries.filter_map(|entry| entry.matches.release.clone()).collect();
+        releases.sort();
+        releases.dedup();
+        releases
+    }
+
     /// The policy of a service for a kind of release, as written: the defaults with every exception on top.
     pub fn effective(&self, service: &ServiceKey, release: &str) -> PolicyConfig {
         let mut policy = self.defaults.clone();
@@ -314,6 +356,7 @@ impl PolicyConfig {
                 ),
             },
             mode: self.mode.into(),
+            proposal: self.on_fail.into(),
             webhook: self.webhook.clone(),
             links: Links { runbook_url: self.runbook_url.clone(), dashboard_url: self.dashboard_url.clone() },
         }
@@ -363,6 +406,24 @@ mod tests {
             release: some(release),
             namespace: None,
         }
+    }
+
+    #[test]
+    fn the_kinds_of_release_of_a_service_are_those_that_fit_it() {
+        let config = PoliciesConfig {
+            services: vec![
+                entry(matching("checkout", "", "migration"), 0.6),
+                entry(matching("check*", "production", "mig*"), 0.5),
+                entry(matching("cart", "", "canary"), 0.4),
+                entry(matching("", "", "migration"), 0.3),
+                entry(matching("checkout", "", ""), 0.2),
+            ],
+            ..Default::default()
+        };
+        assert_eq!(config.releases(&service("", "checkout", "production")), ["mig*", "migration"]);
+        assert_eq!(config.releases(&service("", "checkout", "")), ["migration"]);
+        // A pattern is resolved as itself.
+        assert_eq!(config.resolve(&service("", "checker", "production"), "mig*").policy.slo, 0.5);
     }
 
     #[test]

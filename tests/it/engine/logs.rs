@@ -14,12 +14,12 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, span::Event};
 use prost::Message;
 use rollguard::api::{ApiState, WriteAccess};
-use rollguard::deployment::Mode;
+use rollguard::deployment::{Mode, Proposal};
 use rollguard::model::Discard;
 use rollguard::pipeline::clock::SystemClock;
 use rollguard::pipeline::{Disposition, Signal};
 use rollguard::receiver::{WalkSettings, walk_logs, walk_traces};
-use rollguard::remedy::{KIND_ROLLBACK, Links, rollback_body};
+use rollguard::remedy::{KIND_ROLLBACK, Links, fail_body};
 use rollguard::store::{NewOutboxRow, Store};
 use rollguard::verdict::{Exposure, Leaning, LogEvidence, Verdict};
 
@@ -328,7 +328,7 @@ fn shown(settings: &WalkSettings) -> Vec<(&'static str, Vec<u8>)> {
     assert_eq!(deployment.verdict, Verdict::Fail);
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(directory.path().join("rollguard.db")).unwrap();
-    let body = rollback_body(&deployment, &Links::default());
+    let body = fail_body(&deployment, Proposal::Rollback, &Links::default());
     let row = NewOutboxRow {
         id: "r".into(),
         deployment_id: Some(deployment.id.clone()),
