@@ -10,6 +10,7 @@
 
 mod demo;
 mod engine;
+mod examples;
 mod fuzz;
 mod golden;
 mod identity;
