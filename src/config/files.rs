@@ -2,6 +2,7 @@
 //! so that `validate` refuses what `run` would refuse, at the key that names the file.
 
 use std::error::Error;
+use std::path::Path;
 
 use super::Config;
 use super::validate::Problem;
@@ -69,7 +70,9 @@ fn exporters(config: &Config, problems: &mut Vec<Problem>) {
 fn tls_key(tls: &ServerTlsConfig, error: &CredentialError) -> &'static str {
     match error.path() {
         Some(path) if tls.client_ca_file.as_deref() == Some(path) => "client_ca_file",
-        Some(path) if tls.key_file == path => "key_file",
+        Some(path) if tls.key_file.as_deref() == Some(path) => "key_file",
+        Some(path) if path == Path::new("key_pem") => "key_pem",
+        _ if tls.cert_file.is_none() && tls.cert_pem.is_some() => "cert_pem",
         _ => "cert_file",
     }
 }

@@ -266,6 +266,7 @@ mod tests {
                 key.display()
             )
         };
+        let tls_of = |keys: &str| format!("receiver:\n  grpc:\n    tls:\n      {keys}\n");
         let auth = format!(
             "extensions:\n  bearertokenauth: {{filename: {}}}\nreceiver:\n  http:\n    auth:\n      \
              authenticator: bearertokenauth\n",
@@ -286,6 +287,10 @@ mod tests {
             (
                 tls("crt", "key", "key"),
                 "line 7, column 23: receiver.grpc.tls.client_ca_file: failed to find a certificate",
+            ),
+            (
+                tls_of("cert_pem: 'x'\n      key_pem: 'y'"),
+                "line 4, column 17: receiver.grpc.tls.cert_pem: failed to find",
             ),
             (auth, "line 6, column 22: receiver.http.auth.authenticator: failed to find a token: write one"),
             (

@@ -9,9 +9,9 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use super::files::{Contents, FromFiles, Refresh};
+use super::files::{Contents, FromFiles, Origin, Refresh};
 use super::server::{certificates, private_key, provider, roots, versions};
-use super::{ClientTlsConfig, CredentialError};
+use super::{ClientTlsConfig, CredentialError, Secret};
 
 /// The TLS of an exporter, kept up to date with its files.
 #[derive(Debug)]
@@ -40,18 +40,24 @@ impl ClientTls {
                 why: "it is no name of a host and no address",
             })
         });
-        let own = match (&config.cert_file, &config.key_file) {
-            (Some(certificate), Some(key)) => vec![certificate.clone(), key.clone()],
+        let one_of = |keys, file: &Option<PathBuf>, text: &Option<Secret>| {
+            Origin::one_of(keys, file.as_ref(), text.as_ref())
+        };
+        let authorities = one_of(["ca_file", "ca_pem"], &config.ca_file, &config.ca_pem)?;
+        let certificate = one_of(["cert_file", "cert_pem"], &config.cert_file, &config.cert_pem)?;
+        let key = one_of(["key_file", "key_pem"], &config.key_file, &config.key_pem)?;
+        let own = match (certificate, key) {
+            (Some(certificate), Some(key)) => vec![certificate, key],
             (None, None) => Vec::new(),
             _ => {
                 return Err(CredentialError::Nothing {
                     what: "a certificate with its key",
-                    way_out: "set both cert_file and key_file, or neither",
+                    way_out: "set both cert_file and key_file (or cert_pem and key_pem), or neither",
                 });
             }
         };
-        let given = Given { authorities: config.ca_file.is_some(), certificate: !own.is_empty() };
-        let files: Vec<PathBuf> = config.ca_file.iter().cloned().chain(own).collect();
+        let given = Given { authorities: authorities.is_some(), certificate: !own.is_empty() };
+        let files: Vec<Origin> = authorities.into_iter().chain(own).collect();
         let protocols: Vec<Vec<u8>> = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         let wanted = config.clone();
         let config = FromFiles::load(files, move |contents| make(contents, given, &wanted, &protocols))?;
@@ -104,7 +110,7 @@ fn make(
     Ok(Arc::new(config))
 }
 
-/// The authorities of `ca_file`; without it, or where they are asked for beside it, the system's.
+/// The authorities of `ca_file` or `ca_pem`; without them, or where they are asked for beside it, the system's.
 fn trusted(file: Option<&Contents<'_>>, wanted: &ClientTlsConfig) -> Result<RootCertStore, CredentialError> {
     let mut trusted = file.map(roots).transpose()?.unwrap_or_else(RootCertStore::empty);
     if file.is_none() || wanted.include_system_ca_certs_pool {
@@ -113,7 +119,7 @@ fn trusted(file: Option<&Contents<'_>>, wanted: &ClientTlsConfig) -> Result<Root
     if trusted.is_empty() {
         return Err(CredentialError::Nothing {
             what: "an authority to trust",
-            way_out: "install the system's ca-certificates, or set tls.ca_file",
+            way_out: "install the system's ca-certificates, or set tls.ca_file or tls.ca_pem",
         });
     }
     Ok(trusted)
@@ -174,11 +180,17 @@ mod tests {
             ClientTls::load(&config, &[b"h2"]).err().map(|error| error.to_string()).unwrap_or_default()
         };
         let (crt, key) = (path("crt"), path("key"));
+        let (crt_pem, key_pem) = (made.cert.pem(), made.signing_key.serialize_pem());
         let rows = [
             (serde_json::json!({ "ca_file": crt }), ""),
             (serde_json::json!({ "ca_file": crt, "cert_file": crt, "key_file": key }), ""),
             (serde_json::json!({ "insecure_skip_verify": true }), ""),
             (serde_json::json!({ "insecure_skip_verify": true, "cert_file": crt, "key_file": key }), ""),
+            (serde_json::json!({ "ca_pem": crt_pem, "cert_pem": crt_pem, "key_pem": key_pem }), ""),
+            (serde_json::json!({ "ca_file": crt, "cert_pem": crt_pem, "key_file": key }), ""),
+            (serde_json::json!({ "ca_file": crt, "ca_pem": crt_pem }), "choose between ca_file and ca_pem"),
+            (serde_json::json!({ "ca_pem": key_pem }), "find a certificate in ca_pem"),
+            (serde_json::json!({ "ca_pem": crt_pem, "key_pem": key_pem }), "set both cert_file and key_file"),
             (serde_json::json!({ "ca_file": key }), "find a certificate in"),
             (serde_json::json!({ "ca_file": path("none") }), "read "),
             (serde_json::json!({ "ca_file": crt, "cert_file": crt }), "set both cert_file and key_file"),

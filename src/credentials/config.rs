@@ -31,12 +31,23 @@ pub enum TlsVersion {
 #[serde(deny_unknown_fields)]
 pub struct ServerTlsConfig {
     /// PEM file: the certificate, then those that lead to its issuer.
-    pub cert_file: PathBuf,
+    #[serde(default)]
+    pub cert_file: Option<PathBuf>,
+    /// The same as text, in place of a file.
+    #[serde(default)]
+    pub cert_pem: Option<Secret>,
     /// PEM file: the certificate's private key.
-    pub key_file: PathBuf,
+    #[serde(default)]
+    pub key_file: Option<PathBuf>,
+    /// The same as text, in place of a file.
+    #[serde(default)]
+    pub key_pem: Option<Secret>,
     /// PEM file: whose certificates clients must show (mTLS). `null` asks for none.
     #[serde(default)]
     pub client_ca_file: Option<PathBuf>,
+    /// Whether `client_ca_file` is followed as the others are; else what was in it at the start stays.
+    #[serde(default = "followed")]
+    pub client_ca_file_reload: bool,
     /// Oldest version that is spoken.
     #[serde(default = "oldest")]
     pub min_version: TlsVersion,
@@ -46,6 +57,10 @@ pub struct ServerTlsConfig {
     /// How often the files are looked at; 0 is only at a reload.
     #[serde(default = "reload_interval", with = "human")]
     pub reload_interval: Duration,
+}
+
+const fn followed() -> bool {
+    true
 }
 
 const fn oldest() -> TlsVersion {
@@ -70,12 +85,18 @@ pub struct ClientTlsConfig {
     pub insecure_skip_verify: bool,
     /// PEM file: whom to trust. `null` is whom the system trusts.
     pub ca_file: Option<PathBuf>,
-    /// Trust whom the system trusts beside `ca_file`.
+    /// The same as text, in place of a file.
+    pub ca_pem: Option<Secret>,
+    /// Trust whom the system trusts beside `ca_file` or `ca_pem`.
     pub include_system_ca_certs_pool: bool,
     /// PEM file: the certificate that is shown where one is asked for (mTLS).
     pub cert_file: Option<PathBuf>,
+    /// The same as text, in place of a file.
+    pub cert_pem: Option<Secret>,
     /// PEM file: its private key.
     pub key_file: Option<PathBuf>,
+    /// The same as text, in place of a file.
+    pub key_pem: Option<Secret>,
     /// The name that the other side's certificate must have; `null` is that of the address.
     pub server_name_override: Option<String>,
     /// Oldest version that is spoken.
@@ -93,9 +114,12 @@ impl Default for ClientTlsConfig {
             insecure: false,
             insecure_skip_verify: false,
             ca_file: None,
+            ca_pem: None,
             include_system_ca_certs_pool: false,
             cert_file: None,
+            cert_pem: None,
             key_file: None,
+            key_pem: None,
             server_name_override: None,
             min_version: oldest(),
             max_version: newest(),
@@ -319,8 +343,7 @@ mod tests {
         ] {
             assert!(serde_json::from_str::<ExtensionsConfig>(text).is_err(), "{text}");
         }
-        for text in [r#"{"cert_file": "c"}"#, r#"{"cert_file": "c", "key_file": "k", "min_version": "1.1"}"#]
-        {
+        for text in [r#"{"cert_fil": "c"}"#, r#"{"cert_file": "c", "key_file": "k", "min_version": "1.1"}"#] {
             assert!(serde_json::from_str::<ServerTlsConfig>(text).is_err(), "{text}");
         }
     }

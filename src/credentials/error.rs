@@ -87,6 +87,9 @@ pub enum CredentialError {
         /// What is wrong.
         why: &'static str,
     },
+    /// A file and a text in its place.
+    #[error("choose between {} and {}: both are set; take one out", .0[0], .0[1])]
+    Both([&'static str; 2]),
     /// Nothing configured to compare with or to send.
     #[error("find {what}: {way_out}")]
     Nothing {
@@ -107,7 +110,7 @@ impl CredentialError {
             | Self::Missing { path, .. }
             | Self::Authority { path, .. } => Some(path),
             Self::Pair { certificate, .. } => Some(certificate),
-            Self::Versions(_) | Self::Nothing { .. } => None,
+            Self::Versions(_) | Self::Both(_) | Self::Nothing { .. } => None,
             Self::Text { place, .. } | Self::Htpasswd { place, .. } => Some(Path::new(place)),
         }
     }

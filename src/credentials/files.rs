@@ -1,7 +1,8 @@
 //! Values made of files, and made again when the files' contents change. All files of a value are read before
 //! any of it is made, so that a certificate and its key are those that were there together; until both of a
 //! pair are replaced they do not fit, and the value before stays. Contents are compared, not times: where
-//! files are swapped by a link (Kubernetes) or restored from elsewhere, times mean little.
+//! files are swapped by a link (Kubernetes) or restored from elsewhere, times mean little. What the configuration
+//! holds itself stands beside files and does not change.
 
 use std::fmt;
 use std::fs::File;
@@ -12,12 +13,63 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use sha2::{Digest, Sha256};
 
-use super::CredentialError;
+use super::{CredentialError, Secret};
 
 /// Far more than any certificate chain or list of users needs.
 pub(super) const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// A file as it was read.
+/// Where a part of a value comes from.
+#[derive(Clone)]
+pub(super) enum Origin {
+    /// A file that is followed.
+    File(PathBuf),
+    /// Something that stays as it is, and the key or the file that it is from.
+    Kept(PathBuf, Vec<u8>),
+}
+
+impl From<PathBuf> for Origin {
+    fn from(path: PathBuf) -> Self {
+        Self::File(path)
+    }
+}
+
+impl Origin {
+    /// A file or a text in its place, by the keys that name them.
+    pub(super) fn one_of(
+        [file_key, text_key]: [&'static str; 2],
+        file: Option<&PathBuf>,
+        text: Option<&Secret>,
+    ) -> Result<Option<Self>, CredentialError> {
+        match (file, text) {
+            (Some(_), Some(_)) => Err(CredentialError::Both([file_key, text_key])),
+            (Some(file), None) => Ok(Some(Self::File(file.clone()))),
+            (None, Some(text)) => Ok(Some(Self::Kept(text_key.into(), text.as_str().as_bytes().to_vec()))),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// What is in a file now, whatever becomes of the file.
+    pub(super) fn kept(path: &Path) -> Result<Self, CredentialError> {
+        Ok(Self::Kept(path.to_owned(), read(path)?))
+    }
+
+    fn read(&self) -> Result<Contents<'_>, CredentialError> {
+        match self {
+            Self::File(path) => Ok(Contents { path, bytes: read(path)? }),
+            Self::Kept(path, bytes) => Ok(Contents { path, bytes: bytes.clone() }),
+        }
+    }
+}
+
+/// Shows places only: contents may be secret.
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::File(path) | Self::Kept(path, _)) = self;
+        path.fmt(f)
+    }
+}
+
+/// A file as it was read, or a text and the key that it stands at.
 #[derive(Debug)]
 pub(super) struct Contents<'a> {
     pub(super) path: &'a Path,
@@ -40,7 +92,7 @@ type Make<T> = Box<dyn Fn(&[Contents<'_>]) -> Result<T, CredentialError> + Send 
 
 /// A value of type `T` made of files.
 pub(super) struct FromFiles<T> {
-    files: Vec<PathBuf>,
+    files: Vec<Origin>,
     make: Make<T>,
     current: ArcSwap<T>,
     seen: Mutex<[u8; 32]>,
@@ -49,9 +101,10 @@ pub(super) struct FromFiles<T> {
 impl<T> FromFiles<T> {
     /// Makes it for the first time. `make` gets the contents in the order of `files`.
     pub(super) fn load(
-        files: Vec<PathBuf>,
+        files: Vec<impl Into<Origin>>,
         make: impl Fn(&[Contents<'_>]) -> Result<T, CredentialError> + Send + Sync + 'static,
     ) -> Result<Self, CredentialError> {
+        let files: Vec<Origin> = files.into_iter().map(Into::into).collect();
         let (contents, seen) = read_all(&files)?;
         let current = ArcSwap::from_pointee(make(&contents)?);
         Ok(Self { files, make: Box::new(make), current, seen: Mutex::new(seen) })
@@ -89,14 +142,14 @@ impl<T> fmt::Debug for FromFiles<T> {
     }
 }
 
-fn read_all(files: &[PathBuf]) -> Result<(Vec<Contents<'_>>, [u8; 32]), CredentialError> {
+fn read_all(files: &[Origin]) -> Result<(Vec<Contents<'_>>, [u8; 32]), CredentialError> {
     let mut digest = Sha256::new();
     let mut contents = Vec::with_capacity(files.len());
-    for path in files {
-        let bytes = read(path)?;
-        digest.update((bytes.len() as u64).to_be_bytes());
-        digest.update(&bytes);
-        contents.push(Contents { path, bytes });
+    for file in files {
+        let read = file.read()?;
+        digest.update((read.bytes.len() as u64).to_be_bytes());
+        digest.update(&read.bytes);
+        contents.push(read);
     }
     Ok((contents, digest.finalize().into()))
 }
@@ -141,6 +194,25 @@ mod tests {
         std::fs::write(&a, "2").unwrap();
         std::fs::write(&b, "5").unwrap();
         assert!(value.refresh().unwrap(), "what is where counts");
+    }
+
+    #[test]
+    fn what_is_kept_does_not_follow_its_file_and_is_not_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+        std::fs::write(&a, "1").unwrap();
+        std::fs::write(&b, "2").unwrap();
+        let text = Origin::one_of(["n_file", "n_pem"], None, Some(&"40".into())).unwrap().unwrap();
+        let value =
+            FromFiles::load(vec![Origin::File(a.clone()), Origin::kept(&b).unwrap(), text], number).unwrap();
+        std::fs::write(&b, "7").unwrap();
+        assert!(!value.refresh().unwrap());
+        std::fs::write(&a, "3").unwrap();
+        assert!(value.refresh().unwrap());
+        assert_eq!(*value.get(), 45);
+        assert!(!format!("{value:?}").contains("40"), "{value:?}");
+        let both = Origin::one_of(["n_file", "n_pem"], Some(&a), Some(&"1".into())).unwrap_err();
+        assert_eq!(both.to_string(), "choose between n_file and n_pem: both are set; take one out");
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! The TLS of a port: a certificate with its key, and for mTLS the authorities whose clients may connect. A
 //! new connection gets what is in the files now; one that is there stays as it is.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
@@ -10,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 
-use super::files::{Contents, FromFiles, Refresh};
+use super::files::{Contents, FromFiles, Origin, Refresh};
 use super::{CredentialError, ServerTlsConfig, TlsVersion};
 
 /// Both ports speak both, told apart during the handshake (RFC 7301).
@@ -26,8 +25,20 @@ impl ServerTls {
     /// # Errors
     /// When one cannot be read, does not hold what it should, or the key is not the certificate's.
     pub fn load(config: &ServerTlsConfig) -> Result<Self, CredentialError> {
-        let mut files: Vec<PathBuf> = vec![config.cert_file.clone(), config.key_file.clone()];
-        files.extend(config.client_ca_file.clone());
+        let ServerTlsConfig { cert_file, cert_pem, key_file, key_pem, client_ca_file, .. } = config;
+        let certificate = Origin::one_of(["cert_file", "cert_pem"], cert_file.as_ref(), cert_pem.as_ref())?;
+        let key = Origin::one_of(["key_file", "key_pem"], key_file.as_ref(), key_pem.as_ref())?;
+        let mut files = vec![
+            certificate
+                .ok_or_else(|| missing("a certificate", "set cert_file, or cert_pem with its text"))?,
+            key.ok_or_else(|| {
+                missing("the certificate's private key", "set key_file, or key_pem with its text")
+            })?,
+        ];
+        files.extend(match client_ca_file {
+            Some(path) if !config.client_ca_file_reload => Some(Origin::kept(path)?),
+            path => path.clone().map(Origin::File),
+        });
         let versions = versions(config.min_version, config.max_version);
         FromFiles::load(files, move |contents| make(contents, &versions)).map(Self)
     }
@@ -49,10 +60,7 @@ fn make(
     versions: &[&'static SupportedProtocolVersion],
 ) -> Result<Arc<ServerConfig>, CredentialError> {
     let [certificate, key, authorities @ ..] = contents else {
-        return Err(CredentialError::Nothing {
-            what: "a certificate",
-            way_out: "set cert_file and key_file",
-        });
+        return Err(missing("a certificate", "set cert_file and key_file"));
     };
     let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(versions)
@@ -78,6 +86,10 @@ fn make(
         })?;
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
     Ok(Arc::new(config))
+}
+
+const fn missing(what: &'static str, way_out: &'static str) -> CredentialError {
+    CredentialError::Nothing { what, way_out }
 }
 
 /// The one implementation of TLS's mathematics in the program.

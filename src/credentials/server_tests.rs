@@ -65,6 +65,37 @@ fn files_that_do_not_hold_what_they_should_are_named() {
     assert!(matches!(missing, CredentialError::Read { .. }));
 }
 
+/// Texts in place of files, and what is missing or there twice.
+#[test]
+fn texts_stand_in_for_files() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path());
+    let [crt, key] = ["crt", "key"].map(|name| std::fs::read_to_string(folder.path().join(name)).unwrap());
+    let (crt_file, key_file) = (folder.path().join("crt"), folder.path().join("key"));
+    let rows = [
+        (serde_json::json!({ "cert_pem": crt, "key_pem": key }), ""),
+        (serde_json::json!({ "cert_file": crt_file, "key_pem": key }), ""),
+        (serde_json::json!({ "cert_pem": crt, "key_file": key_file, "client_ca_file": crt_file }), ""),
+        (
+            serde_json::json!({ "cert_pem": crt, "cert_file": crt_file, "key_pem": key }),
+            "choose between cert_file",
+        ),
+        (serde_json::json!({ "cert_pem": crt }), "set key_file, or key_pem"),
+        (serde_json::json!({ "key_pem": key }), "set cert_file, or cert_pem"),
+        (serde_json::json!({ "cert_pem": crt, "key_pem": crt }), "find a private key in key_pem"),
+        (serde_json::json!({ "cert_pem": "", "key_pem": key }), "find a certificate in cert_pem"),
+    ];
+    for (json, expected) in rows {
+        let config: ServerTlsConfig = serde_json::from_value(json).unwrap();
+        let message = ServerTls::load(&config).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(
+            message.contains(expected) && message.is_empty() == expected.is_empty(),
+            "{expected}: {message}"
+        );
+        assert!(!format!("{config:?}{message}").contains("PRIVATE KEY"), "secrets are not shown");
+    }
+}
+
 #[test]
 fn versions_are_a_range() {
     use TlsVersion::{V1_2, V1_3};

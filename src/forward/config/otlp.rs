@@ -220,8 +220,14 @@ impl OtlpConfig {
             }));
         }
         if let Some(tls) = &self.tls {
-            if tls.cert_file.is_some() != tls.key_file.is_some() {
-                problems.push("tls.cert_file: needs key_file beside it, and key_file cert_file".into());
+            let (certificate, key) = (
+                tls.cert_file.is_some() || tls.cert_pem.is_some(),
+                tls.key_file.is_some() || tls.key_pem.is_some(),
+            );
+            if certificate != key {
+                problems.push(
+                    "tls.cert_file: needs key_file (or key_pem) beside it, and a key needs cert_file or cert_pem".into(),
+                );
             }
             if tls.min_version > tls.max_version {
                 problems

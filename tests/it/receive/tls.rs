@@ -329,3 +329,41 @@ async fn h7_t3_browsers_ask_without_credentials() {
     let sent = request(reqwest::Method::POST).header("authorization", "Bearer a-token").send().await.unwrap();
     assert_eq!(sent.status(), 200);
 }
+
+/// Scenario: the authority of clients is exchanged in its file, while `client_ca_file_reload` is on or off. Guarantees: on,
+/// the clients of the new one get in and those of the old one do not; off, the other way round.
+#[tokio::test]
+async fn t1_the_authority_of_clients_is_followed_unless_that_is_off() {
+    for follows in [true, false] {
+        let (authority, other) = (Authority::new(), Authority::new());
+        authority.sign("client", "client");
+        other.sign("client", "client");
+        let folder = tempfile::tempdir().unwrap();
+        let (ca, certificate) = (folder.path().join("ca"), folder.path().join("crt"));
+        std::fs::copy(authority.path("ca.crt"), &ca).unwrap();
+        std::fs::copy(authority.path("server.crt"), &certificate).unwrap();
+        let tls = authority.server(serde_json::json!({
+            "client_ca_file": ca, "client_ca_file_reload": follows, "cert_file": certificate,
+        }));
+        let gateway = guarded(Some(tls), None, serde_json::json!({})).await;
+        let of = |clients: &Authority| {
+            let own = (clients.path("client.crt"), clients.path("client.key"));
+            authority.client(Some((&own.0, &own.1)))
+        };
+        assert!(export_over(gateway.grpc, of(&authority)).await.is_ok());
+        assert!(export_over(gateway.grpc, of(&other)).await.is_err());
+        std::fs::copy(other.path("ca.crt"), &ca).unwrap();
+        // A chain with one more certificate: whoever sees it knows that the files were looked at after the exchange.
+        let chain =
+            [authority.path("server.crt"), authority.path("ca.crt")].map(|f| std::fs::read(f).unwrap());
+        std::fs::write(&certificate, chain.concat()).unwrap();
+        wait_until("the files were looked at", async || {
+            let shown =
+                handshake(gateway.grpc, of(if follows { &other } else { &authority }), &[b"h2"]).await;
+            shown.is_ok_and(|stream| stream.get_ref().1.peer_certificates().is_some_and(|c| c.len() == 2))
+        })
+        .await;
+        assert_eq!(export_over(gateway.grpc, of(&authority)).await.is_ok(), !follows);
+        assert_eq!(export_over(gateway.grpc, of(&other)).await.is_ok(), follows);
+    }
+}

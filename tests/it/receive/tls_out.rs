@@ -146,3 +146,27 @@ async fn t2_tls_is_the_default_and_insecure_is_asked_for() {
     skipping.export(traces(&["a"])).await.unwrap();
     arrived(&tls, 1).await;
 }
+
+/// Scenario: certificates and keys as text in the configuration (from a secret in the environment), at a port and at
+/// exporters. Guarantee: the handshakes are those of files.
+#[tokio::test]
+async fn t1_t2_certificates_may_stand_in_the_configuration() {
+    let authority = Authority::new();
+    authority.sign("client", "client");
+    let text = |name: &str| std::fs::read_to_string(authority.path(name)).unwrap();
+    let tls = json!({
+        "cert_pem": text("server.crt"), "key_pem": text("server.key"), "client_ca_file": authority.path("ca.crt"),
+    });
+    let backend = guarded(Some(serde_json::from_value(tls).unwrap()), None, json!({})).await;
+    let identity = json!({
+        "ca_pem": text("ca.crt"), "cert_pem": text("client.crt"), "key_pem": text("client.key"),
+        "server_name_override": "localhost",
+    });
+    let rows = [("otlp_grpc", backend.grpc), ("otlp_http", backend.http)];
+    for (n, (kind, port)) in rows.into_iter().enumerate() {
+        let exporter = json!({ "endpoint": format!("https://{port}"), "tls": identity });
+        let first = chain(kind, exporter, json!({})).await;
+        first.export(traces(&["a"])).await.unwrap();
+        arrived(&backend, n + 1).await;
+    }
+}
