@@ -232,6 +232,10 @@ fn check(example: &Example) {
         assert!(judged.ordered.is_empty(), "{name} {case}");
         assert!(d.evidence.requests[0] > 200, "{name} {case}: {:?}", d.evidence.requests);
     }
+    for own in twin.deployment.policy.slis.iter() {
+        let line = twin.deployment.evidence.slis.iter().find(|e| e.name() == own.name);
+        assert!(line.is_some_and(|e| e.requests[0] > 0), "{name}: {} sees nothing: {line:?}", own.name);
+    }
     assert_eq!(fault.ordered.len(), 1, "{name}: one message");
     let ordered = &fault.ordered[0];
     let resolved = fault.config.policies.resolve(&ordered.service, &ordered.release);
@@ -252,6 +256,13 @@ fn named_and_recovered(d: &Deployment) {
     let new: Vec<&str> = d.evidence.logs.iter().flat_map(|logs| &logs.new).map(|e| e.kind.as_str()).collect();
     assert_eq!(new, ["shop.pricing.NoRateError"], "{:#?}", d.evidence.logs);
     assert_eq!(d.phase, Phase::Recovered, "{:?}", d.history);
+}
+
+/// The evidence names the region.
+fn only_there(d: &Deployment) {
+    let is_worse = |name: &str| d.evidence.slis.iter().any(|e| e.name() == name && e.degraded);
+    let regions = ["errors_eu_west", "errors_us_east", "errors_ap_south"];
+    assert_eq!(regions.map(is_worse), [false, true, false], "{:#?}", d.evidence.slis);
 }
 
 /// 5 % of the traffic spends budget that is counted as the deployment's.
@@ -300,10 +311,10 @@ examples! {
         ["errors of calls by peer, parse errors", "schema changed", "the carrier out for both"], no_more;
     experiment_cohort: "experiment-cohort", "search", None, ["p50", "p75", "p95", "p99"], "flag_off",
         ["errors and p95 by variant", "cohort b x2 slower", "cohort b asks other routes"], no_more;
-    multi_region: "multi-region", "catalogue", None, ["err"], "tell",
-        ["success, p95, over all regions", "one region misconfigured", "one region far away"], no_more;
+    multi_region: "multi-region", "catalogue", None, ["err", "errors_us_east"], "tell",
+        ["success by region and over all, p95 over all", "one region misconfigured", "one region far away"], only_there;
     user_api_kubernetes: "user-api-kubernetes", "user-api", None, ["err"], "tell",
-        ["success, p95, budget burn, at 5 % of the traffic", "errors 0.1 to 2 %", "cold pods"], spends;
+        ["success, p95, budget spent, at 5 % of the traffic", "errors 0.1 to 2 %", "cold pods"], spends;
     incident: "incident", "shop", None, ["err"], "tell",
         ["errors by operation, new exceptions", "a quarter of the checkouts fail", "a retry storm shed by both"],
         named_and_recovered;
