@@ -76,6 +76,7 @@ const fn keys_of(kind: SliKind) -> &'static [&'static str] {
         SliKind::ClientErrors => &["total", "codes"],
         SliKind::LogErrors => &[],
         SliKind::Rate => &["total", "events", "quantity"],
+        SliKind::Counter => &["events"],
     }
 }
 
@@ -104,9 +105,15 @@ fn definition(path: &str, sli: &SliConfig, checks: &mut Checks) {
             let one = sli.events.is_some() || sli.quantity.is_some();
             checks.require(one, path, "a rate needs `events` that are counted, a `quantity`, or both");
         }
+        SliKind::Counter => {
+            let is_named = sli.events.as_ref().is_some_and(|events| events.metric.is_some());
+            let message = "a counter needs `events` with the `metric` that counts them";
+            checks.require(is_named, path, message);
+        }
         SliKind::ClientErrors | SliKind::LogErrors => {}
     }
-    let is_rate = matches!(kind, SliKind::Rate | SliKind::LogErrors);
+    of_one_signal(path, kind, sli, checks);
+    let is_rate = matches!(kind, SliKind::Rate | SliKind::LogErrors | SliKind::Counter);
     let message = "fewer is worse only of a rate or of log errors; of a ratio, swap `good` and `bad`";
     let direction = sli.direction != Some(Direction::Decrease) || is_rate;
     checks.require(direction, &format!("{path}.direction"), message);
@@ -125,6 +132,35 @@ fn definition(path: &str, sli: &SliConfig, checks: &mut Checks) {
     }
     let is_named = sli.quantity.as_ref().is_none_or(|name| !name.is_empty());
     checks.require(is_named, &format!("{path}.quantity"), "must name the attribute that holds the quantity");
+}
+
+/// An SLI is of spans or of metrics, not of both.
+fn of_one_signal(path: &str, kind: SliKind, sli: &SliConfig, checks: &mut Checks) {
+    let names = |chosen: &Option<SelectionConfig>| chosen.as_ref().is_some_and(|one| one.metric.is_some());
+    let [total, bad, good, events] = [&sli.total, &sli.bad, &sli.good, &sli.events].map(names);
+    match kind {
+        SliKind::Rate => {
+            let message = "of a rate, name the `metric` in `events`; its requests are all of the version's, or those \
+                           that a `metric` in `total` counts";
+            checks.require(events || !total, &format!("{path}.total"), message);
+            let has_spans = sli.total.as_ref().is_some_and(|total| total.metric.is_none());
+            let message = "chooses spans for events of a metric; name a `metric` here too, or leave it out";
+            checks.require(!(events && has_spans), &format!("{path}.total"), message);
+            let message = "is an attribute of spans; the points of a metric say how much themselves";
+            checks.require(!(events && sli.quantity.is_some()), &format!("{path}.quantity"), message);
+        }
+        SliKind::Ratio => {
+            let has_spans = sli.total.as_ref().is_some_and(|total| total.metric.is_none());
+            let message =
+                "chooses spans for a part that is of a metric; name a `metric` here too, or leave it out";
+            checks.require(!(has_spans && (bad || good)), &format!("{path}.total"), message);
+        }
+        SliKind::ClientErrors => {
+            let message = "client errors are told from requests; of a metric, write a `ratio`";
+            checks.require(!total, &format!("{path}.total.metric"), message);
+        }
+        SliKind::Latency | SliKind::LogErrors | SliKind::Counter => {}
+    }
 }
 
 /// A block that changes an SLI of another one.
@@ -162,6 +198,21 @@ fn decides(path: &str, sli: &SliConfig, checks: &mut Checks) {
 }
 
 fn selection(path: &str, chosen: &SelectionConfig, checks: &mut Checks) {
+    if let Some(metric) = &chosen.metric {
+        checks.require(!metric.is_empty(), &format!("{path}.metric"), "must be the name of a metric");
+        let of_spans = [
+            ("span_kind", !chosen.span_kind.is_empty()),
+            ("span_name", chosen.span_name.is_some()),
+            ("operation", chosen.operation.is_some()),
+            ("span_status", !chosen.span_status.is_empty()),
+            ("outcome", !chosen.outcome.is_empty()),
+            ("status_code", !chosen.status_code.is_empty()),
+        ];
+        for (key, _) in of_spans.into_iter().filter(|(_, is_set)| *is_set) {
+            let message = "is of spans; the points of a metric are chosen by `attributes`";
+            checks.require(false, &format!("{path}.{key}"), message);
+        }
+    }
     words(&format!("{path}.span_kind"), &chosen.span_kind, &SPAN_KINDS.map(|(word, _)| word), checks);
     words(&format!("{path}.span_status"), &chosen.span_status, &SPAN_STATUSES.map(|(word, _)| word), checks);
     words(&format!("{path}.outcome"), &chosen.outcome, &OUTCOMES.map(|(word, _)| word), checks);
@@ -225,6 +276,10 @@ mod tests {
             "a: {kind: client_errors, codes: ['400..403', UNAUTHENTICATED]}",
             "a: {kind: log_errors, report_only: true}",
             "a: {kind: rate, events: {span_kind: [client]}, direction: decrease, weight: 0.3}",
+            "a: {kind: rate, events: {metric: m, attributes: {x: y}}, total: {metric: n}}",
+            "a: {kind: ratio, bad: {metric: m, attributes: {x: y}}}",
+            "a: {kind: latency, total: {metric: m}, threshold: 250ms}",
+            "a: {kind: counter, events: {metric: m}, required: true}",
         ] {
             assert_eq!(problem(slis), "", "{slis}");
         }
@@ -232,7 +287,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_says_where_and_the_way_out() {
-        let rows: [(&str, &[&str]); 24] = [
+        let rows: [(&str, &[&str]); 31] = [
             ("err: {kind: log_errors}", &["slis.err", "every service has; give yours another"]),
             ("Mine: {kind: log_errors}", &["slis.Mine", "a-z, 0-9 and _"]),
             ("a: {kind: ratio}", &["slis.a", "either `bad` or `good`"]),
@@ -272,6 +327,19 @@ mod tests {
             ("a: {kind: ratio, bad: {attributes: {x: 1.5}}}", &["text, a whole number, true, false"]),
             ("a: {kind: rations, bad: {}}", &["line 4", "did you mean `ratio`?"]),
             ("a: {kind: ratio, bad: {}, wieght: 1}", &["line 4", "did you mean `weight`?"]),
+            ("a: {kind: counter}", &["slis.a", "needs `events` with the `metric`"]),
+            ("a: {kind: counter, events: {metric: ''}}", &["slis.a.events.metric", "name of a metric"]),
+            (
+                "a: {kind: counter, events: {metric: m, span_kind: client}}",
+                &["slis.a.events.span_kind", "by `attributes`"],
+            ),
+            (
+                "a: {kind: rate, events: {metric: m}, total: {span_kind: server}}",
+                &["slis.a.total", "chooses spans for events of a metric"],
+            ),
+            ("a: {kind: rate, events: {}, total: {metric: m}}", &["slis.a.total", "`metric` in `events`"]),
+            ("a: {kind: rate, events: {metric: m}, quantity: x}", &["slis.a.quantity", "of spans"]),
+            ("a: {kind: client_errors, total: {metric: m}}", &["slis.a.total.metric", "write a `ratio`"]),
         ];
         for (slis, expected) in rows {
             let found = problem(slis);

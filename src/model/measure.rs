@@ -51,6 +51,23 @@ pub enum Counted {
     },
     /// Error logs per request.
     ErrorLogs,
+    /// Events per second of an instance's life, as a metric counts them.
+    Occurrences {
+        /// The events.
+        events: Selection,
+    },
+}
+
+impl Counted {
+    /// Whether a metric says how many: then it is counted in the slots of metrics.
+    pub fn is_of_metrics(&self) -> bool {
+        let chosen = match self {
+            Self::Share { total, .. } | Self::Slower { total, .. } | Self::Latency { total } => total,
+            Self::PerRequest { events, .. } | Self::Occurrences { events } => events,
+            Self::ErrorLogs => return false,
+        };
+        chosen.metric.is_some()
+    }
 }
 
 /// A measure.
@@ -98,6 +115,10 @@ impl Snapshot for Counted {
                 quantity.save(out);
             }
             Self::ErrorLogs => 4u8.save(out),
+            Self::Occurrences { events } => {
+                5u8.save(out);
+                events.save(out);
+            }
         }
     }
     fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
@@ -115,6 +136,7 @@ impl Snapshot for Counted {
                 quantity: Option::load(from)?,
             },
             4 => Self::ErrorLogs,
+            5 => Self::Occurrences { events: Selection::load(from)? },
             _ => return Err(Corrupt::Body),
         })
     }

@@ -32,8 +32,8 @@ pub use point::{
     Recalled, RecalledStream, Shape, StreamId, StreamMeta, Temporality,
 };
 pub use program::{
-    CONDITIONS_MAX, EncodedValue, Facts, MEASURES_MAX, Marks, Program, QUANTITIES_MAX, Recent, SpanFacts,
-    TooMany, part_bit, total_bit,
+    CONDITIONS_MAX, Completion, EncodedValue, Facts, MEASURES_MAX, Marks, MetricMeasure, Program,
+    QUANTITIES_MAX, Recent, SpanFacts, TooMany, part_bit, total_bit,
 };
 pub use resource::{ResourceAttribute, ResourceTexts, ResourceView};
 pub use selection::{AttributeTest, AttributeValue, Pattern, Selection, SpanStatus, ValueTest};

@@ -1,7 +1,7 @@
 //! A metric data point as a borrowed view, and what a shard keeps of it. Only points of metrics that count
-//! requests are handed on: their names are known (see [`Family`]) or configured.
+//! requests are handed on (their names are known, see [`Family`], or configured), and of those that a measure reads.
 
-use super::{Discard, InstanceId, Outcome, SeriesId, StatusSource, UnixNanos};
+use super::{Discard, InstanceId, Marks, Outcome, SeriesId, StatusSource, UnixNanos};
 
 /// A stream of points, interned: one time series of one sender. Never reused while the program runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,6 +33,8 @@ pub enum Family {
     OtherDuration,
     /// Counts of a configured name.
     OtherCalls,
+    /// A metric that counts no requests, read because a measure asks for it.
+    Measure,
 }
 
 /// Families whose metrics count different requests, or the same under an old and a new name: they can be
@@ -49,6 +51,8 @@ pub enum Class {
     OtherDuration,
     /// Counts written by others.
     OtherCalls,
+    /// No requests at all: never chosen.
+    Measure,
 }
 
 impl Class {
@@ -60,12 +64,13 @@ impl Class {
             Self::SpanCalls => "span_metrics_calls",
             Self::OtherDuration => "other_duration",
             Self::OtherCalls => "other_calls",
+            Self::Measure => "measure",
         }
     }
 }
 
 impl Family {
-    /// All families.
+    /// All families that count requests.
     pub const ALL: [Self; 9] = [
         Self::Http,
         Self::HttpLegacy,
@@ -86,6 +91,7 @@ impl Family {
             Self::SpanCalls => Class::SpanCalls,
             Self::OtherDuration => Class::OtherDuration,
             Self::OtherCalls => Class::OtherCalls,
+            Self::Measure => Class::Measure,
         }
     }
 
@@ -100,7 +106,7 @@ impl Family {
 
     /// Whether its points are histograms of durations.
     pub const fn is_duration(self) -> bool {
-        !matches!(self, Self::SpanCalls | Self::OtherCalls)
+        !matches!(self, Self::SpanCalls | Self::OtherCalls | Self::Measure)
     }
 }
 
@@ -250,6 +256,8 @@ pub struct PointView<'a> {
     pub status: StatusSource,
     /// Whether it holds what went beyond its sender's own cap (`otel.metric.overflow`).
     pub overflow: bool,
+    /// What it counts for beside requests, by the measures of the service that its resource names.
+    pub marks: Marks,
     /// How many, when, how long.
     pub numbers: PointNumbers<'a>,
 }
@@ -312,4 +320,6 @@ pub struct StreamMeta {
     pub outcome: Outcome,
     /// Whether a status code says so.
     pub status: StatusSource,
+    /// What its points count for beside requests.
+    pub marks: Marks,
 }

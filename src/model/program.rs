@@ -2,9 +2,12 @@
 //! attribute is read, and leaves a bit; what a span counts for is then a comparison of bits per measure. Nothing is
 //! interpreted, allocated or looked up by name but the attributes themselves, and what came before is known again.
 
+mod metrics;
 mod names;
 mod recent;
 
+use self::metrics::MetricRules;
+pub use self::metrics::{Completion, MetricMeasure};
 use self::names::Names;
 pub use self::recent::{EncodedValue, Recent};
 use self::recent::{Ends, Noted};
@@ -139,6 +142,8 @@ pub struct Program {
     /// Bits of the totals of the measures that want latencies, and of those told apart by operation.
     latencies: Marks,
     by_operation: Marks,
+    /// Measures that metrics count.
+    metrics: MetricRules,
 }
 
 impl Program {
@@ -156,12 +161,16 @@ impl Program {
             if measure.counted == Counted::ErrorLogs {
                 program.error_logs = Some(measure.key);
             }
+            if program.metrics.add(number as u8, measure.key, &measure.counted) {
+                continue;
+            }
             if let Some(rule) = program.rule(number as u8, &measure.counted)? {
                 program.rules.push((number as u8, rule));
             }
         }
         let of_requests = |mask: &Mask| mask.kinds & !REQUESTS == 0;
-        program.latencies = program.totals_of(|rule| matches!(rule, Rule::Latency { .. }));
+        program.latencies =
+            program.totals_of(|rule| matches!(rule, Rule::Latency { .. })) | program.metrics.durations();
         program.by_operation = program.totals_of(|rule| match rule {
             Rule::Share { total, .. } | Rule::Slower { total, .. } => of_requests(total),
             _ => false,
@@ -188,7 +197,7 @@ impl Program {
                 }
                 Rule::PerRequest { requests: self.mask(requests)?, events: self.mask(events)? }
             }
-            Counted::ErrorLogs => return Ok(None),
+            Counted::ErrorLogs | Counted::Occurrences { .. } => return Ok(None),
         }))
     }
 
@@ -285,6 +294,38 @@ impl Program {
         let at = self.attributes.add(name.as_bytes());
         self.watched.resize_with(self.attributes.numbers(), Watched::default);
         at
+    }
+
+    /// The measures that metrics count.
+    pub fn metric_measures(&self) -> &[MetricMeasure] {
+        self.metrics.measures()
+    }
+
+    /// Whether any of them is per request of the version.
+    pub fn needs_requests(&self) -> bool {
+        self.metric_measures().iter().any(|measure| measure.completion == Completion::PerRequest)
+    }
+
+    /// Whether any measure is about a metric of this name.
+    pub fn reads_metric(&self, name: &[u8]) -> bool {
+        self.metrics.reads(name)
+    }
+
+    /// What the points of a stream of a metric count for, by its attributes; `is_duration` where its unit is one of
+    /// time.
+    pub fn metric_marks<'a>(
+        &self,
+        name: &[u8],
+        is_duration: bool,
+        attribute: impl Fn(&[u8]) -> AttributeValue<'a>,
+    ) -> Marks {
+        self.metrics.marks(name, is_duration, attribute)
+    }
+
+    /// Tells this program from others that were compiled for the same service: numbers stand for the same measures in
+    /// all of them, but a later one has more.
+    pub fn measures(&self) -> usize {
+        self.keys.len()
     }
 
     /// The measure of error logs, if there is one.

@@ -50,7 +50,12 @@ pub trait PointSink {
     fn known_point(&mut self, _stream: RecalledStream, _numbers: &PointNumbers<'_>) {}
     /// Points with this key are discarded for this reason; this one was counted.
     fn remember_discard(&mut self, _key: PointKey, _reason: Discard) {}
-    /// A point that counts requests, and the resource that it was sent with.
+    /// The measures of the service that a resource is of, if any is counted by metrics. Who judges by no SLIs of a
+    /// policy's own leaves this as it is.
+    fn metric_program(&mut self, _resource: &ResourceView<'_>) -> Option<Arc<Program>> {
+        None
+    }
+    /// A point that counts requests or for a measure, and the resource that it was sent with.
     fn point(&mut self, resource: &ResourceView<'_>, point: &PointView<'_>);
     /// Points that make no SLI.
     fn discard_points(&mut self, reason: Discard, points: u64);

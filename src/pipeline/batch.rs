@@ -232,15 +232,9 @@ impl Batch {
     /// Notes a sender: a resource of the message with all its records, whether they are judged or not. Called
     /// once per resource, after its records.
     pub fn sender(&mut self, signal: Signal, resource: &ResourceView<'_>, records: u64) {
-        let is_current = self.is_current(signal, resource);
+        self.known_sender(signal, resource);
         let registry = &self.intake.registry;
-        let Some(buffers) = &mut self.buffers else { return };
-        if !is_current {
-            self.current = registry
-                .join(signal, resource, self.arrival)
-                .or_else(|| registry.known_sender(resource, &mut buffers.scratch));
-        }
-        let Some(sender) = &self.current else { return };
+        let (Some(buffers), Some(sender)) = (&mut self.buffers, &self.current) else { return };
         buffers.attributes_repeated += u64::from(resource.repeated);
         buffers.attributes_indexed += u64::from(resource.indexed);
         let heard = registry.hear(sender, signal, resource, records, self.arrival);

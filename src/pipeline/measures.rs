@@ -2,12 +2,14 @@
 //! another while the program runs, and the program that the walkers compare spans with. A measure whose SLI was
 //! taken out of the policy goes on being counted, because a running deployment keeps the policy it began with.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwapOption;
 
 use super::registry::lock;
-use crate::model::{Measure, MeasureKey, Program, TooMany};
+use crate::model::{Measure, MeasureKey, Program, TooMany, UnixNanos, VersionId};
 use crate::window::Wanted;
 
 /// The measures of one service.
@@ -15,9 +17,40 @@ use crate::window::Wanted;
 pub(crate) struct ServiceMeasures {
     admitted: Mutex<Vec<Measure>>,
     program: ArcSwapOption<Program>,
+    /// When metrics of a version came last, of whatever name: what no point says is 0 only where others came. Of at
+    /// most as many versions as [`HEARD`].
+    heard: Mutex<BTreeMap<VersionId, UnixNanos>>,
+    /// Whether any service has a measure that metrics count; shared by all.
+    any_metrics: Arc<AtomicBool>,
 }
 
+/// Versions of a service whose metrics are known to come; the one that was heard of least recently goes first.
+const HEARD: usize = 256;
+
 impl ServiceMeasures {
+    /// No measures yet; `any_metrics` is set by the first that metrics count.
+    pub(super) fn of(any_metrics: &Arc<AtomicBool>) -> Self {
+        Self { any_metrics: Arc::clone(any_metrics), ..Self::default() }
+    }
+
+    /// Metrics of a version have come.
+    pub(super) fn hear(&self, version: VersionId, now: UnixNanos) {
+        let mut heard = lock(&self.heard);
+        if heard.len() >= HEARD
+            && !heard.contains_key(&version)
+            && let Some(oldest) = heard.iter().min_by_key(|(_, at)| **at).map(|(id, _)| *id)
+        {
+            heard.remove(&oldest);
+        }
+        let last = heard.entry(version).or_default();
+        *last = (*last).max(now);
+    }
+
+    /// Whether metrics of a version have come since `then`.
+    pub(super) fn has_heard(&self, version: VersionId, then: UnixNanos) -> bool {
+        lock(&self.heard).get(&version).is_some_and(|at| *at >= then)
+    }
+
     /// What spans are compared with; `None` where there are no measures.
     pub(crate) fn program(&self) -> Option<Arc<Program>> {
         self.program.load_full()
@@ -56,6 +89,9 @@ impl ServiceMeasures {
         if admitted.len() > before
             && let Ok(program) = Program::compile(&admitted)
         {
+            if !program.metric_measures().is_empty() {
+                self.any_metrics.store(true, Ordering::Relaxed);
+            }
             self.program.store(Some(Arc::new(program)));
         }
         why.map_or(Ok(()), |why| Err((refused, why)))

@@ -216,6 +216,7 @@ mod tests {
                 unit: DurationUnit::Seconds,
                 outcome: Outcome::Good,
                 status: StatusSource::Code,
+                marks: 0,
             },
         };
         let mut places = Places::default();

@@ -10,7 +10,7 @@ mod streams;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use dashmap::DashMap;
@@ -175,6 +175,8 @@ pub struct Registry {
     pub(super) places: DashMap<InstanceId, Arc<Labels>, RandomState>,
     /// What the policies of a service count, by service.
     measures: DashMap<ServiceKey, Arc<ServiceMeasures>, RandomState>,
+    /// Whether any measure is counted by metrics.
+    any_metrics: Arc<AtomicBool>,
     /// Which pod, container or process is of which version.
     pub(super) joins: Joins,
     /// Number of living versions under the cap, per service; held while a version is made or retired.
@@ -331,7 +333,13 @@ impl Registry {
         if let Some(known) = self.measures.get(service) {
             return Arc::clone(&known);
         }
-        Arc::clone(&self.measures.entry(service.clone()).or_default())
+        let fresh = || Arc::new(ServiceMeasures::of(&self.any_metrics));
+        Arc::clone(&self.measures.entry(service.clone()).or_insert_with(fresh))
+    }
+
+    /// Whether any service has a measure that metrics count.
+    pub(super) fn reads_metrics(&self) -> bool {
+        self.any_metrics.load(Ordering::Relaxed)
     }
 
     /// Forgets the measures of a service that is over, unless a version of it has come meanwhile.

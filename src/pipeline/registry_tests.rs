@@ -41,6 +41,31 @@ fn the_same_resource_has_the_same_ids() {
     assert_eq!(registry.resolve(&resource("shop", "v1", "")).1, InstanceId::UNKNOWN);
 }
 
+/// A policy that asks for something else of a stream gives it another id, and takes no room.
+#[test]
+fn a_stream_that_counts_for_something_else_gets_a_new_id() {
+    let registry = small();
+    let entry = registry.resolve_version(&resource("shop", "v1", "a"), &mut Vec::new());
+    let meta = |key: u128, marks: u64| StreamMeta {
+        key,
+        series: SeriesId(1),
+        instance: InstanceId(1),
+        family: crate::model::Family::Measure,
+        temporality: crate::model::Temporality::Delta,
+        unit: crate::model::DurationUnit::Seconds,
+        outcome: crate::model::Outcome::Good,
+        status: crate::model::StatusSource::None,
+        marks,
+    };
+    let before = registry.resolve_stream(&entry, &meta(1, 0)).unwrap();
+    assert_eq!(registry.resolve_stream(&entry, &meta(1, 0)), Some(before));
+    registry.resolve_stream(&entry, &meta(2, 0)).unwrap();
+    let after = registry.resolve_stream(&entry, &meta(1, 2)).unwrap();
+    assert!(after != before && registry.stream(before).is_none());
+    assert_eq!((registry.stream(after).unwrap().marks, registry.stream_count()), (2, 2));
+    assert_eq!(registry.resolve_stream(&entry, &meta(3, 0)), None, "the cap stands");
+}
+
 #[test]
 fn parts_do_not_run_together() {
     let registry = Registry::new(RegistryLimits::default());

@@ -124,6 +124,7 @@ fn points(door: &Intake, second: u64, view: &ResourceView<'_>) -> Vec<String> {
         outcome: Outcome::Good,
         status: StatusSource::Code,
         overflow: false,
+        marks: 0,
         numbers: PointNumbers {
             start: UnixNanos(1),
             time: UnixNanos::from_secs(second),

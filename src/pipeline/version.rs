@@ -14,7 +14,7 @@ use crate::model::snapshot::snapshot_fields;
 use crate::model::{
     Extra, InstanceId, NANOS_PER_SECOND, Observation, Program, SeriesId, Slot, Source, UnixNanos, VersionId,
 };
-use crate::verdict::{Memories, Memory};
+use crate::verdict::{LONGEST_SLOT_S, Memories, Memory};
 use crate::window::{
     Churn, ClosedSlot, Counts, Delta, History, Instances, Mark, OpenMeasures, OpenSlots, Placed, Placement,
     Wanted,
@@ -49,6 +49,9 @@ impl Totals {
 /// Versions of a service by label. Boxed: a node of the tree has room for eleven, most services have one or two.
 pub(super) type Versions = BTreeMap<Arc<str>, Box<Version>>;
 
+/// Seconds of which the warm requests are kept: two of the longest intervals, and what is still to close.
+const WARM_REQUESTS_S: i64 = 2 * LONGEST_SLOT_S + 60;
+
 /// A version.
 #[derive(Debug)]
 pub(super) struct Version {
@@ -64,6 +67,8 @@ pub(super) struct Version {
     pub(super) totals: Totals,
     /// The source that showed its requests first: the one that displays go by.
     shown: Option<Source>,
+    /// Warm requests of its newest closed seconds, by instance group, where SLIs count events of metrics per request.
+    warm_requests: VecDeque<(Slot, [u64; 2])>,
     /// What its request metrics say; `None` where it sends none.
     pub(super) metered: Option<Box<MeteredVersion>>,
     /// First and last end.
@@ -107,6 +112,7 @@ impl Version {
             memory: Memory::default(),
             open: OpenSlots::new(open_from),
             measures: None,
+            warm_requests: VecDeque::new(),
             history: History::default(),
             totals: Totals::default(),
             shown: None,
@@ -345,8 +351,40 @@ impl Version {
             closed.marked = of_slot.records;
             closed.passed_over += of_slot.passed_over;
         }
+        if program.is_some_and(Program::needs_requests) {
+            let cells = closed.arm.warm.values().flat_map(|cell| cell.groups.iter().enumerate());
+            let mut groups = [0; 2];
+            cells.for_each(|(group, counts)| groups[group] += counts.requests);
+            self.warm_requests.retain(|(t, _)| *t > slot - WARM_REQUESTS_S);
+            self.warm_requests.push_back((slot, groups));
+        }
         self.count(slot, &closed.total);
         closed
+    }
+
+    /// Warm requests of spans that metric intervals which end in a slot of `slot_s` seconds are about, by instance
+    /// group. Instances export at moments of their own, so of a second near the edges a part of them are.
+    pub(super) fn requests_behind(&self, slot: Slot, slot_s: i64) -> [u64; 2] {
+        let mut sums = [0.0; 2];
+        for (t, requests) in &self.warm_requests {
+            let middle = (*t - slot) as f64 + 0.5;
+            let share = (1.0 - middle.abs() / slot_s as f64).max(0.0);
+            sums.iter_mut().zip(requests).for_each(|(sum, n)| *sum += share * *n as f64);
+        }
+        sums.map(|sum| sum.round() as u64)
+    }
+
+    /// Instances past their warm-up that were there in a slot of `slot_s` seconds, by group. After a restart they are
+    /// as old as the version, as their counts are.
+    pub(super) fn warm_instances(&self, slot: Slot, slot_s: i64) -> [u64; 2] {
+        let Some(side) = &self.metered else { return [0; 2] };
+        let is_known = slot >= self.restored_until.slot();
+        let warmup_s = if is_known || self.first_slot.is_none_or(|first| slot < first + self.warmup_s) {
+            self.warmup_s
+        } else {
+            0
+        };
+        self.instances.warm(side.instances(), slot, slot_s, warmup_s)
     }
 
     /// Names what a reduced metric interval knows by number.

@@ -145,6 +145,10 @@ pub struct MeasuredCells {
     pub old: Cells,
     /// Whether the events are a quantity, which counts in units of its mean.
     pub is_quantity: bool,
+    /// Of a metric that the version never sent: that nothing is counted is no sign of health.
+    pub is_unseen: bool,
+    /// Nor did any version before it: what it would have counted is not known.
+    pub is_new: bool,
 }
 
 impl Arm {

@@ -26,6 +26,9 @@ fn of_kind(own: &OwnEvidence, x: u64, n: u64) -> String {
     match own.kind {
         OwnKind::Ratio | OwnKind::ClientErrors => share(x, n),
         OwnKind::Latency => format!("{} beyond the threshold", share(x, n)),
+        // Its exposure is counted in seconds of instances.
+        OwnKind::Counter if n == 0 => "nothing".into(),
+        OwnKind::Counter => format!("{} an instance-minute", number(60.0 * x as f64 / n as f64)),
         OwnKind::LogErrors | OwnKind::Rate if n == 0 => "nothing".into(),
         OwnKind::LogErrors | OwnKind::Rate => format!("{} a request", number(x as f64 / n as f64)),
     }

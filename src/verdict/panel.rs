@@ -10,12 +10,13 @@ use super::change::Change;
 use super::conclusion::Standing;
 use super::coverage::Coverage;
 use super::evidence::{Evidence, Flag, SliEvidence, Verdict};
-use super::input::{Arm, SlotInput, totals};
+use super::input::{SlotInput, totals};
 use super::judge::{Context, Judge};
 use super::memory::Memory;
-use super::own::{OwnJudge, OwnSli};
+use super::own::{OwnJudge, OwnSli, Stage};
 use super::policy::Policy;
 use super::summary::{LIST_RATE, place};
+use super::timing::Timing;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields};
 use crate::model::{Slot, Source};
 use crate::stats::{degraded_list, ln_sum_exp, score, watch_threshold};
@@ -138,15 +139,18 @@ impl Panel {
         }
         let timing = memory.map(Memory::timing).unwrap_or_default();
         self.presence[source.index()].last = memory.and_then(|memory| memory.last);
-        let policy = self.policy.clone();
-        if self.own[source.index()].is_none() && !policy.slis.is_empty() {
-            self.own[source.index()] = OwnJudge::new(&policy, source, timing).map(Box::new);
-        }
-        let change = self.change;
+        self.admit_own(source, timing);
+        let (policy, change) = (self.policy.clone(), self.change);
         self.place(source).get_or_insert_with(|| match change {
             Some(change) => Judge::after(change, policy, timing),
             None => Judge::new(policy, timing),
         });
+    }
+
+    fn admit_own(&mut self, source: Source, timing: Timing) {
+        if self.own[source.index()].is_none() && !self.policy.slis.is_empty() {
+            self.own[source.index()] = OwnJudge::new(&self.policy, source, timing).map(Box::new);
+        }
     }
 
     /// Begins anew with what one source shows: its slots have another length now, or count another metric. Shares of
@@ -194,10 +198,14 @@ impl Panel {
     /// shares are fixed is judged with a share of 0: shown, but it decides nothing. One that neither version ever showed
     /// has no judge: slots pass for it, too.
     pub fn slot(&mut self, source: Source, t: Slot, memory: &Memory, input: &SlotInput) {
-        let of_memory = memory.first.is_some() || !memory.measures.is_empty();
-        let of_slot = |arm: &Arm| !arm.is_silent() || !arm.measures.is_empty();
-        if of_memory || of_slot(&input.candidate) || of_slot(&input.baseline) {
+        let arms = [&input.candidate, &input.baseline];
+        let has_requests = memory.first.is_some() || arms.iter().any(|arm| !arm.is_silent());
+        let is_measured = !memory.measures.is_empty() || arms.iter().any(|arm| !arm.measures.is_empty());
+        if has_requests || is_measured && source == Source::Spans {
             self.admit(source, Some(memory));
+        } else if is_measured {
+            // Metrics that count no requests are no witness of them.
+            self.admit_own(source, memory.timing());
         }
         if !input.candidate.is_silent() {
             self.fix_shares(source);
@@ -213,14 +221,21 @@ impl Panel {
             if watching {
                 judge.watch();
             }
-            let stage = judge.stage(t);
-            if let Some(own) = &mut self.own[source.index()] {
-                own.slot(t, &self.policy, stage, memory, input);
-                if watching {
-                    own.watch(&self.policy);
-                }
+        }
+        let stage = self.stage(source, t);
+        if let Some(own) = &mut self.own[source.index()] {
+            own.slot(t, &self.policy, stage, memory, input);
+            if watching {
+                own.watch(&self.policy);
             }
         }
+    }
+
+    /// Where the comparison stands by the requests of a source; by spans where metrics count none.
+    fn stage(&self, source: Source, t: Slot) -> Option<Stage> {
+        let of = |source| self.judge(source).and_then(|judge| judge.stage(t));
+        let spans = || if source == Source::Metrics { of(Source::Spans) } else { None };
+        of(source).or_else(spans)
     }
 
     /// Half for each source that has shown requests so far, all for a single one. `source` shows the candidate's first.

@@ -85,6 +85,24 @@ impl Instances {
         self.seen.values().filter(|seen| seen.last >= slot).count()
     }
 
+    /// The instances past their warm-up that were there in the slot of `slot_s` seconds or the one before, here or in
+    /// `other`, by group.
+    pub fn warm(&self, other: &Self, slot: Slot, slot_s: i64, warmup_s: i64) -> [u64; 2] {
+        let mut all: HashMap<InstanceId, Seen, FixedState> = self.seen.clone();
+        for (id, seen) in &other.seen {
+            let known = all.entry(*id).or_insert(*seen);
+            (known.first, known.last) = (known.first.min(seen.first), known.last.max(seen.last));
+        }
+        let mut groups = [0; 2];
+        for seen in all.values() {
+            let is_warm = seen.first + warmup_s <= slot;
+            if is_warm && seen.last >= slot - slot_s {
+                groups[usize::from(seen.group.min(1))] += 1;
+            }
+        }
+        groups
+    }
+
     /// Whether every instance with a span in `slot` or later is within its warm-up at `now`.
     pub fn all_young(&self, slot: Slot, now: Slot, warmup_s: i64) -> bool {
         let mut active = self.seen.values().filter(|seen| seen.last >= slot).peekable();

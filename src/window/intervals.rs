@@ -6,16 +6,20 @@
 //! only then all versions have been heard: a slot keeps every family and every division of buckets apart.
 //! There is no right-censoring here: the requests of a point cannot be told apart by their start.
 
+mod measured;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+pub use self::measured::MeasuredInterval;
 
 use super::cell::{Cell, Counts};
 use super::open::{ClosedSlot, InstanceSlot, OperationSlot, Placed, Placement};
 use crate::histogram::exponential::{grid_bucket, unit_shift};
 use crate::histogram::{Form, Ruler, SparseHistogram};
 use crate::model::{
-    BoundsId, Class, Family, InstanceId, NANOS_PER_SECOND, Outcome, Shape, Slot, StatusSource, StreamMeta,
-    UnixNanos,
+    BoundsId, Class, Family, InstanceId, Marks, NANOS_PER_SECOND, Outcome, Shape, Slot, StatusSource,
+    StreamMeta, UnixNanos,
 };
 
 /// An end this far ahead of the arrival is a wrong clock.
@@ -72,11 +76,14 @@ struct OpenInterval {
     /// Points by family.
     points: BTreeMap<Family, u64>,
     first_start: Option<UnixNanos>,
+    measured: MeasuredInterval,
 }
 
 /// The open intervals of one version.
 #[derive(Debug)]
 pub struct OpenIntervals {
+    /// The measures whose latencies are wanted, by the bits of their totals.
+    latencies: Marks,
     slot_s: i64,
     slots: BTreeMap<Slot, OpenInterval>,
     open_from: Slot,
@@ -105,7 +112,12 @@ pub struct Reduced {
 impl OpenIntervals {
     /// Slots of so many seconds; those before `open_from` count as closed.
     pub fn new(slot_s: i64, open_from: Slot) -> Self {
-        Self { slot_s: slot_s.max(1), slots: BTreeMap::new(), open_from }
+        Self { latencies: 0, slot_s: slot_s.max(1), slots: BTreeMap::new(), open_from }
+    }
+
+    /// From now on the latencies of these measures are wanted, by the bits of their totals.
+    pub fn set_latencies(&mut self, latencies: Marks) {
+        self.latencies = latencies;
     }
 
     /// Points that wait in open slots.
@@ -123,7 +135,9 @@ impl OpenIntervals {
         if slot < self.open_from {
             return Placed::Late;
         }
-        self.slots.entry(slot).or_default().record(addition, placement);
+        let open = self.slots.entry(slot).or_default();
+        open.measured.record(addition, placement, self.latencies);
+        open.record(addition, placement);
         Placed::Counted
     }
 
@@ -168,7 +182,7 @@ impl OpenInterval {
     fn record(&mut self, a: &Addition<'_>, placement: Placement) {
         let family = a.stream.family;
         *self.points.entry(family).or_default() += 1;
-        if a.count == 0 {
+        if a.count == 0 || family == Family::Measure {
             return;
         }
         self.first_start = Some(self.first_start.map_or(a.start, |first| first.min(a.start)));
@@ -322,9 +336,14 @@ impl ClosedInterval {
         counted.map(|((_, series, _), cell)| (*series, cell.counts.n, cell.counts.bad))
     }
 
-    /// Families with points in it.
+    /// Families with points in it that count requests.
     pub fn families(&self) -> impl Iterator<Item = Family> {
-        self.open.points.keys().copied()
+        self.open.points.keys().copied().filter(|family| *family != Family::Measure)
+    }
+
+    /// What counts for measures, taken out.
+    pub fn take_measured(&mut self) -> MeasuredInterval {
+        std::mem::take(&mut self.open.measured)
     }
 
     /// Lets `form` know the divisions of the families that count; whether it changed.
@@ -342,7 +361,8 @@ impl ClosedInterval {
     pub fn reduce(self, form: &Form, counts: impl Fn(Family) -> bool) -> Reduced {
         let mut reduced = Reduced::default();
         for (family, points) in &self.open.points {
-            *if counts(*family) { &mut reduced.points } else { &mut reduced.unused } += points;
+            let is_read = counts(*family) || *family == Family::Measure;
+            *if is_read { &mut reduced.points } else { &mut reduced.unused } += points;
         }
         let mut operations = BTreeMap::<_, OperationSlot>::new();
         for ((family, series, name), cell) in &self.open.cells {

@@ -17,6 +17,7 @@ fn stream(family: Family, outcome: Outcome) -> StreamMeta {
         unit: DurationUnit::Seconds,
         outcome,
         status: StatusSource::Code,
+        marks: 0,
     }
 }
 

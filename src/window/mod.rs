@@ -20,7 +20,7 @@ mod streams;
 pub use cell::{Cell, Counts};
 pub use churn::Churn;
 pub use instances::Instances;
-pub use intervals::{Addition, ClosedInterval, OpenIntervals, Reduced};
+pub use intervals::{Addition, ClosedInterval, MeasuredInterval, OpenIntervals, Reduced};
 pub use lateness::{Lateness, LatenessConfig};
 pub use measures::{ClosedMeasures, Mark, MeasureCounts, MeasureSlot, OpenMeasures, Wanted};
 pub use open::{ClosedSlot, Fates, InstanceSlot, OpenSlots, OperationSlot, Placed, Placement};

@@ -1,19 +1,20 @@
 //! The metric points of a request: whose stream each is, and its buckets in a form that can be subtracted.
 
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
 use foldhash::quality::FixedState;
 
 use super::super::passage::Signal;
 use super::super::registry::OVERFLOW_OPERATION;
-use super::super::senders::is_joinable;
+use super::super::senders::{Sender, is_joinable};
 use super::recall::Known;
 use super::{Batch, BatchBuffers, FAILED_EXEMPLARS};
 use crate::histogram::exponential::downscale;
 use crate::model::{
     BoundsId, Discard, DurationUnit, Durations, Exemplar, InstanceId, Outcome, PointKey, PointNumbers,
-    PointObservation, PointSink, PointView, Recalled, RecalledStream, ResourceView, Shape, StreamMeta,
-    UnixNanos, VersionKey,
+    PointObservation, PointSink, PointView, Program, Recalled, RecalledStream, ResourceView, Shape,
+    StreamMeta, UnixNanos, VersionKey,
 };
 use crate::pipeline::intake::Intake;
 
@@ -33,6 +34,20 @@ impl KnownBounds {
         self.unit == unit
             && self.bounds.len() == bounds.len()
             && self.bounds.iter().zip(bounds).all(|(a, b)| a.to_bits() == b.to_bits())
+    }
+}
+
+impl Batch {
+    /// The sender of a resource, if it is known; it is the current one then.
+    pub(super) fn known_sender(&mut self, signal: Signal, resource: &ResourceView<'_>) -> Option<&Sender> {
+        let is_current = self.is_current(signal, resource);
+        let (registry, buffers) = (&self.intake.registry, self.buffers.as_mut()?);
+        if !is_current {
+            self.current = registry
+                .join(signal, resource, self.arrival)
+                .or_else(|| registry.known_sender(resource, &mut buffers.scratch));
+        }
+        self.current.as_ref()
     }
 }
 
@@ -67,8 +82,19 @@ impl PointSink for Batch {
         self.discard_all(Signal::Metrics, reason, points);
     }
 
+    fn metric_program(&mut self, resource: &ResourceView<'_>) -> Option<Arc<Program>> {
+        if !self.intake.registry.reads_metrics() {
+            return None;
+        }
+        let sender = self.known_sender(Signal::Metrics, resource)?;
+        sender.version.measures.program().filter(|program| !program.metric_measures().is_empty())
+    }
+
     fn sender_of_points(&mut self, resource: &ResourceView<'_>, points: u64) {
         self.sender(Signal::Metrics, resource, points);
+        if let Some(sender) = self.current.as_ref().filter(|_| self.intake.registry.reads_metrics()) {
+            sender.version.measures.hear(sender.version.meta.id, self.arrival);
+        }
     }
 }
 
@@ -124,6 +150,8 @@ fn resolve(
         unit: point.numbers.unit,
         outcome: point.outcome,
         status: point.status,
+        // What is told of others is no metric of the service whose policy asks for it.
+        marks: if is_own { point.marks } else { 0 },
     };
     let stream = registry.resolve_stream(&version, &meta)?;
     let resolved = RecalledStream { stream, series: meta.series, is_bad: point.outcome == Outcome::Bad };

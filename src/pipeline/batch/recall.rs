@@ -153,6 +153,7 @@ mod tests {
             unit: DurationUnit::Seconds,
             outcome: Outcome::Good,
             status: StatusSource::Code,
+            marks: 0,
         };
         let stream = registry.resolve_stream(&entry, &meta).unwrap();
         (entry.meta.id, RecalledStream { stream, series, is_bad: false })

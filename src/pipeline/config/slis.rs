@@ -36,6 +36,8 @@ pub enum SliKind {
     LogErrors,
     /// Events, or a quantity, per request.
     Rate,
+    /// Events per minute of an instance, as a metric counts them.
+    Counter,
 }
 
 impl SliKind {
@@ -47,6 +49,7 @@ impl SliKind {
             Self::ClientErrors => "client_errors",
             Self::LogErrors => "log_errors",
             Self::Rate => "rate",
+            Self::Counter => "counter",
         }
     }
 }
@@ -116,10 +119,13 @@ pub struct SliConfig {
     pub report_only: Option<bool>,
 }
 
-/// Which spans: all conditions must hold.
+/// Which spans, or which points of a metric: all conditions must hold.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SelectionConfig {
+    /// The metric whose points are meant, instead of spans; then only `attributes` says more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metric: Option<String>,
     /// One of these kinds; by default requests, which are server and consumer spans.
     #[serde(skip_serializing_if = "Values::is_empty")]
     pub span_kind: Values,
@@ -173,7 +179,7 @@ impl SelectionConfig {
             AttributeTest { name: name.clone(), any, is_negated }
         };
         Selection {
-            metric: None,
+            metric: self.metric.clone(),
             kinds: named(&self.span_kind, &SPAN_KINDS),
             name: self.span_name.as_deref().map(Pattern::new),
             operation: self.operation.as_deref().map(Pattern::new),
@@ -214,12 +220,20 @@ impl SliConfig {
     /// What it counts; `None` where it changes another one only.
     pub fn counted(&self) -> Option<Counted> {
         let of = |selection: &Option<SelectionConfig>| selection.clone().unwrap_or_default().resolve();
-        let total = of(&self.total);
+        let mut total = of(&self.total);
         Some(match self.kind? {
             SliKind::Ratio => {
                 let is_good = self.good.is_some();
-                Counted::Share { total, part: of(if is_good { &self.good } else { &self.bad }), is_good }
+                let mut part = of(if is_good { &self.good } else { &self.bad });
+                // All are those of the same metric, unless another one is named.
+                if total.metric.is_none() {
+                    total.metric.clone_from(&part.metric);
+                } else if part.metric.is_none() {
+                    part.metric.clone_from(&total.metric);
+                }
+                Counted::Share { total, part, is_good }
             }
+            SliKind::Counter => Counted::Occurrences { events: of(&self.events) },
             SliKind::ClientErrors => {
                 let part = match &self.codes {
                     Some(codes) => Selection { codes: codes.tests().0, ..Selection::default() },
@@ -254,8 +268,13 @@ impl SliConfig {
                 SliKind::ClientErrors => OwnKind::ClientErrors,
                 SliKind::LogErrors => OwnKind::LogErrors,
                 SliKind::Rate => OwnKind::Rate,
+                SliKind::Counter => OwnKind::Counter,
             },
-            source: if kind == SliKind::LogErrors { OwnSource::Logs } else { OwnSource::Spans },
+            source: match kind {
+                SliKind::LogErrors => OwnSource::Logs,
+                _ if counted.is_of_metrics() => OwnSource::Metrics,
+                _ => OwnSource::Spans,
+            },
             measure: Measure { key: MeasureKey::of(&format!("{counted:?}")), counted },
             test: self.test(kind, 1.0 - slo),
             weight: if report_only { 0.0 } else { self.weight.unwrap_or(WEIGHT) },
@@ -275,15 +294,17 @@ impl SliConfig {
         let (margin, slack, pass_slack, is_share) = match kind {
             SliKind::Ratio | SliKind::Latency => (0.1, 0.1 * budget, budget, true),
             SliKind::ClientErrors => (0.5, CLIENT_SLACK[0], CLIENT_SLACK[1], true),
-            SliKind::LogErrors | SliKind::Rate => (0.25, 0.0, 0.0, false),
+            SliKind::LogErrors | SliKind::Rate | SliKind::Counter => (0.25, 0.0, 0.0, false),
         };
+        // Exposure is counted in seconds, and people count in minutes.
+        let unit = if kind == SliKind::Counter { 60.0 } else { 1.0 };
         OwnTest::Rate {
             ratio: 1.0 + self.margin.unwrap_or(margin),
-            delta: self.slack.unwrap_or(slack),
+            delta: self.slack.unwrap_or(slack) / unit,
             is_decrease: self.direction == Some(Direction::Decrease),
             is_share,
             pass_ratio: 1.0 + self.pass_margin.unwrap_or(1.0),
-            pass_delta: self.slack.map_or(pass_slack, |slack| pass_slack.max(2.0 * slack)),
+            pass_delta: self.slack.map_or(pass_slack, |slack| pass_slack.max(2.0 * slack)) / unit,
         }
     }
 }
@@ -314,8 +335,26 @@ mod tests {
         near(rate("{kind: rate, events: {}, direction: decrease, margin: 0.5}"), (1.5, 0.0, true, false));
         near(rate("{kind: log_errors, slack: 0.01}"), (1.25, 0.01, false, false));
         near(rate("{kind: latency, threshold: 300ms}"), (1.1, 0.001, false, true));
+        near(rate("{kind: counter, events: {metric: m}}"), (1.25, 0.0, false, false));
+        near(rate("{kind: counter, events: {metric: m}, slack: 0.6}"), (1.25, 0.01, false, false));
         let latency = sli("{kind: latency, quantile: 0.95}").resolve("a", 0.99).unwrap();
         assert_eq!(latency.test, OwnTest::Latency { quantile: 2, margin: 4, pass_margin: 10 });
+    }
+
+    #[test]
+    fn what_names_a_metric_is_of_metrics() {
+        let rows = [
+            ("{kind: ratio, bad: {metric: m, attributes: {x: a}}}", OwnSource::Metrics),
+            ("{kind: ratio, total: {metric: m}, good: {attributes: {x: a}}}", OwnSource::Metrics),
+            ("{kind: rate, events: {metric: m}}", OwnSource::Metrics),
+            ("{kind: latency, total: {metric: m}, quantile: 0.95}", OwnSource::Metrics),
+            ("{kind: counter, events: {metric: m}}", OwnSource::Metrics),
+            ("{kind: rate, events: {span_kind: client}}", OwnSource::Spans),
+            ("{kind: log_errors}", OwnSource::Logs),
+        ];
+        for (yaml, source) in rows {
+            assert_eq!(sli(yaml).resolve("a", 0.999).unwrap().source, source, "{yaml}");
+        }
     }
 
     #[test]

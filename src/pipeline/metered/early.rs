@@ -112,6 +112,7 @@ mod tests {
             unit: DurationUnit::Seconds,
             outcome: Outcome::Good,
             status: StatusSource::Code,
+            marks: 0,
         };
         let second = UnixNanos::from_secs;
         let place = PointPlace { version: VersionId(1), meta: &meta, ordinal: None, bounds: None };

@@ -14,6 +14,7 @@ mod choice;
 mod early;
 mod forgotten;
 mod interval;
+mod measures;
 mod service;
 mod version;
 

@@ -12,8 +12,8 @@ use crate::deployment::is_version;
 use crate::histogram::Form;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer};
 use crate::model::{
-    Class, Discard, Family, Outcome, PointObservation, Slot, Source, StreamMeta, Temporality, UnixNanos,
-    VersionId,
+    Class, Discard, Family, Marks, MeasureKey, Outcome, PointObservation, Slot, Source, StreamMeta,
+    Temporality, UnixNanos, VersionId,
 };
 use crate::pipeline::arms::Closed;
 use crate::pipeline::arrivals::Arrivals;
@@ -46,7 +46,14 @@ pub(in crate::pipeline) struct Metered {
     earliest: Option<Slot>,
     choice: Choice,
     /// What the buckets of all versions share.
-    form: Form,
+    pub(super) form: Form,
+    /// The same of the measures whose latencies are compared, and their bits.
+    pub(super) measure_forms: BTreeMap<MeasureKey, Form>,
+    latencies: Marks,
+    /// Measures whose metric any version has sent.
+    pub(super) shown: BTreeMap<MeasureKey, bool>,
+    /// Where the requests of rates came from last.
+    pub(super) requests: Option<Source>,
     /// When we began to look: what a counter that began later holds at its first point is all new.
     watched_since: UnixNanos,
     arrivals: Arrivals,
@@ -75,6 +82,10 @@ impl Metered {
             earliest: None,
             choice: Choice::default(),
             form: Form::default(),
+            measure_forms: BTreeMap::new(),
+            latencies: 0,
+            shown: BTreeMap::new(),
+            requests: None,
             watched_since,
             arrivals: Arrivals::default(),
             buffer: Vec::new(),
@@ -82,7 +93,7 @@ impl Metered {
     }
 
     /// Seconds of a slot; `None` until the export interval is known.
-    fn slot_s(&self) -> Option<i64> {
+    pub(super) fn slot_s(&self) -> Option<i64> {
         self.timing.map(Timing::slot_s)
     }
 
@@ -102,8 +113,22 @@ impl Metered {
         self.next
     }
 
+    /// Whether a metric counts the requests of the service.
+    pub(super) fn counts_requests(&self) -> bool {
+        self.choice.class().is_some()
+    }
+
     pub(in crate::pipeline) fn forget(&mut self, version: VersionId) {
         self.lateness.forget(version);
+    }
+
+    /// The metric side of a version. One that is new knows which measures the versions before it have shown.
+    fn side<'v>(&self, version: &'v mut Version) -> &'v mut MeteredVersion {
+        version.metered.get_or_insert_with(|| {
+            let mut fresh = MeteredVersion::new(self.timing.unwrap_or_default(), self.next);
+            fresh.shown = self.shown.keys().map(|key| (*key, false)).collect();
+            Box::new(fresh)
+        })
     }
 
     /// Takes in one point of a version; what became of it, or `None` while it waits in its slot.
@@ -116,10 +141,8 @@ impl Metered {
         objectives: &mut ServiceObjectives,
         now: UnixNanos,
     ) -> Option<Disposition> {
-        let timing = self.timing.unwrap_or_default();
-        let side = version.metered.get_or_insert_with(|| Box::new(MeteredVersion::new(timing, self.next)));
         let mut buffer = std::mem::take(&mut self.buffer);
-        let taken = side.take(place.meta, point, counts, self.watched_since, &mut buffer);
+        let taken = self.side(version).take(place.meta, point, counts, self.watched_since, &mut buffer);
         let became = match taken {
             Taken::Base => Some(Disposition::Discarded(Discard::BasePoint)),
             Taken::Duplicate => Some(Disposition::Duplicate),
@@ -179,6 +202,7 @@ impl Metered {
         if let Some(timing) = self.timing.filter(|timing| timing.slot_s() != side.slot_s()) {
             side.begin_anew(timing, self.next);
         }
+        side.open.set_latencies(self.latencies);
         let placed = side.open.record(&addition, placement);
         self.arrivals.add(now.slot(), 1, u64::from(placed != Placed::Counted));
         match placed {
@@ -193,7 +217,7 @@ impl Metered {
             Placed::Future => return Some(Disposition::Future),
             Placed::Counted => {}
         }
-        if delta.count > 0 {
+        if delta.count > 0 && place.meta.family != Family::Measure {
             version.see(delta.start, delta.end);
         }
         None
@@ -224,10 +248,12 @@ impl Metered {
         self.form = Form::default();
     }
 
-    /// The slot to close next, if its time has come.
-    fn due(&mut self, now: UnixNanos) -> Option<Slot> {
+    /// The slot to close next, if its time has come; not before `spans`, the oldest open slot of spans, where their
+    /// requests are counted as well.
+    fn due(&mut self, now: UnixNanos, spans: Option<Slot>) -> Option<Slot> {
         let timing = self.timing?;
         let open_from = self.lateness.open_from(now);
+        let open_from = spans.map_or(open_from, |spans| open_from.min(spans));
         self.next = self.next.max(timing.slot_of(open_from - CATCH_UP_S));
         (self.next + timing.slot_s() <= open_from).then_some(self.next)
     }
@@ -243,6 +269,8 @@ impl Metered {
         self.lateness.current_seconds().save(out);
         self.choice.class().map(|class| class as u8).save(out);
         self.form.save(out);
+        self.measure_forms.save(out);
+        self.shown.save(out);
         self.watched_since.save(out);
     }
 
@@ -258,6 +286,8 @@ impl Metered {
         let mut metered = Self::new(lateness, now);
         metered.choice = Choice::of(class.map(class_of).transpose()?);
         metered.form = Form::load(from)?;
+        metered.measure_forms = BTreeMap::load(from)?;
+        metered.shown = BTreeMap::load(from)?;
         metered.watched_since = UnixNanos::load(from)?;
         if let Some(timing) = timing {
             metered.timing = Some(timing);
@@ -268,10 +298,15 @@ impl Metered {
 }
 
 /// What the buckets of all living versions share with `begin`. What cannot be judged has a say only where nothing can.
-fn common_form(versions: &Versions, begin: Form, margin: i32) -> Form {
+pub(super) fn common_form(
+    versions: &Versions,
+    begin: Form,
+    margin: i32,
+    form: impl Fn(&MeteredVersion) -> Option<&Form>,
+) -> Form {
     let of = |is_judged: bool| {
         let living = versions.iter().filter(move |(label, v)| !v.ended && is_version(label) == is_judged);
-        let forms = living.filter_map(|(_, version)| Some(&version.metered.as_ref()?.form));
+        let forms = living.filter_map(|(_, version)| form(version.metered.as_ref()?));
         forms.fold(begin.clone(), |form, own| form.shared(own, margin))
     };
     Some(of(true)).filter(|form| *form != Form::Unknown).unwrap_or_else(|| of(false))
@@ -318,9 +353,7 @@ impl PointRun<'_> {
             return;
         }
         let Some(stream) = self.others.iter_mut().find_map(|side| side.give(key)) else { return };
-        let (timing, next) = (self.metered.timing.unwrap_or_default(), self.metered.next);
-        let side = self.version.metered.get_or_insert_with(|| Box::new(MeteredVersion::new(timing, next)));
-        side.receive(key, stream);
+        self.metered.side(self.version).receive(key, stream);
     }
 }
 
@@ -338,6 +371,7 @@ impl Service {
         let version = version?;
         let (lateness, since) = (self.lateness_config, self.watched_since);
         let metered = self.metered.get_or_insert_with(|| Box::new(Metered::new(lateness, since)));
+        metered.latencies = self.measures.wanted().latencies;
         Some(PointRun { version, others, metered, objectives: &mut self.objectives, ledger: &self.ledger })
     }
 
@@ -353,7 +387,8 @@ impl Service {
         }
         self.settle_early(now);
         self.change_interval(now);
-        while let Some(slot) = self.metered.as_mut().and_then(|metered| metered.due(now)) {
+        let spans = self.counts_requests_of_spans().then_some(self.next);
+        while let Some(slot) = self.metered.as_mut().and_then(|metered| metered.due(now, spans)) {
             self.close_interval(slot, now, blindness, commit);
             if let Some(metered) = &mut self.metered {
                 metered.next = slot + metered.slot_s().unwrap_or(1);
@@ -450,12 +485,14 @@ impl Service {
         let (is_deciding, margin) = (self.is_deciding(), self.policy.latency_margin);
         let Some(metered) = &mut self.metered else { return BTreeMap::new() };
         let mut intervals: BTreeMap<Arc<str>, ClosedInterval> = BTreeMap::new();
+        let mut measured = BTreeMap::new();
         for (label, version) in &mut self.versions {
             let Some(side) = &mut version.metered else { continue };
             if let Some(timing) = metered.timing.filter(|timing| timing.slot_s() != side.slot_s()) {
                 side.begin_anew(timing, slot);
             }
-            let interval = side.open.close(slot);
+            let mut interval = side.open.close(slot);
+            measured.insert(Arc::clone(label), interval.take_measured());
             self.ledger.settle(Signal::Metrics, Disposition::Late, interval.passed_over);
             side.sent.extend(interval.families());
             metered.choice.note(label, interval.families().map(Family::class));
@@ -478,7 +515,7 @@ impl Service {
         }
         // While something is compared the form may only shrink: other bounds begin latencies anew.
         let begin = if is_deciding && !anew { metered.form.clone() } else { Form::default() };
-        metered.form = common_form(&self.versions, begin, margin);
+        metered.form = common_form(&self.versions, begin, margin, |side| Some(&side.form));
         let mut closed = BTreeMap::new();
         for (label, interval) in intervals {
             let Some(version) = self.versions.get_mut(&label) else { continue };
@@ -492,6 +529,7 @@ impl Service {
         if anew {
             self.running.iter_mut().for_each(|running| running.forget(Source::Metrics));
         }
+        self.measure_interval(slot, &mut closed, &measured);
         closed
     }
 

@@ -1,12 +1,12 @@
 //! The metric side of one version: what its streams said last, its open intervals, what is remembered of it.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::early::Early;
 use super::forgotten::Forgotten;
 use crate::histogram::Form;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer};
-use crate::model::{Family, InstanceId, PointObservation, Slot, StreamMeta, UnixNanos};
+use crate::model::{Family, InstanceId, MeasureKey, PointObservation, Slot, StreamMeta, UnixNanos};
 use crate::pipeline::version::{RECENT_SLOTS, Totals};
 use crate::verdict::{Memory, Timing};
 use crate::window::{
@@ -31,6 +31,10 @@ pub(in crate::pipeline) struct MeteredVersion {
     pub(in crate::pipeline) totals: Totals,
     /// What its own buckets share.
     pub(super) form: Form,
+    /// The same of the measures whose latencies are compared.
+    pub(super) measure_forms: BTreeMap<MeasureKey, Form>,
+    /// Measures whose metric came, and whether from this version or only from one before it.
+    pub(super) shown: BTreeMap<MeasureKey, bool>,
     /// Families that it has sent: of two names of one metric the legacy one does not count.
     pub(super) sent: BTreeSet<Family>,
     instances: Instances,
@@ -54,6 +58,8 @@ impl MeteredVersion {
             history: History::default(),
             totals: Totals::default(),
             form: Form::default(),
+            measure_forms: BTreeMap::new(),
+            shown: BTreeMap::new(),
             sent: BTreeSet::new(),
             instances: Instances::new(),
             recent: VecDeque::new(),
@@ -179,6 +185,12 @@ impl MeteredVersion {
     pub(super) fn forget(&mut self) {
         self.memory = Memory::new(self.memory.timing());
         self.form = Form::default();
+        self.measure_forms.clear();
+    }
+
+    /// Its instances, by its metrics.
+    pub(in crate::pipeline) fn instances(&self) -> &Instances {
+        &self.instances
     }
 
     /// Forgets streams that were not heard of since `before`; their identities, and those of streams that are another
@@ -232,6 +244,8 @@ impl MeteredVersion {
         self.history.save(out);
         self.totals.save(out);
         self.form.save(out);
+        self.measure_forms.save(out);
+        self.shown.save(out);
         let sent = Family::ALL.map(|family| self.sent.contains(&family));
         sent.save(out);
         self.overlaps.save(out);
@@ -254,6 +268,8 @@ impl MeteredVersion {
         version.history = History::load(from)?;
         version.totals = Totals::load(from)?;
         version.form = Form::load(from)?;
+        version.measure_forms = BTreeMap::load(from)?;
+        version.shown = BTreeMap::load(from)?;
         let sent = <[bool; Family::ALL.len()]>::load(from)?;
         version.sent =
             Family::ALL.into_iter().zip(sent).filter(|(_, sent)| *sent).map(|(family, _)| family).collect();

@@ -88,6 +88,7 @@ impl PointSink for Recording {
             unit: point.numbers.unit,
             outcome: point.outcome,
             status: point.status,
+            marks: 0,
         };
         self.points.push(service, version, meta, point);
     }

@@ -23,19 +23,25 @@ pub(super) struct Bounds {
 
 impl Registry {
     /// The stream with this metadata, which carries its identity; `None` beyond the cap of its version, or when
-    /// the version was retired.
+    /// the version was retired. One that counts for something else since the policy changed gets a new id; what it
+    /// said last is known by its identity, so nothing of it counts twice.
     pub(crate) fn resolve_stream(&self, entry: &VersionEntry, meta: &StreamMeta) -> Option<StreamId> {
-        if let Some(id) = read(&entry.below).streams.get(&meta.key) {
-            return Some(*id);
+        let is_same = |id: &StreamId| self.streams.get(id).is_some_and(|known| known.marks == meta.marks);
+        let known = read(&entry.below).streams.get(&meta.key).copied();
+        if known.filter(is_same).is_some() {
+            return known;
         }
         let mut below = write(&entry.below);
-        if let Some(id) = below.streams.get(&meta.key) {
-            return Some(*id);
+        let known = below.streams.get(&meta.key).copied();
+        if known.filter(is_same).is_some() {
+            return known;
         }
         if below.retired {
             return None;
         }
-        if below.streams.len() >= self.limits.streams_per_version {
+        if let Some(old) = known {
+            self.streams.remove(&old);
+        } else if below.streams.len() >= self.limits.streams_per_version {
             self.counters.streams.fetch_add(1, Ordering::Relaxed);
             return None;
         }

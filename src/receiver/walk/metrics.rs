@@ -15,7 +15,9 @@ mod keys;
 mod names;
 mod point;
 
+use std::borrow::Cow;
 use std::cell::Cell;
+use std::sync::Arc;
 
 pub(in crate::receiver) use self::attributes::NAMES_MAX as POINT_NAMES_MAX;
 use self::attributes::{PointAttributes, PointNames};
@@ -27,7 +29,11 @@ use self::point::{RawAttributes, RawPoint};
 use super::super::identity::Identity;
 use super::super::ids::bad_exemplars;
 use super::super::settings::WalkSettings;
-use crate::model::{Discard, Outcome, PointKey, PointSink, PointView, Recalled, ResourceView, Temporality};
+use super::super::value::key_value;
+use crate::model::{
+    AttributeValue, Discard, Family, Outcome, PointKey, PointSink, PointView, Program, Recalled,
+    ResourceView, Temporality,
+};
 use crate::wire::{BYTES, Fields, VARINT, WalkError, key, numbers};
 
 /// `ExportMetricsServiceRequest.resource_metrics`.
@@ -116,6 +122,8 @@ struct Walk<'s, S> {
 struct Envelope<'a> {
     resource: ResourceView<'a>,
     level: Level<'a>,
+    /// What the SLIs of its service's policy read.
+    program: Option<Arc<Program>>,
 }
 
 /// What the points being read are of: a resource, a scope within it.
@@ -215,7 +223,13 @@ impl<S: PointSink> Walk<'_, S> {
                 _ => fields.skip_unknown(found, numbers([1, 2]))?,
             }
         }
-        let envelope = Envelope { resource: identity.view(), level: Level::new(message, key) };
+        let resource = identity.view();
+        let program = self.sink.metric_program(&resource);
+        if let Some(program) = &program {
+            // What a point counts for may change with the policy.
+            key = self.add(key, Part::Measures, &program.measures().to_le_bytes());
+        }
+        let envelope = Envelope { resource, level: Level::new(message, key), program };
         let before = self.counts.points;
         let mut fields = Fields::new(message);
         while let Some(key) = fields.next_key()? {
@@ -264,7 +278,10 @@ impl<S: PointSink> Walk<'_, S> {
         message: &'a [u8],
     ) -> Result<(), WalkError> {
         let Some(header) = Header::read(message)? else { return Ok(()) };
-        let meaning = match names::recognise(&header, self.settings) {
+        let measured = envelope.program.as_ref().filter(|program| program.reads_metric(header.name));
+        let recognised = names::recognise(&header, self.settings)
+            .or_else(|reason| measured.map_or(Err(reason), |_| names::counted(&header)));
+        let meaning = match recognised {
             Ok(recognised) => recognised,
             Err(reason) => {
                 let points = header.count_points(message)?;
@@ -328,24 +345,44 @@ impl<S: PointSink> Walk<'_, S> {
     ) -> Result<(), WalkError> {
         let mut attributes = PointAttributes::new();
         let mut pieces = Pieces::default();
+        let program = place.envelope.program.as_ref();
+        let measured = program.filter(|program| program.reads_metric(place.header.name));
+        let mut values: Vec<(&[u8], AttributeValue<'_>)> = Vec::new();
         given.each(|attribute| {
             pieces.add(&self.digest, attribute);
+            if measured.is_some()
+                && let Some((name, value)) = key_value(attribute, Some)?
+            {
+                values.push((name, value.attribute()));
+            }
             attributes.read(attribute, &self.names)
         })?;
+        let is_request = place.meaning.family != Family::Measure;
+        let marks = measured.map_or(0, |program| {
+            let of = |wanted: &[u8]| values.iter().rfind(|(name, _)| *name == wanted);
+            let value = |wanted: &[u8]| of(wanted).map_or(AttributeValue::Absent, |(_, value)| *value);
+            program.metric_marks(place.header.name, place.meaning.is_duration, value)
+        });
         if let Some(reason) = raw.discard(&self.buckets) {
             self.discard(reason, 1);
             return Ok(());
         }
-        if let Some(reason) = attributes.discard(&self.names) {
+        let unread = (marks == 0).then_some(Discard::MetricName);
+        if let Some(reason) = if is_request { attributes.discard(&self.names) } else { unread } {
             self.discard(reason, 1);
             key.into_iter().for_each(|key| self.sink.remember_discard(key, reason));
             return Ok(());
         }
         self.counts.handed_on += 1;
         let operation = attributes.operation(&self.names);
-        let [service, namespace, environment] = attributes.subject(&self.names);
         let (outcome, status) = attributes.outcome();
-        let version = attributes.version(&self.names);
+        let mut subject = attributes.subject(&self.names);
+        let mut version = attributes.version(&self.names);
+        if !is_request {
+            // It is about whoever sent it.
+            (subject, version) = ([b"".as_slice(); 3], Cow::Borrowed(b"".as_slice()));
+        }
+        let [service, namespace, environment] = subject;
         let view = PointView {
             stream: self.identity(place, &pieces)?,
             key,
@@ -361,6 +398,7 @@ impl<S: PointSink> Walk<'_, S> {
             outcome,
             status,
             overflow: attributes.overflow,
+            marks,
             numbers: raw.numbers(&self.buckets, place.meaning.unit, outcome == Outcome::Bad),
         };
         self.sink.point(&place.envelope.resource, &view);

@@ -23,6 +23,9 @@ use crate::stats::{
 
 /// What a remembered rate may be off by.
 const REMEMBERED_FACTOR: f64 = 2.0;
+/// Where both versions are held to one bound of explicit buckets: how much larger the share above it may be, and what a
+/// PASS must have ruled out.
+const BOUND_RATIOS: [f64; 2] = [1.25, 2.0];
 
 /// What the judge of the requests says of a slot.
 #[derive(Debug, Clone, Copy)]
@@ -130,10 +133,13 @@ impl OwnJudge {
         let nothing = MeasuredCells::default();
         let arms = [&input.candidate, &input.baseline]
             .map(|arm| arm.measures.get(&sli.measure.key).unwrap_or(&nothing));
-        let Some(question) = Question::of(sli, known, stage, arms[0].is_quantity || arms[1].is_quantity)
-        else {
+        // Fewer of what a version never showed may be a metric that is called otherwise; more of it, that the
+        // baseline did not count yet.
+        let fewer = matches!(sli.test, OwnTest::Rate { is_decrease: true, .. });
+        if arms[1].is_new || fewer && arms[0].is_unseen {
             return;
-        };
+        }
+        let Some(question) = Question::of(sli, known, stage, arms) else { return };
         let start = if question.latency.is_some() { stage.latency_from.unwrap_or(t) } else { stage.begin };
         if stage.gone {
             return self.judge_remembered(t, i, sli, stage, known, &question, arms[0], start);
@@ -142,7 +148,7 @@ impl OwnJudge {
         names.sort();
         names.dedup();
         let names: Vec<Arc<str>> = names.into_iter().cloned().collect();
-        let [c, _] = known.sizes(question.latency.map(|(q, ..)| q));
+        let [c, _] = known.sizes(question.latency.map(|latency| latency.quantile));
         let mut terms = Vec::new();
         for name in names {
             let slice = question.slice(t, c, arms.map(|arm| arm.warm.get(&name)));
@@ -155,7 +161,7 @@ impl OwnJudge {
             let counts = |x: [f64; 2]| [group.n[0], x[0], group.n[1], x[1]];
             state.compared.iter_mut().zip(counts(group.worse)).for_each(|(sum, v)| *sum += v);
             terms.push(question.concurrent(counts(group.worse), question.worse, group.c));
-            if sli.required {
+            if sli.required && !arms[0].is_unseen {
                 let term = question.concurrent(counts(group.pass), question.pass, group.c);
                 term.add_to(&mut state.pass, &LADDER_PASS);
             }
@@ -186,7 +192,7 @@ impl OwnJudge {
         if slice.n[0] <= 0.0 {
             return;
         }
-        let [_, c] = known.sizes(question.latency.map(|(q, ..)| q));
+        let [_, c] = known.sizes(question.latency.map(|latency| latency.quantile));
         let (all, events) = question.remembered(known);
         if all <= 0.0 {
             return;
@@ -205,7 +211,7 @@ impl OwnJudge {
         let state = &mut self.states[i];
         state.compared[0] += n;
         state.compared[1] += x;
-        if sli.required {
+        if sli.required && !arm.is_unseen {
             let x = slice.pass[0];
             if question.is_decrease {
                 // Reversed: shown to be more than what would be unacceptably few.
@@ -377,13 +383,26 @@ struct Question {
     is_share: bool,
     /// How much counts as one event.
     unit: f64,
-    /// Of a latency: its quantile, the baseline's threshold, and the margins.
-    latency: Option<(usize, i32, i32, i32)>,
+    latency: Option<Threshold>,
+}
+
+/// How a latency is compared.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Threshold {
+    /// Place of its quantile.
+    quantile: usize,
+    /// Above this bucket the baseline is slow; the candidate a margin higher.
+    at: i32,
+    /// The same where unlike instances lower it: a bound of explicit buckets.
+    base: i32,
+    margin: i32,
+    pass_margin: i32,
 }
 
 impl Question {
     /// `None` where it cannot be asked yet.
-    fn of(sli: &OwnSli, known: &MeasureMemory, stage: Stage, is_quantity: bool) -> Option<Self> {
+    fn of(sli: &OwnSli, known: &MeasureMemory, stage: Stage, arms: [&MeasuredCells; 2]) -> Option<Self> {
+        let is_quantity = arms.iter().any(|arm| arm.is_quantity);
         Some(match sli.test {
             OwnTest::Rate { ratio, delta, is_decrease, is_share, pass_ratio, pass_delta } => Self {
                 worse: (ratio, delta),
@@ -395,15 +414,23 @@ impl Question {
             },
             OwnTest::Latency { quantile, margin, pass_margin } => {
                 stage.latency_from?;
-                let q = usize::from(quantile);
-                let at = known.stratum.as_ref()?.thresholds?.get(q).copied()??;
+                let (q, stratum) = (usize::from(quantile), known.stratum.as_ref()?);
+                // Both versions are counted in the same buckets.
+                let cells = arms.into_iter().flat_map(|arm| arm.warm.values());
+                let bounds = cells.map(|cell| &cell.bounds).next().unwrap_or(&stratum.bounds);
+                let cuts = stratum.cuts(bounds, stage.latency_extra)?;
+                let [at, base] = [cuts.at, cuts.base].map(|of| of.get(q).copied().flatten().map(i32::from));
+                let (at, base) = (at?, base?);
+                let [margin, pass_margin] =
+                    if cuts.explicit { [0, 0] } else { [margin + stage.latency_extra, pass_margin] };
+                let [worse, pass] = if cuts.explicit { BOUND_RATIOS } else { [1.0, 1.0] };
                 Self {
-                    worse: (1.0, 0.0),
-                    pass: (1.0, 0.0),
+                    worse: (worse, 0.0),
+                    pass: (pass, 0.0),
                     is_decrease: false,
                     is_share: true,
                     unit: 1.0,
-                    latency: Some((q, i32::from(at), margin + stage.latency_extra, pass_margin)),
+                    latency: Some(Threshold { quantile: q, at, base, margin, pass_margin }),
                 }
             }
         })
@@ -420,10 +447,10 @@ impl Question {
                     let x: u64 = cell.groups.iter().map(|group| group.bad).sum();
                     [units(x, self.unit); 2]
                 }
-                Some((_, at, margin, pass_margin)) => {
-                    let margins = if side == 0 { [margin, pass_margin] } else { [0, 0] };
-                    margins.map(|margin| above(cell, at + margin) as f64)
+                Some(Threshold { at, margin, pass_margin, .. }) if side == 0 => {
+                    [at + margin, at + pass_margin].map(|bucket| above(cell, bucket) as f64)
                 }
+                Some(Threshold { at, base, .. }) => [base, at].map(|bucket| above(cell, bucket) as f64),
             };
             (slice.worse[side], slice.pass[side]) = (worse, pass);
         }
@@ -442,8 +469,8 @@ impl Question {
     /// Remembered number of all, and of the events.
     fn remembered(&self, known: &MeasureMemory) -> (f64, f64) {
         match (self.latency, &known.stratum) {
-            (Some((_, at, ..)), Some(stratum)) => {
-                let bucket = i16::try_from(at).unwrap_or(i16::MAX);
+            (Some(latency), Some(stratum)) => {
+                let bucket = i16::try_from(latency.at).unwrap_or(i16::MAX);
                 (stratum.kept.total(known.traffic_s), stratum.kept.above(known.traffic_s, bucket))
             }
             _ => (known.all, known.events(self.unit)),

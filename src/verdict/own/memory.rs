@@ -35,6 +35,9 @@ impl MeasureMemory {
 
     /// To be called after the slot was judged.
     pub(crate) fn end(&mut self, t: Slot, timing: Timing, cells: &MeasuredCells) {
+        if cells.is_new {
+            return;
+        }
         let mut all = pooled(&cells.warm).unwrap_or_default();
         pooled(&cells.old).into_iter().for_each(|old| all.merge(&old));
         let [n, x] = all.groups.iter().fold([0, 0], |s, g| [s[0] + g.requests, s[1] + g.bad]);

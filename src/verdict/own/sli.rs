@@ -17,11 +17,14 @@ pub enum OwnKind {
     LogErrors,
     /// Events, or a quantity, per request.
     Rate,
+    /// Events per minute of an instance.
+    Counter,
 }
 
 impl OwnKind {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Ratio, Self::Latency, Self::ClientErrors, Self::LogErrors, Self::Rate];
+    pub const ALL: [Self; 6] =
+        [Self::Ratio, Self::Latency, Self::ClientErrors, Self::LogErrors, Self::Rate, Self::Counter];
 
     /// The word used in the configuration and the API.
     pub const fn as_str(self) -> &'static str {
@@ -31,6 +34,7 @@ impl OwnKind {
             Self::ClientErrors => "client_errors",
             Self::LogErrors => "log_errors",
             Self::Rate => "rate",
+            Self::Counter => "counter",
         }
     }
 }
@@ -43,17 +47,20 @@ pub enum OwnSource {
     Spans,
     /// Log records, per request that spans show.
     Logs,
+    /// A metric that the policy names.
+    Metrics,
 }
 
 impl OwnSource {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Spans, Self::Logs];
+    pub const ALL: [Self; 3] = [Self::Spans, Self::Logs, Self::Metrics];
 
     /// The word used in the configuration and the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Spans => "spans",
             Self::Logs => "logs",
+            Self::Metrics => "metrics",
         }
     }
 
@@ -61,6 +68,7 @@ impl OwnSource {
     pub const fn clock(self) -> Source {
         match self {
             Self::Spans | Self::Logs => Source::Spans,
+            Self::Metrics => Source::Metrics,
         }
     }
 }

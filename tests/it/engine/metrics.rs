@@ -167,6 +167,7 @@ fn export_at(
                 outcome: if failed == 1 { Outcome::Bad } else { Outcome::Good },
                 status: StatusSource::Code,
                 overflow: false,
+                marks: 0,
                 numbers: PointNumbers {
                     start: UnixNanos(at(start_s)),
                     time: UnixNanos(at(made_s)),

@@ -7,6 +7,7 @@ mod changes;
 mod deployments;
 mod lives;
 mod logs;
+mod metric_slis;
 mod metrics;
 mod metrics_changes;
 mod metrics_door;

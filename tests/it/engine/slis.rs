@@ -35,7 +35,7 @@ impl Clock for Stage {
     }
 }
 
-fn text(key: &str, value: &str) -> KeyValue {
+pub(super) fn text(key: &str, value: &str) -> KeyValue {
     let value = Some(AnyValue { value: Some(Value::StringValue(value.into())) });
     KeyValue { key: key.into(), value, key_strindex: 0 }
 }
@@ -47,7 +47,7 @@ fn number(key: &str, value: i64) -> KeyValue {
 
 /// What a version does wrong: how often, or how much more.
 #[derive(Debug, Clone, Copy, Default)]
-struct Fault {
+pub(super) struct Fault {
     /// Share of payments that are declined.
     declined: f64,
     /// Share of requests that are answered with 401.
@@ -64,7 +64,7 @@ struct Fault {
     announced: f64,
 }
 
-const WELL: Fault =
+pub(super) const WELL: Fault =
     Fault { declined: 0.03, refused: 0.01, slow: 1.0, calls: 3, logs: 0.02, bytes: 1.0, announced: 0.6 };
 
 /// The spans and the error logs of one request that ends at `end`.
@@ -106,7 +106,7 @@ fn request(random: &mut fastrand::Rng, end: u64, fault: Fault) -> (Vec<Span>, Ve
     (spans, logs)
 }
 
-fn resource(version: &str, instance: usize) -> Option<Resource> {
+pub(super) fn resource(version: &str, instance: usize) -> Option<Resource> {
     let attributes = vec![
         text("service.name", "shop"),
         text("service.version", version),
@@ -137,14 +137,14 @@ pub(super) fn policy(slis: &str) -> Policy {
 }
 
 /// A front door with a world behind it.
-struct Front {
-    world: World,
+pub(super) struct Front {
+    pub(super) world: World,
     clock: Arc<Stage>,
     client: reqwest::Client,
     url: String,
     shutdown: CancellationToken,
     serving: tokio::task::JoinHandle<()>,
-    random: fastrand::Rng,
+    pub(super) random: fastrand::Rng,
     /// Bodies of traces that were sent.
     sent: Vec<Vec<u8>>,
     /// Whether each instance of `v2` is replaced by one of another name every 20 s.
@@ -152,7 +152,7 @@ struct Front {
 }
 
 impl Front {
-    async fn open(policy: Policy) -> Self {
+    pub(super) async fn open(policy: Policy) -> Self {
         let world = World::new(policy, Mode::Act);
         let clock = Arc::new(Stage::default());
         let any = || "127.0.0.1:0".to_owned();
@@ -187,14 +187,14 @@ impl Front {
         }
     }
 
-    async fn post(&self, path: &str, body: Vec<u8>) {
+    pub(super) async fn post(&self, path: &str, body: Vec<u8>) {
         let sent = self.client.post(format!("{}{path}", self.url));
         let sent = sent.header("content-type", "application/x-protobuf").body(body);
         assert_eq!(sent.send().await.expect("answered").status(), 200);
     }
 
     /// A second in which versions serve: name, instances, requests a second, and what goes wrong.
-    async fn second(&mut self, versions: &[(&str, usize, u64, Fault)]) {
+    pub(super) async fn second(&mut self, versions: &[(&str, usize, u64, Fault)]) {
         self.world.run(1);
         let now = self.world.now_s;
         self.clock.0.store(at(now) + 300_000_000, Ordering::Relaxed);
@@ -239,13 +239,13 @@ impl Front {
         self.world.deployment("v2").expect("v2 was seen")
     }
 
-    /// Everything closes; every span and log received is accounted for.
-    async fn end(mut self) {
+    /// Everything closes; every span, log and point received is accounted for.
+    pub(super) async fn end(mut self) {
         self.world.run(30);
         self.shutdown.cancel();
         self.serving.await.expect("no panic");
         let ledger = self.world.shards.ledger();
-        for signal in [Signal::Traces, Signal::Logs] {
+        for signal in [Signal::Traces, Signal::Logs, Signal::Metrics] {
             let settled: u64 = Disposition::all().map(|d| ledger.settled(signal, d)).sum();
             assert_eq!(ledger.received(signal), settled, "{signal:?}");
             assert_eq!(ledger.settled(signal, Disposition::Late), 0);
@@ -260,7 +260,7 @@ async fn judged(slis: &str, fault: Fault, beside: bool) -> Arc<Deployment> {
     deployment
 }
 
-fn line<'a>(d: &'a Deployment, name: &str) -> &'a SliEvidence {
+pub(super) fn line<'a>(d: &'a Deployment, name: &str) -> &'a SliEvidence {
     d.evidence
         .slis
         .iter()

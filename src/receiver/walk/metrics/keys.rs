@@ -24,6 +24,7 @@ pub(super) enum Part {
     Unit,
     Kind,
     Attributes,
+    Measures,
 }
 
 /// Makes keys.

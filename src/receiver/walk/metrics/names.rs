@@ -12,6 +12,8 @@ pub(super) struct Recognised {
     pub(super) family: Family,
     pub(super) unit: DurationUnit,
     pub(super) temporality: Temporality,
+    /// Whether its unit is one of time.
+    pub(super) is_duration: bool,
 }
 
 /// What the metric means, or why its points are not judged.
@@ -36,7 +38,23 @@ pub(super) fn recognise(header: &Header<'_>, settings: &WalkSettings) -> Result<
         None => return Err(Discard::Unit),
     };
     let temporality = header.temporality().ok_or(Discard::Temporality)?;
-    Ok(Recognised { family, unit, temporality })
+    Ok(Recognised { family, unit, temporality, is_duration: family.is_duration() })
+}
+
+/// The meaning of a metric that counts no requests, but something that a measure asks for: a sum that only grows, or
+/// the number of values of a histogram or summary.
+pub(super) fn counted(header: &Header<'_>) -> Result<Recognised, Discard> {
+    if header.kind == Kind::Gauge || header.kind == Kind::Sum && !header.monotonic {
+        return Err(Discard::Kind);
+    }
+    let unit = unit(header).filter(|_| matches!(header.kind, Kind::Histogram | Kind::Exponential));
+    let temporality = header.temporality().ok_or(Discard::Temporality)?;
+    Ok(Recognised {
+        family: Family::Measure,
+        unit: unit.unwrap_or(DurationUnit::Seconds),
+        temporality,
+        is_duration: unit.is_some(),
+    })
 }
 
 fn family(name: &[u8], settings: &WalkSettings) -> Option<Family> {

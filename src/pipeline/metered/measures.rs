@@ -1,0 +1,153 @@
+//! What the SLIs of a policy's own count by metrics, when an interval closes: counts by instance group become cells,
+//! with the requests or the instance-seconds that they are per.
+//!
+//! What no point says is not zero. Where the exposure is not counted by the same metric, a slot counts only if
+//! metrics of the version came since it began, whichever they are; and a metric that a version never sent is told
+//! ([`crate::verdict::MeasuredCells`]), so that its silence is no sign of health.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::service::common_form;
+use crate::histogram::Form;
+use crate::model::{Completion, MetricMeasure, NANOS_PER_SECOND, Program, Slot, Source, UnixNanos};
+use crate::pipeline::arms::Closed;
+use crate::pipeline::service::Service;
+use crate::pipeline::version::Version;
+use crate::verdict::{ALL_OPERATIONS, Cell, Counts, MeasuredCells};
+use crate::window::MeasuredInterval;
+
+impl Service {
+    /// Whether events of metrics are counted per request of spans.
+    pub(super) fn counts_requests_of_spans(&self) -> bool {
+        let by_metrics = self.metered.as_ref().is_some_and(|metered| metered.counts_requests());
+        !by_metrics && self.measures.program().is_some_and(|program| program.needs_requests())
+    }
+
+    /// Adds to each version's slot what its metrics count for measures.
+    pub(super) fn measure_interval(
+        &mut self,
+        slot: Slot,
+        closed: &mut BTreeMap<Arc<str>, Closed>,
+        measured: &BTreeMap<Arc<str>, MeasuredInterval>,
+    ) {
+        let Some(program) = self.measures.program() else { return };
+        if program.metric_measures().is_empty() {
+            return;
+        }
+        self.note_shown(&program, measured);
+        self.share_forms(&program, measured);
+        let Some(metered) = &mut self.metered else { return };
+        let Some(slot_s) = metered.slot_s() else { return };
+        let requests_of = if metered.counts_requests() { Source::Metrics } else { Source::Spans };
+        let has_changed = metered.requests.replace(requests_of).is_some_and(|before| before != requests_of);
+        let began = UnixNanos(u64::try_from(slot).unwrap_or(0) * NANOS_PER_SECOND);
+        for (label, one) in closed {
+            let (Some(version), Some(counted)) = (self.versions.get_mut(label), measured.get(label)) else {
+                continue;
+            };
+            let is_heard = version.id.is_some_and(|id| self.measures.has_heard(id, began));
+            for measure in program.metric_measures() {
+                if has_changed
+                    && measure.completion == Completion::PerRequest
+                    && let Some(side) = &mut version.metered
+                {
+                    // Requests are counted otherwise from now on: spans may be a sample.
+                    side.memory.measures.remove(&measure.key);
+                }
+                let exposure = match measure.completion {
+                    Completion::PerSecond if is_heard => {
+                        version.warm_instances(slot, slot_s).map(|n| n * slot_s.unsigned_abs())
+                    }
+                    Completion::PerRequest if requests_of == Source::Metrics => warm_requests(one),
+                    Completion::PerRequest if is_heard => version.requests_behind(slot, slot_s),
+                    _ => [0; 2],
+                };
+                let form = metered.measure_forms.get(&measure.key);
+                if let Some(groups) = groups(measure, counted, exposure, form) {
+                    let cells = cells(measure, version, groups, form);
+                    one.arm.measures.insert(measure.key, cells);
+                }
+            }
+        }
+    }
+
+    /// Notes of which measures points came.
+    fn note_shown(&mut self, program: &Program, measured: &BTreeMap<Arc<str>, MeasuredInterval>) {
+        let Some(metered) = &mut self.metered else { return };
+        for (label, counted) in measured {
+            let Some(side) = self.versions.get_mut(label).and_then(|v| v.metered.as_mut()) else { continue };
+            for measure in program.metric_measures().iter().filter(|m| counted.seen() & m.bits() != 0) {
+                side.shown.insert(measure.key, true);
+                metered.shown.insert(measure.key, true);
+            }
+        }
+    }
+
+    /// Brings the latencies of all versions into buckets that they share. While something is compared they may only
+    /// become fewer.
+    fn share_forms(&mut self, program: &Program, measured: &BTreeMap<Arc<str>, MeasuredInterval>) {
+        let (is_deciding, margin) = (self.is_deciding(), self.policy.latency_margin);
+        let Some(metered) = &mut self.metered else { return };
+        let wanted = |measure: &&MetricMeasure| measure.completion == Completion::Latencies;
+        for measure in program.metric_measures().iter().filter(wanted) {
+            for (label, counted) in measured {
+                if let Some(side) = self.versions.get_mut(label).and_then(|v| v.metered.as_mut()) {
+                    counted.admit(measure.number, side.measure_forms.entry(measure.key).or_default(), margin);
+                }
+            }
+            let known = metered.measure_forms.get(&measure.key);
+            let begin = known.filter(|_| is_deciding).cloned().unwrap_or_default();
+            let form =
+                common_form(&self.versions, begin, margin, |side| side.measure_forms.get(&measure.key));
+            metered.measure_forms.insert(measure.key, form);
+        }
+    }
+}
+
+/// Warm requests that metrics count, by instance group.
+fn warm_requests(closed: &Closed) -> [u64; 2] {
+    let cells = closed.arm.warm.values();
+    cells.fold([0; 2], |sum, cell| [0, 1].map(|group| sum[group] + cell.groups[group].requests))
+}
+
+/// The numbers of a measure by instance group; `None` where there is nothing that could be compared.
+fn groups(
+    measure: &MetricMeasure,
+    counted: &MeasuredInterval,
+    exposure: [u64; 2],
+    form: Option<&Form>,
+) -> Option<[Counts; 2]> {
+    let all = counted.counts(measure.number);
+    let count = |requests: u64, bad: u64| Counts { requests, bad, ..Counts::default() };
+    let groups = match measure.completion {
+        Completion::Counts => all.map(|[n, x]| count(n, x)),
+        Completion::GoodOnes => all.map(|[n, good]| count(n, n.saturating_sub(good))),
+        Completion::LongerThan(nanos) => {
+            let longer = counted.longer_than(measure.number, nanos as f64 / NANOS_PER_SECOND as f64)?;
+            [0, 1].map(|group| count(all[group][0], longer[group]))
+        }
+        Completion::Latencies => {
+            let mut latencies = counted.latencies(measure.number, form?).into_iter();
+            all.map(|[n, _]| Counts { latency: latencies.next().unwrap_or_default(), ..count(n, 0) })
+        }
+        Completion::PerRequest | Completion::PerSecond => {
+            [0, 1].map(|group| count(exposure[group], all[group][1]))
+        }
+    };
+    groups.iter().any(|counts| counts.requests > 0).then_some(groups)
+}
+
+fn cells(
+    measure: &MetricMeasure,
+    version: &Version,
+    groups: [Counts; 2],
+    form: Option<&Form>,
+) -> MeasuredCells {
+    let shown = version.metered.as_ref().and_then(|side| side.shown.get(&measure.key));
+    let bounds = form.filter(|_| measure.completion == Completion::Latencies).and_then(Form::bounds);
+    let mut cells =
+        MeasuredCells { is_unseen: shown != Some(&true), is_new: shown.is_none(), ..Default::default() };
+    cells.warm.insert(ALL_OPERATIONS.into(), Cell { groups, bounds });
+    cells
+}

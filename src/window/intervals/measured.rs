@@ -1,0 +1,151 @@
+//! What the points of one export interval count for the SLIs of a policy's own, by measure and instance group. An entry
+//! takes about 150 bytes, and one of a latency measure its buckets as well; there are two for each measure that
+//! occurs: of young instances only that there were points is kept.
+
+use std::collections::BTreeMap;
+
+use super::super::open::Placement;
+use super::{Addition, CellName, Form, Latencies};
+use crate::histogram::SparseHistogram;
+use crate::model::{MEASURES_MAX, Marks, part_bit, total_bit};
+
+/// The scale at which exponential buckets are held against a fixed threshold: eight buckets an octave, which the SDKs'
+/// histograms reach over any range that requests have.
+const THRESHOLD_SCALE: i8 = 3;
+
+/// Numbers of one measure and instance group.
+#[derive(Debug, Default)]
+struct Numbers {
+    all: u64,
+    part: u64,
+    latencies: Latencies,
+}
+
+/// What the points of an interval count for measures.
+#[derive(Debug, Default)]
+pub struct MeasuredInterval {
+    cells: BTreeMap<(u8, CellName), Numbers>,
+    /// Measures of which any point came, by their bits.
+    seen: Marks,
+}
+
+impl MeasuredInterval {
+    /// Counts a point. `latencies` are the measures that want them.
+    pub(super) fn record(&mut self, a: &Addition<'_>, placement: Placement, latencies: Marks) {
+        let mut rest = a.stream.marks;
+        self.seen |= rest;
+        if placement.young {
+            return;
+        }
+        let name = if placement.group == 0 { CellName::Warm0 } else { CellName::Warm1 };
+        while rest != 0 {
+            let measure = (rest.trailing_zeros() / 2) as usize;
+            debug_assert!(measure < MEASURES_MAX);
+            let (total, part) = (total_bit(measure), part_bit(measure));
+            let numbers = self.cells.entry((measure as u8, name)).or_default();
+            if rest & total != 0 {
+                numbers.all = numbers.all.saturating_add(a.count);
+                if latencies & total != 0 {
+                    numbers.latencies.add(a);
+                }
+            }
+            if rest & part != 0 {
+                numbers.part = numbers.part.saturating_add(a.count);
+            }
+            rest &= !(total | part);
+        }
+    }
+
+    /// Measures of which any point came, by their bits.
+    pub fn seen(&self) -> Marks {
+        self.seen
+    }
+
+    fn group(&self, measure: u8, group: usize) -> Option<&Numbers> {
+        let name = if group == 0 { CellName::Warm0 } else { CellName::Warm1 };
+        self.cells.get(&(measure, name))
+    }
+
+    /// All of a measure and the part of them, by instance group.
+    pub fn counts(&self, measure: u8) -> [[u64; 2]; 2] {
+        [0, 1].map(|group| self.group(measure, group).map_or([0, 0], |numbers| [numbers.all, numbers.part]))
+    }
+
+    /// How many of a measure took longer than a threshold in seconds, by instance group; `None` where buckets do not
+    /// tell: the threshold is none of their bounds, or they are too coarse.
+    pub fn longer_than(&self, measure: u8, seconds: f64) -> Option<[u64; 2]> {
+        let mut longer = [0; 2];
+        for (group, longer) in longer.iter_mut().enumerate() {
+            if let Some(numbers) = self.group(measure, group) {
+                *longer = numbers.latencies.longer_than(seconds)?;
+            }
+        }
+        Some(longer)
+    }
+
+    /// Lets `form` know the divisions of a measure's latencies.
+    pub fn admit(&self, measure: u8, form: &mut Form, margin: i32) {
+        for numbers in [0, 1].into_iter().filter_map(|group| self.group(measure, group)) {
+            numbers.latencies.admit(form, margin);
+        }
+    }
+
+    /// The latencies of a measure in `form`, by instance group.
+    pub fn latencies(&self, measure: u8, form: &Form) -> [SparseHistogram; 2] {
+        let of = |group| self.group(measure, group).map(|numbers| numbers.latencies.in_form(form));
+        [0, 1].map(|group| of(group).unwrap_or_default())
+    }
+}
+
+impl Latencies {
+    /// How many took longer; `None` where it cannot be told.
+    fn longer_than(&self, seconds: f64) -> Option<u64> {
+        let mut longer = 0;
+        for (bounds, counts) in self.explicit.values() {
+            let at = bounds.iter().position(|bound| (bound - seconds).abs() <= 1e-9 * seconds)?;
+            longer += counts.iter().skip(at + 1).sum::<u64>();
+        }
+        // The first bound of the scale that is not below the threshold, the same at any finer scale.
+        let octave = f64::from(1 << THRESHOLD_SCALE);
+        let from = (seconds.log2() * octave - 1e-9).ceil() as i32;
+        for (scale, sums) in &self.exponential {
+            let shift = u32::try_from(scale - THRESHOLD_SCALE).ok()?;
+            longer += sums.iter().filter(|(index, _)| index >> shift >= from).map(|(_, n)| *n).sum::<u64>();
+        }
+        Some(longer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::BoundsId;
+
+    #[test]
+    fn a_threshold_is_a_bound_or_nothing_is_told() {
+        let explicit = |bounds: &[f64], counts: &[u64]| {
+            let mut latencies = Latencies::default();
+            latencies.explicit.insert(BoundsId(1), (Arc::from(bounds), counts.to_vec()));
+            latencies
+        };
+        let buckets = explicit(&[0.1, 0.25, 0.5], &[5, 4, 3, 2]);
+        assert_eq!(buckets.longer_than(0.25), Some(5));
+        assert_eq!(buckets.longer_than(0.5), Some(2));
+        assert_eq!(buckets.longer_than(0.3), None);
+        let exponential = |scale: i8, sums: &[(i32, u64)]| {
+            let mut latencies = Latencies::default();
+            latencies.exponential.insert(scale, sums.to_vec());
+            latencies
+        };
+        // 0.25 s is 2^-2: index -16 of scale 3 holds what is above it, -17 what is not.
+        assert_eq!(exponential(3, &[(-17, 7), (-16, 2), (-8, 1)]).longer_than(0.25), Some(3));
+        assert_eq!(exponential(5, &[(-65, 7), (-64, 2), (-32, 1)]).longer_than(0.25), Some(3));
+        assert_eq!(exponential(2, &[(0, 1)]).longer_than(0.25), None);
+        // 0.26 s is held at the next bound, 2^(-15/8) = 0.273 s, at whatever scale.
+        assert_eq!(exponential(3, &[(-16, 2), (-15, 1)]).longer_than(0.26), Some(1));
+        assert_eq!(exponential(4, &[(-32, 1), (-31, 1), (-30, 1)]).longer_than(0.26), Some(1));
+        assert_eq!(Latencies::default().longer_than(0.26), Some(0));
+    }
+}

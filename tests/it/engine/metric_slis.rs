@@ -1,0 +1,316 @@
+//! SLIs of a policy's own that are counted by metrics, end to end: a configuration file, OTLP over HTTP to the real
+//! receiver, the real pipeline, a verdict. Requests are told by spans; beside them each instance exports its metrics
+//! every five seconds, at a moment of its own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::metrics::v1::{
+    Histogram, HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, metric::Data,
+    number_data_point::Value as Number,
+};
+use prost::Message;
+use rollguard::deployment::Deployment;
+use rollguard::pipeline::{Disposition, Signal};
+use rollguard::verdict::{Flag, Verdict};
+
+use super::slis::{Front, WELL, line, policy, resource, text};
+use super::world::at;
+
+/// Seconds between two exports of an instance.
+const EXPORT_S: u64 = 5;
+/// Requests a second of one instance.
+const RPS: u64 = 10;
+/// Bounds of the durations of charges, in seconds.
+const BOUNDS: [f64; 8] = [0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0];
+
+/// What a version does wrong, as its metrics show it.
+#[derive(Debug, Clone, Copy)]
+struct Trouble {
+    /// Share of payments that are declined.
+    declined: f64,
+    /// Factor on how long a charge takes.
+    slow: f64,
+    /// Database calls per request.
+    calls: u64,
+    /// Deadlocks a second of an instance.
+    deadlocks: f64,
+    /// Share of orders that are announced.
+    announced: f64,
+}
+
+const FINE: Trouble = Trouble { declined: 0.03, slow: 1.0, calls: 3, deadlocks: 0.1, announced: 0.6 };
+
+/// The counters of one instance.
+#[derive(Debug, Clone, Default)]
+struct Meters {
+    started_s: u64,
+    exported_s: u64,
+    accepted: u64,
+    declined: u64,
+    calls: u64,
+    deadlocks: u64,
+    announced: u64,
+    charges: [u64; BOUNDS.len() + 1],
+}
+
+impl Meters {
+    fn serve(&mut self, random: &mut fastrand::Rng, trouble: Trouble) {
+        let chance = |random: &mut fastrand::Rng, p: f64| u64::from(random.f64() < p);
+        for _ in 0..RPS {
+            let declined = chance(random, trouble.declined);
+            self.declined += declined;
+            self.accepted += 1 - declined;
+            self.calls += trouble.calls;
+            self.announced += chance(random, trouble.announced);
+            let seconds = 0.02 * 5f64.powf(random.f64()) * trouble.slow;
+            self.charges[BOUNDS.partition_point(|bound| *bound < seconds)] += 1;
+        }
+        self.deadlocks += chance(random, trouble.deadlocks);
+    }
+
+    /// What it exports at `now_s`, as an SDK writes it; with deltas it begins anew.
+    fn export(&mut self, version: &str, instance: usize, now_s: u64, is_delta: bool) -> Vec<u8> {
+        let start = at(if is_delta { self.exported_s } else { self.started_s });
+        let aggregation_temporality = if is_delta { 1 } else { 2 };
+        let number = |attributes: Vec<KeyValue>, n: u64| NumberDataPoint {
+            attributes,
+            start_time_unix_nano: start,
+            time_unix_nano: at(now_s),
+            value: Some(Number::AsInt(n.cast_signed())),
+            ..Default::default()
+        };
+        let sum = |name: &str, data_points: Vec<NumberDataPoint>| Metric {
+            name: name.into(),
+            data: Some(Data::Sum(Sum { data_points, aggregation_temporality, is_monotonic: true })),
+            ..Default::default()
+        };
+        let result = |word: &str, n: u64| number(vec![text("payment.result", word)], n);
+        let charges = HistogramDataPoint {
+            start_time_unix_nano: start,
+            time_unix_nano: at(now_s),
+            count: self.charges.iter().sum(),
+            explicit_bounds: BOUNDS.to_vec(),
+            bucket_counts: self.charges.to_vec(),
+            ..Default::default()
+        };
+        let charges = Histogram { data_points: vec![charges], aggregation_temporality };
+        let histogram = Metric {
+            name: "charge.duration".into(),
+            unit: "s".into(),
+            data: Some(Data::Histogram(charges)),
+            ..Default::default()
+        };
+        let metrics = vec![
+            sum("payments", vec![result("accepted", self.accepted), result("declined", self.declined)]),
+            sum("db.calls", vec![number(Vec::new(), self.calls)]),
+            sum("db.deadlocks", vec![number(Vec::new(), self.deadlocks)]),
+            sum("orders.announced", vec![number(Vec::new(), self.announced)]),
+            histogram,
+            // Nobody asks for it.
+            sum("process.cpu.time", vec![number(Vec::new(), now_s)]),
+        ];
+        self.exported_s = now_s;
+        if is_delta {
+            *self = Self { started_s: self.started_s, exported_s: now_s, ..Self::default() };
+        }
+        let scope_metrics = vec![ScopeMetrics { metrics, ..Default::default() }];
+        let envelope =
+            ResourceMetrics { resource: resource(version, instance), scope_metrics, ..Default::default() };
+        ExportMetricsServiceRequest { resource_metrics: vec![envelope] }.encode_to_vec()
+    }
+}
+
+/// A shop whose instances send spans and metrics.
+struct Shop {
+    front: Front,
+    meters: BTreeMap<(&'static str, usize), Meters>,
+    is_delta: bool,
+    /// Versions whose metrics are lost on the way.
+    lost: Vec<&'static str>,
+}
+
+impl Shop {
+    async fn open(slis: &str, is_delta: bool) -> Self {
+        let front = Front::open(policy(slis)).await;
+        Self { front, meters: BTreeMap::new(), is_delta, lost: Vec::new() }
+    }
+
+    async fn second(&mut self, versions: &[(&'static str, Trouble)]) {
+        let spans: Vec<_> =
+            versions.iter().map(|(version, _)| (*version, INSTANCES, INSTANCES as u64 * RPS, WELL)).collect();
+        self.front.second(&spans).await;
+        let now = self.front.world.now_s;
+        for &(version, trouble) in versions {
+            for instance in 0..INSTANCES {
+                let fresh = || Meters { started_s: now - 1, exported_s: now - 1, ..Meters::default() };
+                let meters = self.meters.entry((version, instance)).or_insert_with(fresh);
+                meters.serve(&mut self.front.random, trouble);
+                if (now + 2 * instance as u64).is_multiple_of(EXPORT_S) {
+                    let body = meters.export(version, instance, now, self.is_delta);
+                    if !self.lost.contains(&version) {
+                        self.front.post("/v1/metrics", body).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// `v1` alone until it is known, then `v2` beside it or in its place, until there is a verdict.
+    async fn judge(&mut self, trouble: Trouble, beside: bool) -> Arc<Deployment> {
+        for _ in 0..170 {
+            self.second(&[("v1", FINE)]).await;
+        }
+        for second in 0..600 {
+            if beside || second < 3 {
+                self.second(&[("v1", FINE), ("v2", trouble)]).await;
+            } else {
+                self.second(&[("v2", trouble)]).await;
+            }
+            if self.front.world.deployment("v2").is_some_and(|d| d.verdict != Verdict::Pending) {
+                break;
+            }
+        }
+        self.front.world.deployment("v2").expect("v2 was seen")
+    }
+}
+
+const INSTANCES: usize = 4;
+
+async fn judged(slis: &str, trouble: Trouble, beside: bool, is_delta: bool) -> Arc<Deployment> {
+    let mut shop = Shop::open(slis, is_delta).await;
+    let deployment = shop.judge(trouble, beside).await;
+    shop.front.end().await;
+    deployment
+}
+
+/// The kinds, what each is about, and the trouble that it finds.
+fn kinds() -> Vec<(&'static str, &'static str, Trouble)> {
+    vec![
+        ("deadlocks", "counter, events: {metric: db.deadlocks}", Trouble { deadlocks: 0.8, ..FINE }),
+        (
+            "declined",
+            "ratio, bad: {metric: payments, attributes: {payment.result: 'decl*'}}",
+            Trouble { declined: 0.2, ..FINE },
+        ),
+        (
+            "accepted",
+            "ratio, total: {metric: payments}, good: {attributes: {payment.result: accepted}}",
+            Trouble { declined: 0.2, ..FINE },
+        ),
+        ("db_calls", "rate, events: {metric: db.calls}", Trouble { calls: 8, ..FINE }),
+        (
+            "calls_per_payment",
+            "rate, events: {metric: db.calls}, total: {metric: payments}",
+            Trouble { calls: 8, ..FINE },
+        ),
+        (
+            "announced",
+            "rate, events: {metric: orders.announced}, direction: decrease",
+            Trouble { announced: 0.2, ..FINE },
+        ),
+        (
+            "charge_over_75ms",
+            "latency, total: {metric: charge.duration}, threshold: 75ms",
+            Trouble { slow: 1.6, ..FINE },
+        ),
+        (
+            "charge_p95",
+            "latency, total: {metric: charge.duration}, quantile: 0.95",
+            Trouble { slow: 1.6, ..FINE },
+        ),
+    ]
+}
+
+fn all_kinds(extra: &str) -> String {
+    let one = |(name, words, _): (&str, &str, Trouble)| format!("      {name}: {{kind: {words}{extra}}}\n");
+    kinds().into_iter().map(one).collect()
+}
+
+/// Scenario: a policy with one SLI of each kind, by metrics; a version has one trouble after the other, which no span
+/// shows. Guarantees: it fails, by the SLI that is about the trouble, and the verdict says so; by deltas and by
+/// totals alike.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_kind_finds_its_fault_by_metrics() {
+    for (i, (name, words, trouble)) in kinds().into_iter().enumerate() {
+        let slis = format!("      {name}: {{kind: {words}, weight: 0.2}}\n");
+        let d = judged(&slis, trouble, true, i % 2 == 0).await;
+        assert_eq!(d.verdict, Verdict::Fail, "{name}: {}\n{:#?}", d.explanation, line(&d, name));
+        let own = line(&d, name);
+        assert!(own.ln_e > 4.0 && own.degraded, "{name}: {own:?}");
+        assert!(d.explanation.contains(name), "{name}: {}", d.explanation);
+        assert!((own.weight - 0.2 / 1.2).abs() < 1e-12, "{name}: {own:?}");
+        let sum: f64 = d.evidence.slis.iter().map(|e| e.weight).sum();
+        assert!(sum <= 1.0 + 1e-9, "{name}: weights are {sum}");
+    }
+}
+
+/// Scenario: all of them at once, each required for a PASS, and a version that is as good. Guarantees: it passes, on all
+/// of them; points that an SLI reads are `aggregated`, and only those that nobody reads are not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_healthy_version_passes_all_kinds_by_metrics() {
+    for is_delta in [true, false] {
+        let mut shop = Shop::open(&all_kinds(", required: true"), is_delta).await;
+        let d = shop.judge(FINE, true).await;
+        assert_eq!(d.verdict, Verdict::Pass, "{}\n{:#?}", d.explanation, d.evidence.slis);
+        for (name, ..) in kinds() {
+            let own = line(&d, name);
+            assert!(own.ln_e_pass.is_some_and(|e| e >= d.evidence.pass_threshold), "{name}: {own:?}");
+        }
+        // Six sums and a histogram of six points; one is read by nobody, and the first of each may be a base.
+        let ledger = shop.front.world.shards.ledger();
+        let (all, counted) =
+            (ledger.received(Signal::Metrics), ledger.settled(Signal::Metrics, Disposition::Aggregated));
+        assert!(counted as f64 > 0.75 * all as f64 && counted < all, "{counted} of {all}");
+        shop.front.end().await;
+    }
+}
+
+/// Scenario: all of them report only; a version with every trouble at once. Guarantee: each line shows it, and none
+/// decides.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_reports_only_decides_nothing_by_metrics() {
+    let trouble = Trouble { declined: 0.2, slow: 1.6, calls: 8, deadlocks: 0.6, announced: 0.2 };
+    let d = judged(&all_kinds(", report_only: true"), trouble, true, true).await;
+    assert_eq!(d.verdict, Verdict::Pass, "{}", d.explanation);
+    for (name, ..) in kinds() {
+        let own = line(&d, name);
+        assert!(own.weight == 0.0 && own.ln_e > 4.0, "{name}: {own:?}");
+    }
+}
+
+/// Scenario: a rolling update: `v1` ends as `v2` begins. Guarantees: each kind finds its fault by what is remembered
+/// of `v1`; a healthy version never fails.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_kind_is_held_to_what_is_remembered_by_metrics() {
+    for (i, (name, words, trouble)) in kinds().into_iter().enumerate() {
+        let slis = format!("      {name}: {{kind: {words}, weight: 0.2}}\n");
+        let d = judged(&slis, trouble, false, i % 2 == 1).await;
+        assert_eq!(d.verdict, Verdict::Fail, "{name}: {}\n{:#?}", d.explanation, line(&d, name));
+        assert!(d.evidence.has(Flag::RememberedBaseline) && line(&d, name).ln_e > 4.0, "{name}");
+    }
+    let d = judged(&all_kinds(""), FINE, false, false).await;
+    assert_ne!(d.verdict, Verdict::Fail, "{}", d.explanation);
+}
+
+/// Scenario: the metrics of one version are lost on the way while its spans go on. Guarantees: neither is it failed
+/// for what nobody counted nor is the other one, and nothing passes on an SLI that needs them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_metric_says_is_not_zero() {
+    let slis = "      deadlocks: {kind: counter, events: {metric: db.deadlocks}, required: true, weight: 0.3}\n      announced: {kind: rate, events: {metric: orders.announced}, direction: decrease, weight: 0.3}\n";
+    for lost in ["v1", "v2"] {
+        let mut shop = Shop::open(slis, false).await;
+        for _ in 0..170 {
+            shop.second(&[("v1", FINE)]).await;
+        }
+        shop.lost.push(lost);
+        for _ in 0..240 {
+            shop.second(&[("v1", FINE), ("v2", FINE)]).await;
+        }
+        let d = shop.front.world.deployment("v2").expect("v2 was seen");
+        assert_eq!(d.verdict, Verdict::Pending, "{lost}: {}\n{:#?}", d.explanation, d.evidence.slis);
+        shop.front.end().await;
+    }
+}
