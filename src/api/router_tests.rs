@@ -153,6 +153,7 @@ fn port(access: WriteAccess) -> Port {
             lateness_seconds: 7.0,
             completeness: 1.0,
             metrics: None,
+            sli_metrics: Default::default(),
             slo: 0.999,
         }],
         deployments: vec![Arc::new(deployment("d1", "v2", Origin::Detected))],

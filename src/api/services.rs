@@ -28,7 +28,17 @@ struct View<'a> {
     unversioned_share_5m: f64,
     /// `null` where it sends no request metrics.
     metrics: Option<MetricsView>,
+    /// Metrics that SLIs of its policy read.
+    sli_metrics: Vec<SliMetricView<'a>>,
     versions: Vec<VersionView<'a>>,
+}
+
+/// A metric that an SLI reads.
+#[derive(Serialize)]
+struct SliMetricView<'a> {
+    metric: &'a str,
+    /// Whether a point of it has come that counts for an SLI.
+    seen: bool,
 }
 
 /// How the request metrics of a service are read.
@@ -141,6 +151,11 @@ impl<'a> View<'a> {
                 metric: side.metric,
                 latency_bounds: side.bounds.map(|bounds| bounds.map(BoundView::new)),
             }),
+            sli_metrics: s
+                .sli_metrics
+                .iter()
+                .map(|(metric, seen)| SliMetricView { metric, seen: *seen })
+                .collect(),
             versions: s.versions.iter().map(VersionView::new).collect(),
         }
     }

@@ -25,6 +25,8 @@ struct Live<'a> {
     objectives: Vec<&'a Value>,
     /// How its latencies are tested in explicit buckets, where nothing else than metrics counts its requests.
     bounds: &'a [Value],
+    /// The metrics that SLIs read there, and whether a point has come.
+    sli_metrics: &'a [Value],
 }
 
 /// Everything that stands against the file, as sentences. `share` is the part of the traffic that a new version gets.
@@ -39,6 +41,7 @@ pub(super) fn lint(config: &Config, services: &Value, objectives: &Value, share:
         found.extend(failing(service, &policy));
         found.extend(undecidable(service, &policy, share));
         found.extend(untestable(service));
+        found.extend(unseen(service, &policy));
     }
     found
 }
@@ -69,6 +72,7 @@ fn live<'a>(services: &'a Value, objectives: &'a Value) -> Vec<Live<'a>> {
             } else {
                 list(&view["metrics"], "latency_bounds")
             },
+            sli_metrics: list(view, "sli_metrics"),
         }
     };
     services.iter().map(one).collect()
@@ -169,6 +173,29 @@ fn undecidable(service: &Live<'_>, policy: &Policy, share: f64) -> Option<String
     ))
 }
 
+/// Metrics that SLIs name and no version has sent.
+fn unseen(service: &Live<'_>, policy: &Policy) -> Vec<String> {
+    let mut found = Vec::new();
+    for sli in policy.slis.iter() {
+        let mut metrics: Vec<&str> = sli.measure.counted.metrics().collect();
+        metrics.dedup();
+        for metric in metrics {
+            let known = service.sli_metrics.iter().find(|one| one["metric"] == metric);
+            let what = match known.map(|one| one["seen"] == true) {
+                Some(true) => continue,
+                Some(false) => {
+                    "this metric never appears: no version has sent a point of it with these attributes"
+                }
+                None => {
+                    "the server does not read this metric yet, so whether it appears shows after a reload with this file"
+                }
+            };
+            found.push(format!("{}: SLI {}: {metric}: {what}", service.name, sli.name));
+        }
+    }
+    found
+}
+
 /// Latency quantiles for which no explicit bound stands, beside those for which one does.
 fn untestable(service: &Live<'_>) -> Option<String> {
     let name = |test: &Value| format!("p{:.0}", 100.0 * test["quantile"].as_f64().unwrap_or_default());
@@ -265,6 +292,24 @@ objectives:
         assert!(undecided.starts_with(head) && undecided.ends_with(" would"), "{undecided}");
         let nothing = lint(&config(""), &json!({"services": []}), &objectives(0.0), 0.1);
         assert_eq!(nothing, ["no service sends telemetry to that server yet, so nothing can be said"]);
+    }
+
+    #[test]
+    fn metrics_that_no_version_sends_are_named() {
+        let text = "policies: {defaults: {slis: {a: {kind: counter, events: {metric: a}}, b: {kind: counter, events: {metric: b}}, c: {kind: ratio, bad: {metric: c, attributes: {x: y}}}}}}";
+        let mut services = services(500.0);
+        services["services"][0]["sli_metrics"] =
+            json!([{"metric": "a", "seen": true}, {"metric": "b", "seen": false}]);
+        let found = lint(&config(text), &services, &objectives(0.02), 0.1);
+        assert_eq!(
+            found,
+            [
+                "shop/checkout (prod): SLI b: b: this metric never appears: no version has sent a point of it with these \
+                 attributes",
+                "shop/checkout (prod): SLI c: c: the server does not read this metric yet, so whether it appears shows \
+                 after a reload with this file",
+            ]
+        );
     }
 
     #[test]

@@ -104,6 +104,7 @@ fn service(key: ServiceKey, versions: Vec<VersionBoard>) -> ServiceBoard {
         completeness: 0.9995,
         slo: 0.999,
         metrics: Some(metrics),
+        sli_metrics: Default::default(),
     }
 }
 

@@ -68,6 +68,18 @@ impl Counted {
         };
         chosen.metric.is_some()
     }
+
+    /// The metrics that it is counted by; the same one may occur twice.
+    pub fn metrics(&self) -> impl Iterator<Item = &str> {
+        let chosen: [Option<&Selection>; 2] = match self {
+            Self::Share { total, part, .. } => [Some(total), Some(part)],
+            Self::Slower { total, .. } | Self::Latency { total } => [Some(total), None],
+            Self::PerRequest { requests, events, .. } => [Some(events), Some(requests)],
+            Self::Occurrences { events } => [Some(events), None],
+            Self::ErrorLogs => [None; 2],
+        };
+        chosen.into_iter().flatten().filter_map(|selection| selection.metric.as_deref())
+    }
 }
 
 /// A measure.

@@ -301,6 +301,11 @@ impl Program {
         self.metrics.measures()
     }
 
+    /// The metrics that are read, and the bits of what they count for; one may occur several times.
+    pub fn metric_names(&self) -> impl Iterator<Item = (&str, Marks)> {
+        self.metrics.names()
+    }
+
     /// Whether any of them is per request of the version.
     pub fn needs_requests(&self) -> bool {
         self.metric_measures().iter().any(|measure| measure.completion == Completion::PerRequest)

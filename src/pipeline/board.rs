@@ -2,6 +2,7 @@
 //! each evaluation. A scrape therefore shows one evaluation, and a version that has ended is gone from the
 //! next picture on.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::diagnosis::ServiceTelemetry;
@@ -46,6 +47,8 @@ pub struct ServiceBoard {
     pub slo: f64,
     /// How its request metrics are read; `None` where it sends none, or too few to know their interval.
     pub metrics: Option<MetricsSide>,
+    /// The metrics that SLIs of the policy's own read, and whether a point that counts for one has come.
+    pub sli_metrics: BTreeMap<String, bool>,
 }
 
 /// How the request metrics of a service are read.

@@ -508,6 +508,7 @@ impl Service {
             completeness: self.completeness(now),
             slo,
             metrics: self.metrics_side(now),
+            sli_metrics: self.sli_metrics(),
         }
     }
 }

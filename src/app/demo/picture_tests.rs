@@ -18,8 +18,15 @@ fn board(at_s: u64, v1: [u64; 2], v2: [u64; 2]) -> Board {
     };
     let key = ServiceKey { name: SERVICE.into(), ..Default::default() };
     let versions = vec![version("v1", v1), version("v2", v2)];
-    let service =
-        ServiceBoard { key, versions, lateness_seconds: 1.0, completeness: 1.0, slo: 0.99, metrics: None };
+    let service = ServiceBoard {
+        key,
+        versions,
+        lateness_seconds: 1.0,
+        completeness: 1.0,
+        slo: 0.99,
+        metrics: None,
+        sli_metrics: Default::default(),
+    };
     Board { at: UnixNanos::from_secs(at_s), services: vec![service], ..Default::default() }
 }
 

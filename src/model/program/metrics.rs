@@ -117,6 +117,11 @@ impl MetricRules {
         &self.measures
     }
 
+    /// The metrics that are read, and the bits of what they count for; one may occur several times.
+    pub(super) fn names(&self) -> impl Iterator<Item = (&str, Marks)> {
+        self.rules.iter().map(|rule| (rule.metric.as_str(), rule.bits))
+    }
+
     /// Whether any measure is about a metric.
     pub(super) fn reads(&self, name: &[u8]) -> bool {
         self.rules.iter().any(|rule| rule.metric.as_bytes() == name)

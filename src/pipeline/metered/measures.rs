@@ -24,6 +24,20 @@ impl Service {
         !by_metrics && self.measures.program().is_some_and(|program| program.needs_requests())
     }
 
+    /// The metrics that SLIs read, by name, and whether a point that counts for one has come.
+    pub(in crate::pipeline) fn sli_metrics(&self) -> BTreeMap<String, bool> {
+        let Some(program) = self.measures.program() else { return BTreeMap::new() };
+        let shown = self.metered.as_ref().map(|metered| &metered.shown);
+        let has_come = |measure: &MetricMeasure| shown.is_some_and(|shown| shown.contains_key(&measure.key));
+        let come =
+            program.metric_measures().iter().filter(|m| has_come(m)).fold(0, |bits, m| bits | m.bits());
+        let mut metrics = BTreeMap::new();
+        for (name, bits) in program.metric_names() {
+            *metrics.entry(name.to_owned()).or_default() |= bits & come != 0;
+        }
+        metrics
+    }
+
     /// Adds to each version's slot what its metrics count for measures.
     pub(super) fn measure_interval(
         &mut self,

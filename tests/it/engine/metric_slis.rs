@@ -259,6 +259,9 @@ async fn a_healthy_version_passes_all_kinds_by_metrics() {
             let own = line(&d, name);
             assert!(own.ln_e_pass.is_some_and(|e| e >= d.evidence.pass_threshold), "{name}: {own:?}");
         }
+        let boards = shop.front.world.engine.board(shop.front.world.now()).services;
+        let read = &boards.iter().find(|s| s.key.name == "shop").expect("it serves").sli_metrics;
+        assert!(read.len() == 5 && read.values().all(|seen| *seen), "{read:?}");
         // Six sums and a histogram of six points; one is read by nobody, and the first of each may be a base.
         let ledger = shop.front.world.shards.ledger();
         let (all, counted) =
