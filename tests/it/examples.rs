@@ -296,7 +296,7 @@ examples! {
     payment_canary: "payment-canary", "payment", None, ["p50", "p75", "p95", "p99"], "tell",
         ["success, p95, p95 of the acquirer's calls", "p95 x1.5", "the acquirer slow for both"], no_more;
     database_migration: "database-migration", "orders", Some("migration"), ["database_p95"], "freeze",
-        ["p95 of database calls (before/after)", "queries x4", "traffic doubled"], no_more;
+        ["p95 of database calls, deadlocks (before/after)", "queries x4", "traffic doubled"], no_more;
     authentication: "authentication", "auth", None, ["refused_mobile"], "tell",
         ["401 by class of clients", "401 for a third of the mobile app's", "bots with 401 on both"], no_more;
     autoscaling: "autoscaling", "index", Some("autoscaling"), ["queue_length", "p50", "p75", "p95", "p99"], "tell",
