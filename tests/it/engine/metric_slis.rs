@@ -12,12 +12,14 @@ use opentelemetry_proto::tonic::metrics::v1::{
     number_data_point::Value as Number,
 };
 use prost::Message;
-use rollguard::deployment::Deployment;
+use rollguard::deployment::{Deployment, Mode};
+use rollguard::model::UnixNanos;
 use rollguard::pipeline::{Disposition, Signal};
+use rollguard::receiver::{WalkSettings, walk_metrics};
 use rollguard::verdict::{Flag, Verdict};
 
-use super::slis::{Front, WELL, line, policy, resource, text};
-use super::world::at;
+use super::slis::{Front, WELL, line, policy, resource, text, walked};
+use super::world::{World, at};
 
 /// Seconds between two exports of an instance.
 const EXPORT_S: u64 = 5;
@@ -316,4 +318,53 @@ async fn what_no_metric_says_is_not_zero() {
         assert_eq!(d.verdict, Verdict::Pending, "{lost}: {}\n{:#?}", d.explanation, d.evidence.slis);
         shop.front.end().await;
     }
+}
+
+/// Scenario: Rollguard restarts in the middle of a deployment, and comes back with a configuration that has no SLIs of
+/// its own any more; then the new version begins to run into deadlocks, by totals that go on through it all.
+/// Guarantees: the deployment keeps the policy that it began with, what was counted and learned is there, nothing is
+/// counted twice, and the fault is found.
+#[test]
+fn a_deployment_keeps_its_metric_slis_over_a_restart_and_a_reload() {
+    let slis = "      deadlocks: {kind: counter, events: {metric: db.deadlocks}, weight: 0.2}\n";
+    let mut world = World::new(policy(slis), Mode::Act);
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut meters: BTreeMap<(&str, usize), Meters> = BTreeMap::new();
+    let mut second = |world: &mut World, versions: &[(&'static str, Trouble)]| {
+        let spans: Vec<_> = versions.iter().map(|(version, _)| (*version, WELL)).collect();
+        walked(world, &mut random, &spans);
+        let now = world.now_s;
+        for &(version, trouble) in versions {
+            for instance in 0..INSTANCES {
+                let fresh = || Meters { started_s: now - 1, exported_s: now - 1, ..Meters::default() };
+                let meters = meters.entry((version, instance)).or_insert_with(fresh);
+                meters.serve(&mut random, trouble);
+                if (now + 2 * instance as u64).is_multiple_of(EXPORT_S) {
+                    let body = meters.export(version, instance, now, false);
+                    let mut batch = world.intake.begin(UnixNanos(at(now) + 300_000_000));
+                    walk_metrics(&body, &WalkSettings::default(), &mut batch).unwrap();
+                    batch.commit().expect("the log has room");
+                }
+            }
+        }
+    };
+    (0..170).for_each(|_| second(&mut world, &[("v1", FINE)]));
+    (0..60).for_each(|_| second(&mut world, &[("v1", FINE), ("v2", FINE)]));
+    let before = world.deployment("v2").unwrap();
+    assert_eq!(before.verdict, Verdict::Pending, "{}", before.explanation);
+    world.restart_under(3, policy("      {}\n"));
+    (0..40).for_each(|_| second(&mut world, &[("v1", FINE), ("v2", FINE)]));
+    let d = world.deployment("v2").unwrap();
+    assert_eq!((d.verdict, d.policy.slis.len()), (Verdict::Pending, 1), "{}", d.explanation);
+    let (then, now) = (line(&before, "deadlocks"), line(&d, "deadlocks"));
+    assert!(then.requests[1] > 0 && now.requests[1] > then.requests[1], "{then:?} {now:?}");
+    let each = |side: usize| {
+        (now.bad[side] - then.bad[side]) as f64 / (now.requests[side] - then.requests[side]) as f64
+    };
+    assert!((0..2).all(|side| each(side) < 0.25), "counted once: {then:?} {now:?}");
+    let trouble = Trouble { deadlocks: 0.8, ..FINE };
+    (0..90).for_each(|_| second(&mut world, &[("v1", FINE), ("v2", trouble)]));
+    let d = world.deployment("v2").unwrap();
+    assert_eq!(d.verdict, Verdict::Fail, "{}\n{:#?}", d.explanation, line(&d, "deadlocks"));
+    assert!(d.explanation.contains("deadlocks"), "{}", d.explanation);
 }

@@ -427,7 +427,7 @@ async fn a_candidate_that_falls_silent_is_told_and_never_passed() {
 }
 
 /// A second of a world without receivers: what walkers would hand on goes straight into its intake.
-fn walked(world: &mut World, random: &mut fastrand::Rng, versions: &[(&str, Fault)]) {
+pub(super) fn walked(world: &mut World, random: &mut fastrand::Rng, versions: &[(&str, Fault)]) {
     world.run(1);
     let now = world.now_s;
     for &(version, fault) in versions {
