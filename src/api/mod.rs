@@ -3,6 +3,7 @@
 //! their effect is durable. JSON types live here, written by hand, so that the core is free to change.
 
 pub mod access;
+mod cohorts;
 mod config;
 mod deployments;
 mod error;

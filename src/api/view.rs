@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::cohorts::{CohortView, MixView, RegionsView};
 use super::logs::LogsView;
 use crate::deployment::Deployment;
 use crate::model::{Labels, ServiceKey, Slot, Source, UnixNanos};
@@ -100,6 +101,12 @@ struct EvidenceView<'a> {
     logs: Option<LogsView<'a>>,
     /// Before and after a time: what is held against what; null otherwise.
     change: Option<ChangeView>,
+    /// Values of the policy's dimensions, the worst first.
+    cohorts: Vec<CohortView<'a>>,
+    /// Null where the policy names no regions, or the old version showed fewer than two.
+    regions: Option<RegionsView<'a>>,
+    /// The largest difference between what the versions serve; null before both have served.
+    mix: Option<MixView<'a>>,
 }
 
 /// What is held against what, before and after a time.
@@ -295,6 +302,9 @@ impl<'a> EvidenceView<'a> {
             exemplar_trace_ids: &e.exemplars,
             logs: e.logs.as_deref().map(LogsView::new),
             change: e.change.as_ref().map(ChangeView::new),
+            cohorts: CohortView::all(e),
+            regions: e.regions.as_ref().map(RegionsView::new),
+            mix: e.mix.as_ref().map(MixView::new),
         }
     }
 }

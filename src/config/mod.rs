@@ -6,6 +6,7 @@
 //! `config/rollguard.yaml`, and its name in [`diff`] if a reload may change it.
 
 pub mod diff;
+mod dimensions;
 mod files;
 mod load;
 mod locate;

@@ -84,6 +84,7 @@ pub fn problems(config: &Config) -> Vec<Problem> {
         checks.require(false, &path, message);
     }
     slis(&config.policies, &mut checks);
+    super::dimensions::check(&config.policies, &blocks(&config.policies), &mut checks);
     webhooks(config, &mut checks);
     authenticators(config, &mut checks);
     ports(config, &mut checks);
@@ -299,6 +300,8 @@ fn whole(policy: &PolicyConfig) -> PolicyOverride {
         runbook_url: policy.runbook_url.clone(),
         dashboard_url: policy.dashboard_url.clone(),
         slis: policy.slis.clone(),
+        dimensions: policy.dimensions.clone(),
+        regions: policy.regions.clone(),
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod attribute;
 mod bytes;
+mod dimension;
 mod discard;
 mod identity;
 mod labels;
@@ -21,6 +22,7 @@ mod span;
 mod time;
 
 pub use attribute::Attribute;
+pub use dimension::{DIMENSION_BYTES, DIMENSION_VALUES_MAX, DIMENSIONS_MAX, DimensionTexts};
 pub use discard::Discard;
 pub use identity::{DeploymentId, ServiceKey, VersionKey};
 pub use labels::Labels;

@@ -84,6 +84,8 @@ struct Watched {
     mask: u64,
     /// Which quantity it is.
     quantity: Option<u8>,
+    /// Which dimension it is.
+    dimension: Option<u8>,
 }
 
 /// What must hold for a selection.
@@ -137,6 +139,7 @@ pub struct Program {
     kinds: u8,
     conditions: u32,
     quantities: u8,
+    dimensions: u8,
     /// The measure of error logs, which no span is compared with.
     error_logs: Option<MeasureKey>,
     /// Bits of the totals of the measures that want latencies, and of those told apart by operation.
@@ -152,7 +155,21 @@ impl Program {
     /// # Errors
     /// [`TooMany`] beyond a cap.
     pub fn compile(measures: &[Measure]) -> Result<Self, TooMany> {
+        Self::with_dimensions(measures, &[])
+    }
+
+    /// The same for a service whose requests are told apart by dimensions too, which are attributes by name; beyond
+    /// [`super::DIMENSIONS_MAX`] they are left out. The place of each in the list is its number.
+    ///
+    /// # Errors
+    /// As [`Program::compile`].
+    pub fn with_dimensions(measures: &[Measure], dimensions: &[String]) -> Result<Self, TooMany> {
         let mut program = Self::default();
+        for (number, name) in dimensions.iter().take(super::DIMENSIONS_MAX).enumerate() {
+            let at = program.watch(name);
+            program.watched[at].dimension = Some(number as u8);
+            program.dimensions += 1;
+        }
         if measures.len() > MEASURES_MAX {
             return Err(TooMany::Measures);
         }
@@ -340,7 +357,19 @@ impl Program {
 
     /// Whether it has nothing to tell of spans.
     pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
+        self.rules.is_empty() && !self.has_dimensions()
+    }
+
+    /// Whether requests are told apart by dimensions.
+    #[inline]
+    pub const fn has_dimensions(&self) -> bool {
+        self.dimensions > 0
+    }
+
+    /// The number of the dimension that an attribute is, by its number from [`Program::watched`].
+    #[inline]
+    pub fn dimension(&self, watched: usize) -> Option<usize> {
+        self.watched.get(watched)?.dimension.map(usize::from)
     }
 
     /// Whether spans of this kind may count for something.

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use super::{
-    Discard, MarkedSpan, PointKey, PointNumbers, PointView, Program, Recalled, RecalledStream, ResourceView,
-    SpanException, SpanView,
+    DimensionTexts, Discard, MarkedSpan, PointKey, PointNumbers, PointView, Program, Recalled,
+    RecalledStream, ResourceView, SpanException, SpanView,
 };
 
 /// Receives the entry spans of a message, each after the resource it belongs to. Every span of the message is
@@ -20,6 +20,10 @@ pub trait SpanSink {
     }
     /// An entry span.
     fn span(&mut self, span: &SpanView<'_>);
+    /// The same of a service whose requests are told apart by dimensions too. Who does not leaves this as it is.
+    fn span_of(&mut self, span: &SpanView<'_>, _dimensions: &DimensionTexts) {
+        self.span(span);
+    }
     /// A span that is no request and counts for something by the program; only who has one is shown any.
     fn marked(&mut self, _span: &MarkedSpan<'_>) {}
     /// A span that makes no SLI.

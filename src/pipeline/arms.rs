@@ -1,13 +1,16 @@
 //! From a closed slot of the window to what the judge and the memory take: operations by name, instances by
 //! number.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::cohorts::Cohort;
 use super::ledger::{Disposition, Ledger};
 use super::passage::Signal;
-use crate::model::{InstanceId, Program, SeriesId};
-use crate::verdict::{ALL_OPERATIONS, Arm, Cell, Cells, Counts, InstanceCounts, Measured};
+use crate::model::{InstanceId, Observation, Program, SeriesId};
+use crate::verdict::{
+    ALL_OPERATIONS, Arm, Cell, Cells, CohortArm, Counts, InstanceCounts, Measured, NO_COHORT,
+};
 use crate::window::{self, ClosedMeasures, ClosedSlot, MeasureCounts};
 
 /// One version in one closed slot.
@@ -62,18 +65,98 @@ impl Closed {
                 Cell { groups: [counts(&operation.old), Counts::default()], bounds: bounds.map(Arc::clone) };
             put(&mut closed.started_before, name, &old);
         }
-        for seen in slot.instances.iter().filter(|seen| seen.n > 0) {
-            if let Some(&ordinal) = ordinals.get(&seen.instance) {
-                closed.arm.instances.push(InstanceCounts {
-                    ordinal,
-                    requests: u64::from(seen.n),
-                    bad: u64::from(seen.bad),
-                    bucket_sum: seen.bucket_sum,
-                    bucket_squares: seen.bucket_squares,
-                });
+        closed.arm.instances = instances(slot, ordinals, |_| true);
+        closed
+    }
+}
+
+/// Counts of the instances that are named.
+fn instances(
+    slot: &ClosedSlot,
+    ordinals: &BTreeMap<InstanceId, u32>,
+    is_wanted: impl Fn(InstanceId) -> bool,
+) -> Vec<InstanceCounts> {
+    let named = slot.instances.iter().filter(|seen| seen.n > 0 && is_wanted(seen.instance));
+    named
+        .filter_map(|seen| {
+            Some(InstanceCounts {
+                ordinal: *ordinals.get(&seen.instance)?,
+                requests: u64::from(seen.n),
+                bad: u64::from(seen.bad),
+                bucket_sum: seen.bucket_sum,
+                bucket_squares: seen.bucket_squares,
+            })
+        })
+        .collect()
+}
+
+/// The cohorts of the series of one version; empty where its service has no dimensions.
+#[derive(Debug, Default)]
+pub(super) struct SeriesCohorts {
+    series: BTreeMap<SeriesId, Arc<Cohort>>,
+    /// Which instances served which combination of values.
+    served: BTreeSet<(u16, InstanceId)>,
+}
+
+impl SeriesCohorts {
+    pub(super) fn add(&mut self, id: SeriesId, cohort: &Arc<Cohort>) {
+        self.series.insert(id, Arc::clone(cohort));
+    }
+
+    /// Takes note of who serves.
+    pub(super) fn note(&mut self, o: &Observation) {
+        if let Some(cohort) = self.series.get(&o.series)
+            && !self.served.contains(&(cohort.number, o.instance))
+        {
+            self.served.insert((cohort.number, o.instance));
+        }
+    }
+
+    /// Tells the requests of a slot apart by cohort. An instance counts whole in each cohort that it serves: how far
+    /// instances differ from each other is asked of them, not of what they serve.
+    pub(super) fn split(
+        &self,
+        slot: &ClosedSlot,
+        operations: &BTreeMap<SeriesId, Arc<str>>,
+        ordinals: &BTreeMap<InstanceId, u32>,
+        arm: &mut Arm,
+    ) {
+        if self.series.is_empty() {
+            return;
+        }
+        let mut served: BTreeMap<Arc<str>, BTreeSet<InstanceId>> = BTreeMap::new();
+        for (series, operation) in &slot.operations {
+            let Some(name) = operations.get(series) else { continue };
+            let warm =
+                Cell { groups: [counts(&operation.warm[0]), counts(&operation.warm[1])], bounds: None };
+            let old = Cell { groups: [counts(&operation.old), Counts::default()], bounds: None };
+            let Some(cohort) = self.series.get(series) else {
+                let one = arm.cohorts.entry(NO_COHORT.into()).or_default();
+                one.is_joint = true;
+                put(&mut one.arm.warm, name, &warm);
+                put(&mut one.started_before, name, &old);
+                continue;
+            };
+            let single = cohort.each.len() == 1;
+            for label in cohort.each.iter().chain((!single).then_some(&cohort.joint)) {
+                let one: &mut CohortArm = arm.cohorts.entry(Arc::clone(label)).or_default();
+                one.is_joint = single || *label == cohort.joint;
+                one.arm.young.merge(&counts(&operation.young));
+                one.arm.status_seen |= operation.all_counts().with_status > 0;
+                put(&mut one.arm.warm, name, &warm);
+                put(&mut one.started_before, name, &old);
+                let of_cohort = self
+                    .served
+                    .range((cohort.number, InstanceId(0))..)
+                    .map_while(|(n, id)| (*n == cohort.number).then_some(*id));
+                served.entry(Arc::clone(label)).or_default().extend(of_cohort);
             }
         }
-        closed
+        for (label, one) in &mut arm.cohorts {
+            if let Some(served) = served.get(label) {
+                one.arm.instances = instances(slot, ordinals, |id| served.contains(&id));
+            }
+        }
     }
 }
 

@@ -6,10 +6,12 @@
 
 mod points;
 mod recall;
+mod series;
 
 use self::points::KnownBounds;
 pub(super) use self::points::bounds_id;
 use self::recall::PointMemory;
+use self::series::series_of;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,14 +29,12 @@ use super::senders::{Heard, Sender};
 use super::shards::{Load, Refused, Room};
 use crate::histogram::layout;
 use crate::model::{
-    Discard, Exemplar, Extra, MarkedSpan, Observation, Program, ResourceAttribute, ResourceView,
-    SamplingWeight, SeriesId, SpanException, SpanSink, SpanView, UnixNanos, part_bit,
+    DimensionTexts, Discard, Exemplar, Extra, MarkedSpan, Observation, Program, ResourceAttribute,
+    ResourceView, SamplingWeight, SeriesId, SpanException, SpanSink, SpanView, UnixNanos, part_bit,
 };
 
 /// Failed spans of one batch whose trace ids are kept.
 const FAILED_EXEMPLARS: usize = 4;
-/// Series that the cache of one buffer holds; beyond it the registry is asked.
-const CACHED_SERIES: usize = 8_192;
 /// Senders of one batch that are counted at its commit; further ones are counted at once.
 const HEARD: usize = 4_096;
 /// Observations for which a recycled buffer keeps room.
@@ -248,9 +248,9 @@ impl Batch {
         }
     }
 
-    fn push(&mut self, span: &SpanView<'_>) {
+    fn push(&mut self, span: &SpanView<'_>, dimensions: Option<&DimensionTexts>) {
         let (Some(buffers), Some(sender)) = (&mut self.buffers, &self.current) else { return };
-        let series = series_of(buffers, sender, &self.intake, span);
+        let series = series_of(buffers, sender, &self.intake, span, dimensions);
         let (weight, weight_known) = match span.weight {
             SamplingWeight::Known(weight) => (weight as f32, true),
             SamplingWeight::Unknown => (1.0, false),
@@ -291,29 +291,6 @@ impl Batch {
     }
 }
 
-/// The series of a span: from the buffer's own cache, else from the registry.
-fn series_of(buffers: &mut BatchBuffers, sender: &Sender, intake: &Intake, span: &SpanView<'_>) -> SeriesId {
-    let key = &mut buffers.scratch;
-    key.clear();
-    key.extend_from_slice(&sender.version.meta.id.0.to_le_bytes());
-    let operation_at = key.len();
-    key.extend_from_slice(span.operation_head);
-    if !span.operation_head.is_empty() && !span.operation_tail.is_empty() {
-        key.extend_from_slice(span.operation_joint);
-    }
-    key.extend_from_slice(span.operation_tail);
-    // Longer names are one series from here on; the registry cuts between characters.
-    key.truncate(operation_at + intake.registry.limits().label_bytes.saturating_add(1));
-    if let Some(series) = buffers.series.get(key.as_slice()) {
-        return *series;
-    }
-    let series = intake.registry.resolve_series(&sender.version, &key[operation_at..]);
-    if buffers.series.len() < CACHED_SERIES {
-        buffers.series.insert(key.as_slice().into(), series);
-    }
-    series
-}
-
 /// Keeps the trace ids of the first failed spans and of the slowest one.
 fn note_exemplar(
     buffers: &mut BatchBuffers,
@@ -345,7 +322,11 @@ impl SpanSink for Batch {
             // A span before any resource belongs to the resource without attributes.
             self.resolve(Signal::Traces, &ResourceView::default());
         }
-        self.push(span);
+        self.push(span, None);
+    }
+
+    fn span_of(&mut self, span: &SpanView<'_>, dimensions: &DimensionTexts) {
+        self.push(span, Some(dimensions));
     }
 
     fn program(&self) -> Option<Arc<Program>> {

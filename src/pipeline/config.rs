@@ -2,6 +2,7 @@
 //! writes margins as shares ("9 % slower is fine") and times as durations; the core counts buckets and
 //! seconds.
 
+mod dimensions;
 mod origin;
 pub(super) mod pattern;
 mod policies;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::dimensions::{DimensionConfig, RegionActionConfig, RegionsConfig};
 pub use self::origin::{Explained, Origin, PolicyLine};
 pub use self::policies::{
     Links, MatchConfig, ModeConfig, PoliciesConfig, PolicyConfig, PolicyOverride, ResolvedPolicy,

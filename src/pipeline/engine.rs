@@ -284,7 +284,7 @@ impl Engine {
         };
         let label: Arc<str> = version.key.version.as_str().into();
         let service = self.service(&key, now);
-        service.name_series(&label, &version, series, &meta.operation, stored);
+        service.name_series(&label, &version, series, meta, stored);
         Some(Place { service: key, version: label, id: meta.version })
     }
 

@@ -8,8 +8,10 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwapOption;
 
+use super::cohorts::ServiceCohorts;
 use super::registry::lock;
 use crate::model::{Measure, MeasureKey, Program, TooMany, UnixNanos, VersionId};
+use crate::verdict::Dimension;
 use crate::window::Wanted;
 
 /// The measures of one service.
@@ -22,6 +24,8 @@ pub(crate) struct ServiceMeasures {
     heard: Mutex<BTreeMap<VersionId, UnixNanos>>,
     /// Whether any service has a measure that metrics count; shared by all.
     any_metrics: Arc<AtomicBool>,
+    /// What its requests are told apart by beside their operation.
+    pub(super) cohorts: ServiceCohorts,
 }
 
 /// Versions of a service whose metrics are known to come; the one that was heard of least recently goes first.
@@ -80,14 +84,14 @@ impl ServiceMeasures {
                 continue;
             }
             admitted.push(measure.clone());
-            if let Err(error) = Program::compile(&admitted) {
+            if let Err(error) = self.compile(&admitted) {
                 admitted.pop();
                 refused.push(measure.key);
                 why = Some(error);
             }
         }
         if admitted.len() > before
-            && let Ok(program) = Program::compile(&admitted)
+            && let Ok(program) = self.compile(&admitted)
         {
             if !program.metric_measures().is_empty() {
                 self.any_metrics.store(true, Ordering::Relaxed);
@@ -95,6 +99,23 @@ impl ServiceMeasures {
             self.program.store(Some(Arc::new(program)));
         }
         why.map_or(Ok(()), |why| Err((refused, why)))
+    }
+
+    fn compile(&self, measures: &[Measure]) -> Result<Program, TooMany> {
+        Program::with_dimensions(measures, &self.cohorts.attributes())
+    }
+
+    /// Makes dimensions known that are not yet. Answers those that found no room.
+    pub(super) fn admit_dimensions<'a>(&self, dimensions: &'a [Dimension]) -> Vec<&'a str> {
+        let admitted = lock(&self.admitted);
+        let before = self.cohorts.attributes().len();
+        let refused = self.cohorts.admit(dimensions);
+        if self.cohorts.attributes().len() > before
+            && let Ok(program) = self.compile(&admitted)
+        {
+            self.program.store(Some(Arc::new(program)));
+        }
+        refused
     }
 }
 

@@ -13,6 +13,7 @@ mod blindness;
 mod board;
 mod changes;
 pub mod clock;
+mod cohorts;
 mod command;
 pub mod config;
 mod diagnosis;

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
 
+use super::cohorts::Cohort;
 use super::joins::{JoinCounters, Joins};
 use super::measures::ServiceMeasures;
 use super::senders::Account;
@@ -115,6 +116,8 @@ pub struct SeriesMeta {
     pub version: VersionId,
     /// Its operation label.
     pub operation: Arc<str>,
+    /// Its cohorts, where the service has dimensions.
+    pub cohort: Option<Arc<Cohort>>,
 }
 
 /// What is known of an instance.
@@ -149,6 +152,8 @@ impl VersionEntry {
 #[derive(Debug, Default)]
 struct Below {
     series: HashMap<Box<[u8]>, SeriesId, RandomState>,
+    /// Series of cohorts, by that of their operation and the number of the cohort.
+    cohorts: HashMap<(SeriesId, u16), SeriesId, RandomState>,
     instances: HashMap<Box<[u8]>, InstanceId, RandomState>,
     streams: HashMap<u128, StreamId, RandomState>,
     overflow: Option<SeriesId>,
@@ -156,6 +161,8 @@ struct Below {
     retired: bool,
 }
 
+/// Series of one version that are told apart by cohort.
+const SERIES_OF_COHORTS: usize = 800;
 /// The series of operations that are asked for after their version was retired: without metadata.
 const RETIRED: SeriesId = SeriesId(u32::MAX);
 
@@ -424,17 +431,42 @@ impl Registry {
             return RETIRED;
         }
         if below.series.len() < self.limits.operations_per_version {
-            let id = self.make_series(entry.meta.id, &name);
+            let id = self.make_series(entry.meta.id, &name, None);
             below.series.insert(name.into_bytes().into_boxed_slice(), id);
             return id;
         }
         self.counters.operations.fetch_add(1, Ordering::Relaxed);
-        *below.overflow.get_or_insert_with(|| self.make_series(entry.meta.id, OVERFLOW_OPERATION))
+        *below.overflow.get_or_insert_with(|| self.make_series(entry.meta.id, OVERFLOW_OPERATION, None))
     }
 
-    fn make_series(&self, version: VersionId, operation: &str) -> SeriesId {
+    /// The series of an operation in a cohort. Beyond the cap it is that of the operation: counted, not told apart.
+    pub(crate) fn resolve_cohort(
+        &self,
+        entry: &VersionEntry,
+        operation: &[u8],
+        cohort: &Arc<Cohort>,
+    ) -> SeriesId {
+        let of_operation = self.resolve_series(entry, operation);
+        let key = (of_operation, cohort.number);
+        if let Some(id) = read(&entry.below).cohorts.get(&key) {
+            return *id;
+        }
+        let Some(meta) = self.series(of_operation) else { return of_operation };
+        let mut below = write(&entry.below);
+        if let Some(id) = below.cohorts.get(&key) {
+            return *id;
+        }
+        if below.retired || below.cohorts.len() >= SERIES_OF_COHORTS {
+            return of_operation;
+        }
+        let id = self.make_series(entry.meta.id, &meta.operation, Some(Arc::clone(cohort)));
+        below.cohorts.insert(key, id);
+        id
+    }
+
+    fn make_series(&self, version: VersionId, operation: &str, cohort: Option<Arc<Cohort>>) -> SeriesId {
         let id = SeriesId(self.next_series.fetch_add(1, Ordering::Relaxed));
-        self.series.insert(id, SeriesMeta { version, operation: operation.into() });
+        self.series.insert(id, SeriesMeta { version, operation: operation.into(), cohort });
         id
     }
 
@@ -453,7 +485,7 @@ impl Registry {
             }
         }
         let below = std::mem::replace(&mut *write(&entry.below), Below { retired: true, ..Below::default() });
-        for series in below.series.values().chain(&below.overflow) {
+        for series in below.series.values().chain(below.cohorts.values()).chain(&below.overflow) {
             self.series.remove(series);
         }
         for instance in below.instances.values() {

@@ -19,7 +19,7 @@ use super::measures::ServiceMeasures;
 use super::metered::Metered;
 use super::objectives::ServiceObjectives;
 use super::passage::Signal;
-use super::registry::{Registry, VersionMeta};
+use super::registry::{Registry, SeriesMeta, VersionMeta};
 use super::running::Running;
 use super::version::{RECENT_SLOTS, Version, Versions};
 use crate::deployment::{Deployment, Event, KNOWN_REQUESTS, KNOWN_SECONDS, Sighting, is_version};
@@ -112,7 +112,7 @@ impl Service {
         label: &Arc<str>,
         meta: &VersionMeta,
         id: SeriesId,
-        operation: &Arc<str>,
+        series: &SeriesMeta,
         stored: bool,
     ) {
         let warmup_s = self.warmup_s(meta);
@@ -124,7 +124,7 @@ impl Service {
             version.warmup_s = warmup_s;
         }
         version.stored |= stored;
-        version.name_series(id, Arc::clone(operation));
+        version.name_series(id, series);
     }
 
     /// The door for a run of spans of one version.
@@ -146,8 +146,14 @@ impl Service {
         })
     }
 
-    /// Makes the measures of a policy known.
+    /// Makes the measures and the dimensions of a policy known.
     pub(super) fn admit(&self, policy: &Policy) {
+        let without_room = self.measures.admit_dimensions(&policy.dimensions);
+        if !without_room.is_empty() {
+            tracing::error!(service = %self.key, dimensions = without_room.join(", "),
+                "there is no room for these dimensions beside those that were counted since the start; requests are \
+                 not told apart by them until a restart");
+        }
         if let Err((refused, why)) = self.measures.admit(policy.slis.iter().map(|sli| &sli.measure)) {
             let of = |sli: &&OwnSli| refused.contains(&sli.measure.key);
             let names: Vec<&str> = policy.slis.iter().filter(of).map(|sli| sli.name.as_str()).collect();
@@ -218,7 +224,7 @@ impl Service {
                 if version.shows(Source::Spans) {
                     self.objectives.close(slot, &one);
                 }
-                version.memory.begin(slot, one.is_present());
+                version.memory.begin_of(slot, one.is_present(), &one.arm);
                 version.memory.end(slot, &seen(&one), &one.arm);
             }
             return;
@@ -231,7 +237,7 @@ impl Service {
             if version.shows(Source::Spans) {
                 self.objectives.close(slot, &one);
             }
-            version.memory.begin(slot, one.is_present());
+            version.memory.begin_of(slot, one.is_present(), &one.arm);
             closed.insert(Arc::clone(label), one);
         }
         let context = self.context(now);

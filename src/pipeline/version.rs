@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::arms::{Closed, measured};
+use super::arms::{Closed, SeriesCohorts, measured};
 use super::board::{SourceBoard, VersionBoard};
 use super::logs::LogTotals;
 use super::metered::MeteredVersion;
-use super::registry::VersionEntry;
+use super::registry::{SeriesMeta, VersionEntry};
 use crate::deployment::{KNOWN_REQUESTS, KNOWN_SECONDS, Sighting};
 use crate::model::snapshot::snapshot_fields;
 use crate::model::{
@@ -99,6 +99,8 @@ pub(super) struct Version {
     /// Until then instances that appear are taken for old ones: we were restarted, not they.
     pub(super) restored_until: UnixNanos,
     operations: BTreeMap<SeriesId, Arc<str>>,
+    /// Where its service has dimensions: which series is of which cohorts, and which instances served them.
+    cohorts: SeriesCohorts,
     ordinals: BTreeMap<InstanceId, u32>,
     recent: VecDeque<[u64; 2]>,
 }
@@ -133,6 +135,7 @@ impl Version {
             churn: Churn::default(),
             restored_until: UnixNanos::default(),
             operations: BTreeMap::new(),
+            cohorts: SeriesCohorts::default(),
             ordinals: BTreeMap::new(),
             recent: VecDeque::with_capacity(RECENT_SLOTS),
         }
@@ -157,6 +160,7 @@ impl Version {
             placement.young = self.instances.placement(InstanceId::UNKNOWN, slot, self.warmup_s).young;
         }
         let placed = self.open.record(o, placement);
+        self.cohorts.note(o);
         if placed == Placed::Counted {
             self.see(o.start, o.end);
             if o.marks != 0 {
@@ -269,6 +273,7 @@ impl Version {
             side.end();
         }
         self.operations.clear();
+        self.cohorts = SeriesCohorts::default();
         self.ordinals.clear();
     }
 
@@ -332,8 +337,11 @@ impl Version {
     }
 
     /// Names a series of this version.
-    pub(super) fn name_series(&mut self, id: SeriesId, operation: Arc<str>) {
-        self.operations.insert(id, operation);
+    pub(super) fn name_series(&mut self, id: SeriesId, series: &SeriesMeta) {
+        self.operations.insert(id, Arc::clone(&series.operation));
+        if let Some(cohort) = &series.cohort {
+            self.cohorts.add(id, cohort);
+        }
     }
 
     /// Closes a slot: what is judged and remembered of it.
@@ -345,6 +353,7 @@ impl Version {
             passed_over: self.open.fates().late - late,
             ..Closed::new(&slots, &self.operations, &self.ordinals, None)
         };
+        self.cohorts.split(&slots, &self.operations, &self.ordinals, &mut closed.arm);
         if let (Some(measures), Some(program)) = (&mut self.measures, program) {
             let of_slot = measures.close(slot);
             closed.arm.measures = measured(&of_slot, program, &self.operations);

@@ -11,6 +11,7 @@ mod flags;
 mod logs;
 mod metrics;
 mod span;
+mod watch;
 
 use std::sync::Arc;
 
@@ -19,12 +20,13 @@ pub use self::logs::{LogCounts, walk_logs};
 pub(super) use self::metrics::POINT_NAMES_MAX;
 pub use self::metrics::{PointCounts, walk_metrics};
 use self::span::{EVENT, RawSpan, read_attributes};
+use self::watch::Watch;
 use super::identity::{Identity, VersionParts};
 use super::semantics::SpanAttributes;
 use super::settings::WalkSettings;
 use super::tracestate::sampling_weight;
 use crate::model::{
-    AttributeValue, Discard, Facts, MarkedSpan, Marks, Outcome, Program, Recent, ResourceView, SpanException,
+    AttributeValue, Discard, Facts, MarkedSpan, Marks, Outcome, Program, ResourceView, SpanException,
     SpanFacts, SpanSink, SpanStatus, SpanView, UnixNanos,
 };
 pub use crate::wire::WalkError;
@@ -39,6 +41,7 @@ const SCOPE_SPANS: u32 = key(2, BYTES);
 
 /// Fields of `ScopeSpans`.
 const SPAN: u32 = key(2, BYTES);
+const RESOURCE_ATTRIBUTE: u32 = key(1, BYTES);
 
 /// Fields of `Span.Event`.
 const EVENT_TIME: u32 = key(1, FIXED64);
@@ -96,15 +99,10 @@ struct Walk<'s, S> {
     last: Option<Box<Watch>>,
 }
 
-/// What the spans of a resource count for.
-struct Watch {
-    program: Arc<Program>,
-    recent: Recent,
-}
-
 /// The resource of the spans being read; the sink hears of it at the first span, so that an envelope without
 /// spans leaves no trace.
 struct Envelope<'a> {
+    message: &'a [u8],
     resource: ResourceView<'a>,
     /// What its version is made of, if feature flags belong to it.
     version: Option<VersionParts<'a, 'a>>,
@@ -126,7 +124,8 @@ impl<S: SpanSink> Walk<'_, S> {
             }
         }
         let version = self.reads_flags.then(|| identity.version_parts());
-        let mut envelope = Envelope { resource: identity.view(), version, announced: false, watch: None };
+        let mut envelope =
+            Envelope { message, resource: identity.view(), version, announced: false, watch: None };
         let before = self.counts.spans;
         let mut fields = Fields::new(message);
         while let Some(key) = fields.next_key()? {
@@ -145,7 +144,7 @@ impl<S: SpanSink> Walk<'_, S> {
     /// In a box, of which a message needs one: it is handed from resource to resource.
     fn watch(&mut self, program: Arc<Program>) -> Box<Watch> {
         let same = self.last.take().filter(|last| Arc::ptr_eq(&last.program, &program));
-        same.unwrap_or_else(|| Box::new(Watch { program, recent: Recent::default() }))
+        same.unwrap_or_else(|| Box::new(Watch::new(program)))
     }
 
     fn scope_spans<'a>(&mut self, envelope: &mut Envelope<'a>, message: &'a [u8]) -> Result<(), WalkError> {
@@ -160,6 +159,9 @@ impl<S: SpanSink> Walk<'_, S> {
                         self.quantities.clear();
                         let program = self.sink.program().filter(|program| !program.is_empty());
                         envelope.watch = program.map(|program| self.watch(program));
+                        if let Some(watch) = &mut envelope.watch {
+                            watch.begin_resource(envelope.message)?;
+                        }
                     }
                     let Envelope { resource, version, watch, .. } = envelope;
                     self.span(span, (resource, version.as_ref()), watch.as_deref_mut())?;
@@ -178,6 +180,9 @@ impl<S: SpanSink> Walk<'_, S> {
     ) -> Result<(), WalkError> {
         self.counts.spans += 1;
         let (mut attributes, mut facts) = (SpanAttributes::new(), Facts::default());
+        if let Some(watch) = &mut watch {
+            watch.begin_span();
+        }
         let span = RawSpan::read(message, &mut attributes, watch.as_deref_mut(), &mut facts)?;
         let discard = span.discard();
         if discard == Some(Discard::BadId) {
@@ -323,7 +328,7 @@ impl<S: SpanSink> Walk<'_, S> {
             nanos: span.end.saturating_sub(span.start),
         };
         let quantities = &mut self.quantities;
-        let Watch { program, recent } = watch;
+        let Watch { program, recent, .. } = watch;
         program.marks(facts, &all, recent, |measure, amount| quantities.push((measure, amount)))
     }
 
@@ -336,15 +341,15 @@ impl<S: SpanSink> Walk<'_, S> {
         let operation = attributes.operation(span.name);
         let (outcome, status) = attributes.outcome(span.status_code);
         let pieces = [operation.head, operation.joint, operation.tail];
-        let marks = watched.map_or(0, |(watch, facts)| {
+        let (marks, dimensions) = watched.map_or((0, None), |(watch, facts)| {
             let told = Told { outcome, operation: pieces, code: code(watch, attributes) };
-            self.marks(watch, facts, span, &told)
+            (self.marks(watch, facts, span, &told), watch.dimensions())
         });
         self.counts.entries += 1;
         if span.dropped_attributes > 0 && !attributes.has_operation_and_code() {
             self.counts.attributes_dropped += 1;
         }
-        self.sink.span(&SpanView {
+        let view = SpanView {
             operation_head: operation.head,
             operation_joint: operation.joint,
             operation_tail: operation.tail,
@@ -356,7 +361,11 @@ impl<S: SpanSink> Walk<'_, S> {
             trace_id: span.trace_id,
             marks,
             quantities: &self.quantities,
-        });
+        };
+        match dimensions {
+            None => self.sink.span(&view),
+            Some(dimensions) => self.sink.span_of(&view, dimensions),
+        }
     }
 }
 

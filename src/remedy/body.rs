@@ -58,7 +58,11 @@ struct Data<'a> {
     requests: Pair,
     errors: Pair,
     flags: Vec<&'static str>,
+    /// What is to be rolled back: `all`, or `region=NAME` where only those are worse.
+    scope: Vec<String>,
     evidence: Vec<Line<'a>>,
+    /// Regions and values of other dimensions that are worse, the worst first.
+    worst_cohorts: Vec<CohortLine<'a>>,
     worst_operations: Vec<Line<'a>>,
     exemplar_trace_ids: Vec<&'a str>,
     /// Exceptions that only the candidate shows. Beside the verdict: no ground of it.
@@ -71,6 +75,18 @@ struct Data<'a> {
     commit: Option<String>,
     /// What the telemetry says of the change, by attribute.
     change: BTreeMap<&'static str, String>,
+}
+
+/// A value of a dimension that is worse.
+#[derive(Serialize)]
+struct CohortLine<'a> {
+    attribute: &'a str,
+    value: &'a str,
+    ln_e: f64,
+    threshold: f64,
+    requests: Pair,
+    errors: Pair,
+    sli: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -181,6 +197,8 @@ fn render(d: &Deployment, proposal: Proposal, links: &Links, lines: usize) -> Ve
             requests: pair(evidence.requests),
             errors: pair(evidence.errors),
             flags: evidence.flags.iter().map(|f| f.as_str()).collect(),
+            scope: evidence.regions.as_ref().map_or_else(|| vec!["all".into()], |regions| regions.scope()),
+            worst_cohorts: worst_cohorts(evidence, lines.min(WORST_OPERATIONS)),
             evidence: evidence.slis.iter().take(lines).map(line).collect(),
             worst_operations: worst_operations(evidence, lines.min(WORST_OPERATIONS)),
             exemplar_trace_ids: evidence.exemplars.iter().take(EXEMPLARS).map(String::as_str).collect(),
@@ -225,6 +243,21 @@ fn worst_operations(evidence: &Evidence, limit: usize) -> Vec<Line<'_>> {
     let mut seen = std::collections::HashSet::new();
     operations.retain(|e| seen.insert(e.operation.as_deref()));
     operations.into_iter().take(limit).map(line).collect()
+}
+
+fn worst_cohorts(evidence: &Evidence, limit: usize) -> Vec<CohortLine<'_>> {
+    let worse = evidence.cohorts.iter().filter(|one| one.is_worse).take(limit);
+    worse
+        .map(|one| CohortLine {
+            attribute: &one.attribute,
+            value: &one.value,
+            ln_e: one.ln_e,
+            threshold: one.threshold,
+            requests: pair(one.requests),
+            errors: pair(one.errors),
+            sli: one.sli.as_ref().map(SliEvidence::name),
+        })
+        .collect()
 }
 
 fn line(e: &SliEvidence) -> Line<'_> {

@@ -93,6 +93,18 @@ fn sum(d: &AccountInput<'_>) -> String {
         return format!("Nothing has been compared yet, so nothing speaks for or against {}.", d.candidate);
     }
     let (now, needed) = (odds(d.evidence.ln_e_bar), odds(d.evidence.fail_threshold));
+    if let Some(region) = d.evidence.deciding_region().filter(|_| d.verdict == Verdict::Fail) {
+        return format!(
+            "The evidence that {} is worse in {} {} reached {}; there a fail takes {}, because all {} of them are looked \
+             at and half of alpha is kept for the whole.",
+            d.candidate,
+            region.attribute,
+            region.value,
+            odds(region.ln_e),
+            odds(region.threshold),
+            d.evidence.regions.as_ref().map_or(0, |regions| regions.judged),
+        );
+    }
     if d.verdict == Verdict::Fail {
         return format!(
             "The evidence that {} is worse reached {now}; a fail takes {needed}. If it were no worse, this much would \

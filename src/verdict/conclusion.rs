@@ -19,17 +19,28 @@ pub(super) struct Standing {
     pub(super) passed: f64,
     /// Whether a flag holds a PASS back.
     pub(super) blocked: bool,
+    /// What the evidence of the whole must reach more, in nats, where regions decide too; and whether one of them is
+    /// worse.
+    pub(super) surcharge: f64,
+    pub(super) region_fails: bool,
 }
 
 impl Standing {
     /// `Fail` and `Pass` are decisions; `Inconclusive` is answered once the horizon has ended; otherwise
     /// `Pending`. After a decision only the watch speaks.
     pub(super) fn verdict(&self, policy: &Policy) -> Verdict {
+        if self.region_fails {
+            return Verdict::Fail;
+        }
         if let Some(ln_watch) = self.ln_watch {
-            return if ln_watch >= watch_threshold() { Verdict::Fail } else { Verdict::Pending };
+            return if ln_watch >= watch_threshold() + self.surcharge {
+                Verdict::Fail
+            } else {
+                Verdict::Pending
+            };
         }
         let threshold = policy.fail_threshold();
-        if self.ln_e_bar.is_some_and(|e| e >= threshold) {
+        if self.ln_e_bar.is_some_and(|e| e >= threshold + self.surcharge) {
             return Verdict::Fail;
         }
         let doubtful = self.blocked || self.ln_e_bar.is_some_and(|e| e >= 0.5 * threshold);
@@ -54,7 +65,10 @@ mod tests {
             pass_age_s: Some(400),
             passed: 0.4,
             blocked: false,
+            surcharge: 0.0,
+            region_fails: false,
         };
+        let halved = Standing { ln_e_bar: Some(4.61), surcharge: 0.694, ..open };
         let passed = Standing { passed: 1.0, ..open };
         let over = Standing { age_s: Some(1800), ..open };
         let watched = Standing { ln_watch: Some(10.6), ..passed };
@@ -66,6 +80,8 @@ mod tests {
                 Verdict::Pending,
             ),
             ("worse", Standing { ln_e_bar: Some(4.61), ..passed }, Verdict::Fail),
+            ("half of alpha is the regions'", halved, Verdict::Pending),
+            ("a region", Standing { region_fails: true, ..open }, Verdict::Fail),
             ("all required SLIs", passed, Verdict::Pass),
             ("weights not fixed", Standing { ln_e_bar: None, ..passed }, Verdict::Pass),
             ("too early for a pass", Standing { pass_age_s: Some(299), ..passed }, Verdict::Pending),

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::change::ChangeEvidence;
+use super::cohort::{CohortEvidence, MixShift, RegionEvidence};
 use super::logs::LogEvidence;
 use super::own::OwnEvidence;
 use super::slot_log::SlotLog;
@@ -145,11 +146,13 @@ pub enum Flag {
     Sampled,
     /// The versions are instrumented by different SDKs or versions of one: a difference may be theirs.
     SdkDiffers,
+    /// A region or another cohort is worse by its own evidence, where that decides nothing. Blocks PASS.
+    CohortWorse,
 }
 
 impl Flag {
     /// All flags.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::SinglePod,
         Self::MixShift,
         Self::OperationsDiffer,
@@ -166,6 +169,7 @@ impl Flag {
         Self::Degraded,
         Self::Sampled,
         Self::SdkDiffers,
+        Self::CohortWorse,
     ];
 
     /// The word used in the API and in metrics.
@@ -187,6 +191,7 @@ impl Flag {
             Self::Degraded => "degraded",
             Self::Sampled => "sampled",
             Self::SdkDiffers => "sdk_differs",
+            Self::CohortWorse => "cohort_worse",
         }
     }
 
@@ -199,6 +204,7 @@ impl Flag {
                 | Self::BiasedInput
                 | Self::InstancesRestart
                 | Self::CandidateSilent
+                | Self::CohortWorse
         )
     }
 }
@@ -316,6 +322,12 @@ pub struct Evidence {
     pub logs: Option<Arc<LogEvidence>>,
     /// Before and after: what is held against what. `None` where two versions are compared.
     pub change: Option<ChangeEvidence>,
+    /// The values of the dimensions, the worst first.
+    pub cohorts: Vec<CohortEvidence>,
+    /// What the regions say; `None` where none decide or are told apart.
+    pub regions: Option<RegionEvidence>,
+    /// The largest difference between what the versions serve.
+    pub mix: Option<MixShift>,
 }
 
 impl Evidence {
@@ -374,4 +386,7 @@ snapshot_fields!(Evidence {
     coarse_scale,
     logs,
     change,
+    cohorts,
+    regions,
+    mix,
 });

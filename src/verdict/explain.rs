@@ -2,6 +2,7 @@
 //! who is worse by how much, where, and on how many requests; or what is still missing. Numbers have two
 //! significant digits, because the third one is noise.
 
+use super::cohort_words::cohort_words;
 use super::log_words::beside;
 use super::notes::{notes, passed_latencies};
 use super::own_words::own_ground;
@@ -60,10 +61,17 @@ fn verdict(d: &ExplainInput<'_>) -> String {
         }
         Verdict::Pending => pending(d),
     };
-    format!("{text}{}", notes(d.evidence))
+    format!("{text}{}{}", cohort_words(d.evidence), notes(d.evidence))
 }
 
 fn fail(d: &ExplainInput<'_>) -> String {
+    if let Some(region) = d.evidence.deciding_region() {
+        let slis = region.sli.iter().cloned().collect();
+        let (requests, errors) = (region.requests, region.errors);
+        let own = Evidence { slis, requests, errors, regions: None, ..d.evidence.clone() };
+        let inside = fail(&ExplainInput { evidence: &own, ..*d });
+        return format!("In {} {}: {inside}", region.attribute, region.value);
+    }
     let Some(cause) = heaviest(d.evidence) else {
         return format!("{} is worse{} than {}; {}.", d.candidate, since(d), old(d), requests(d));
     };

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::buckets::{Bounds, onto, shared};
+use super::cohort::CohortArm;
 use crate::histogram::SparseHistogram;
 use crate::model::MeasureKey;
 
@@ -127,6 +128,8 @@ pub struct Arm {
     pub instances: Vec<InstanceCounts>,
     /// What SLIs of the policy's own count.
     pub measures: Measured,
+    /// The same requests told apart by the values of dimensions, by label; empty where there are none.
+    pub cohorts: BTreeMap<Arc<str>, CohortArm>,
 }
 
 /// Measures in one slot, by what they count.

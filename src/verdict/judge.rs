@@ -20,6 +20,7 @@ use super::process::{Purpose, Shape};
 use super::processes::Processes;
 use super::remembered::Frozen;
 use super::settling::Settling;
+use super::split::{Part, PartKey};
 use super::timing::Timing;
 use super::weights::Weights;
 use crate::model::Slot;
@@ -141,6 +142,9 @@ pub struct Judge {
     pub(crate) requests: [u64; 2],
     pub(crate) errors: [u64; 2],
     pub(crate) context: Context,
+    /// Where the policy has dimensions: operations by combination of values, and requests of each value.
+    pub(super) parts: BTreeMap<PartKey, Part>,
+    pub(super) values: BTreeMap<Arc<str>, [u64; 2]>,
 }
 
 snapshot_fields!(Context { gone_not_before, biased_input, instances_restart, late_data, coarse_scale });
@@ -173,6 +177,8 @@ snapshot_fields!(Judge {
     requests,
     errors,
     context,
+    parts,
+    values,
 });
 
 impl Judge {
@@ -207,6 +213,8 @@ impl Judge {
             requests: [0; 2],
             errors: [0; 2],
             context: Context::default(),
+            parts: BTreeMap::new(),
+            values: BTreeMap::new(),
         }
     }
 
@@ -249,6 +257,7 @@ impl Judge {
             if self.gone && self.taken.is_none() {
                 self.taken = Some(t.max(first + self.warmup_s()));
             }
+            self.look_at_parts(t, memory);
             self.judge(t, first, memory, input, totals(&seen));
         }
         self.look_back(t, memory, &seen, input);
@@ -297,7 +306,8 @@ impl Judge {
     }
 
     pub(super) fn clear_groups(&mut self) {
-        self.operations.values_mut().chain([&mut self.all]).for_each(|o| o.pairing.clear());
+        let parts = self.parts.values_mut().map(|part| &mut part.state);
+        self.operations.values_mut().chain([&mut self.all]).chain(parts).for_each(|o| o.pairing.clear());
     }
 
     /// Whether evidence against a remembered baseline still counts towards FAIL.
@@ -350,6 +360,7 @@ impl Judge {
         if let Some(change) = &mut self.change {
             change.note_young(t, candidate.young.requests, self.timing, &mut self.settling);
         }
+        self.count_parts(t, input);
         self.instances.add(t, &candidate.instances);
         self.processes.advance(t);
         self.after.advance(t);

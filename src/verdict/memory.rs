@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::buckets::{Bounds, on_grid, onto, shared, weights_onto};
+use super::cohort::{COHORTS_MAX, CohortArm};
 use super::dispersion::Dispersion;
 use super::heterogeneity::Heterogeneity;
 use super::input::{Arm, Cells, pooled, totals};
@@ -49,6 +50,8 @@ pub struct Memory {
     pub(crate) heterogeneity: Heterogeneity,
     /// What SLIs of a policy's own count.
     pub(crate) measures: BTreeMap<MeasureKey, MeasureMemory>,
+    /// The same of the cohorts of its requests, by label.
+    pub(crate) cohorts: BTreeMap<Arc<str>, Box<Memory>>,
 }
 
 snapshot_fields!(Memory {
@@ -68,6 +71,7 @@ snapshot_fields!(Memory {
     present_slots,
     heterogeneity,
     measures,
+    cohorts,
 });
 
 impl Memory {
@@ -106,6 +110,25 @@ impl Memory {
         (self.pooled_thresholds, self.pooled_bounds) = (thresholds, bounds);
     }
 
+    /// The same, and for the cohorts of its requests: of `arm` nothing is looked at but whether they have any.
+    pub fn begin_of(&mut self, t: Slot, present: bool, arm: &Arm) {
+        self.begin(t, present);
+        let timing = self.timing;
+        for label in arm.cohorts.keys() {
+            if self.cohorts.len() < 2 * COHORTS_MAX && !self.cohorts.contains_key(label) {
+                self.cohorts.insert(Arc::clone(label), Box::new(Self::new(timing)));
+            }
+        }
+        for (label, cohort) in &mut self.cohorts {
+            cohort.begin(t, arm.cohorts.get(label).is_some_and(CohortArm::is_present));
+        }
+    }
+
+    /// What is remembered of one cohort.
+    pub fn cohort(&self, label: &str) -> Option<&Self> {
+        self.cohorts.get(label).map(Box::as_ref)
+    }
+
     /// The buckets that the recent latencies of all operations have.
     fn common_bounds(&self) -> Bounds {
         let mut each = self.strata.values().filter(|s| !s.is_idle()).map(|s| &s.bounds);
@@ -130,6 +153,7 @@ impl Memory {
     /// To be called after the slot was judged: `seen` are the version's warm requests, those that are only
     /// remembered included.
     pub fn end(&mut self, t: Slot, seen: &Cells, arm: &Arm) {
+        self.end_cohorts(t, arm);
         let [requests, errors] = totals(seen);
         let recent_s = self.recent_s();
         self.recent.retain(|r| r.0 > t - recent_s);
@@ -159,6 +183,18 @@ impl Memory {
             if let Some(stratum) = self.strata.get_mut(operation) {
                 stratum.end(t, self.timing, self.traffic_s, cell);
             }
+        }
+    }
+
+    fn end_cohorts(&mut self, t: Slot, arm: &Arm) {
+        let nothing = CohortArm::default();
+        for (label, cohort) in &mut self.cohorts {
+            let one = arm.cohorts.get(label).unwrap_or(&nothing);
+            let mut seen = one.arm.warm.clone();
+            for (operation, cell) in &one.started_before {
+                seen.entry(Arc::clone(operation)).or_default().merge(cell);
+            }
+            cohort.end(t, &seen, &one.arm);
         }
     }
 
@@ -289,6 +325,11 @@ impl Memory {
         }
         for (operation, stratum) in &from.strata {
             self.strata.entry(Arc::clone(operation)).or_default().dispersions = stratum.dispersions.clone();
+        }
+        for (label, cohort) in &from.cohorts {
+            let own =
+                self.cohorts.entry(Arc::clone(label)).or_insert_with(|| Box::new(Self::new(from.timing)));
+            own.inherit_dispersion(cohort);
         }
     }
 }

@@ -7,6 +7,7 @@
 mod beside;
 mod buckets;
 mod change;
+mod cohort;
 mod conclusion;
 mod coverage;
 mod decayed;
@@ -28,6 +29,7 @@ mod remembered;
 mod settling;
 mod slot;
 mod slot_log;
+mod split;
 mod stratum;
 mod summary;
 mod terms;
@@ -38,6 +40,10 @@ mod witness;
 
 pub use buckets::on_grid;
 pub use change::{Change, ChangeEvidence};
+pub use cohort::{
+    COHORTS_MAX, CohortArm, CohortEvidence, Dimension, MixShift, NO_COHORT, NO_VALUE, OTHER_VALUE,
+    RegionAction, RegionEvidence, Regions, cohort_label, cohort_parts, joint_label,
+};
 pub use evidence::{Evidence, Flag, Grain, Sli, SliEvidence, Verdict};
 pub(crate) use input::with_old;
 pub use input::{
@@ -49,6 +55,7 @@ pub use memory::Memory;
 pub use own::{OwnEvidence, OwnKind, OwnSli, OwnSource, OwnTest};
 pub use panel::{Memories, Panel};
 mod account;
+mod cohort_words;
 mod explain;
 mod log_words;
 mod notes;

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::change::Change;
+use super::cohort::CohortJudges;
 use super::conclusion::Standing;
 use super::coverage::Coverage;
 use super::evidence::{Evidence, Flag, SliEvidence, Verdict};
@@ -68,6 +69,8 @@ pub struct Panel {
     coverage: Coverage,
     presence: [Presence; 2],
     contexts: [Context; 2],
+    /// Judges of the cohorts of its requests, by its spans.
+    cohorts: Box<CohortJudges>,
 }
 
 impl Snapshot for Panel {
@@ -82,6 +85,7 @@ impl Snapshot for Panel {
         self.coverage.save(out);
         self.presence.save(out);
         self.contexts.save(out);
+        self.cohorts.save(out);
     }
     fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
         Ok(Self {
@@ -95,6 +99,7 @@ impl Snapshot for Panel {
             coverage: Coverage::load(from)?,
             presence: Snapshot::load(from)?,
             contexts: Snapshot::load(from)?,
+            cohorts: Snapshot::load(from)?,
         })
     }
 }
@@ -122,6 +127,7 @@ impl Panel {
             coverage: Coverage::default(),
             presence: [Presence::default(); 2],
             contexts: [Context::default(); 2],
+            cohorts: Box::default(),
         };
         let known = |source| baseline.of(source).is_some_and(|m| m.first.is_some());
         let none = Source::ALL.into_iter().all(|source| !known(source));
@@ -160,6 +166,9 @@ impl Panel {
         self.own[source.index()] = None;
         self.presence[source.index()] = Presence::default();
         self.coverage = Coverage::default();
+        if source == Source::Spans {
+            *self.cohorts = CohortJudges::default();
+        }
     }
 
     fn place(&mut self, source: Source) -> &mut Option<Judge> {
@@ -214,6 +223,9 @@ impl Panel {
         let stays = self.is_seen_elsewhere(source, memory);
         self.presence[source.index()] = Presence { last: memory.last, gone: memory.is_gone(t) };
         let (watching, context) = (self.watching, self.contexts[source.index()]);
+        if source == Source::Spans {
+            self.cohorts.slot(t, (&self.policy, self.change), context, memory, input);
+        }
         if let Some(judge) = self.place(source) {
             let gone_not_before = if stays { Slot::MAX } else { context.gone_not_before };
             judge.set_context(Context { gone_not_before, ..context });
@@ -372,6 +384,8 @@ impl Panel {
             pass_age_s: chair.and_then(Judge::pass_age_s),
             passed,
             blocked: self.flags(memories).iter().any(|flag| flag.blocks_pass()),
+            surcharge: self.cohorts.surcharge(&self.policy),
+            region_fails: self.cohorts.fails(&self.policy),
         }
         .verdict(&self.policy)
     }
@@ -379,6 +393,7 @@ impl Panel {
     /// From the next slots on the candidate is watched: a verdict other than `Fail` was taken.
     pub fn watch(&mut self) {
         self.watching = true;
+        self.cohorts.watch();
         for judge in self.spans.iter_mut().chain(&mut self.metrics).filter(|judge| judge.last_slot() > 0) {
             judge.watch();
         }
@@ -407,6 +422,12 @@ impl Panel {
     /// What to bear in mind, in the order of [`Flag::ALL`]. What only the other source shows does not hold a
     /// PASS back, but for what concerns the version and not its telemetry. A version is silent when both are.
     pub fn flags(&self, memories: &Memories<'_>) -> Vec<Flag> {
+        let mut flags = self.flags_of_whole(memories);
+        flags.extend(self.cohorts.is_any_worse(&self.policy).then_some(Flag::CohortWorse));
+        flags
+    }
+
+    fn flags_of_whole(&self, memories: &Memories<'_>) -> Vec<Flag> {
         let of = |source: Source| {
             let judged = self.judge(source).zip(memories.of(source));
             judged.map(|(judge, memory)| judge.flags(memory)).unwrap_or_default()
@@ -449,6 +470,7 @@ impl Panel {
         let slot_seconds = self.metrics.as_ref().map(|judge| judge.timing.slot_s());
         let (ln_e_bar, fail_threshold) = self.stand(judge);
         let fraction = judge.pass_fraction(memory).min(self.own_passed());
+        let is_fail = !self.policy.dimensions.is_empty() && self.verdict(memories) == Verdict::Fail;
         Evidence {
             ln_e_bar,
             fail_threshold,
@@ -458,6 +480,11 @@ impl Panel {
             required,
             slot_seconds,
             span_share: self.coverage.share(),
+            cohorts: memories
+                .spans
+                .map_or_else(Vec::new, |m| self.cohorts.evidence(&self.policy, m, is_fail)),
+            regions: self.cohorts.regions(&self.policy, is_fail),
+            mix: self.spans.as_ref().and_then(Judge::mix_shift).or_else(|| own.mix.clone()),
             ..own
         }
     }
@@ -485,7 +512,8 @@ impl Panel {
 
     /// What a weighted sum must reach: 1/alpha once, or in a watch 43,200, for ever.
     fn threshold(&self) -> f64 {
-        if self.watching { watch_threshold() } else { self.policy.fail_threshold() }
+        let base = if self.watching { watch_threshold() } else { self.policy.fail_threshold() };
+        base + self.cohorts.surcharge(&self.policy)
     }
 
     /// The lines of all judges, each with its share; the list of degraded ones is made over all of them.

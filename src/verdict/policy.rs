@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::cohort::{Dimension, Regions};
 use super::own::OwnSli;
 use crate::model::snapshot::snapshot_fields;
 
@@ -31,6 +32,10 @@ pub struct Policy {
     pub pass_latency_margin: i32,
     /// SLIs of its own.
     pub slis: Arc<Vec<OwnSli>>,
+    /// By which its requests are told apart beside their operation.
+    pub dimensions: Arc<Vec<Dimension>>,
+    /// Which of the dimensions are regions, and what one that is worse leads to.
+    pub regions: Option<Regions>,
 }
 
 impl Default for Policy {
@@ -47,6 +52,8 @@ impl Default for Policy {
             pass_error_ratio: 2.0,
             pass_latency_margin: 10,
             slis: Arc::default(),
+            dimensions: Arc::default(),
+            regions: None,
         }
     }
 }
@@ -72,6 +79,16 @@ impl Policy {
         self.slis.iter().map(|sli| sli.weight).sum()
     }
 
+    /// Whether requests are told apart by this attribute.
+    pub fn has_dimension(&self, attribute: &str) -> bool {
+        self.dimensions.iter().any(|dimension| dimension.attribute == attribute)
+    }
+
+    /// What one cohort is judged by: the same, and nothing below it.
+    pub(crate) fn of_cohort(&self) -> Self {
+        Self { slis: Arc::default(), dimensions: Arc::default(), regions: None, ..self.clone() }
+    }
+
     /// Evidence in nats that every required SLI needs for PASS: ln(1/beta).
     pub fn pass_threshold(&self) -> f64 {
         (1.0 / self.beta).ln()
@@ -90,4 +107,6 @@ snapshot_fields!(Policy {
     pass_error_ratio,
     pass_latency_margin,
     slis,
+    dimensions,
+    regions,
 });

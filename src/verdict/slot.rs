@@ -13,6 +13,7 @@ use super::memory::Memory;
 use super::pairing::{Fixed, Group};
 use super::passing::Passing;
 use super::processes::Key;
+use super::split;
 use super::stratum::Dispersions;
 use super::terms;
 use super::thresholds::Cuts;
@@ -115,14 +116,33 @@ impl Judge {
         let extra = self.margins.2;
         // They are put back below; nothing that is called here looks for them.
         let (mut operations, mut all) = (take(&mut self.operations), take(&mut self.all));
+        let mut parts = take(&mut self.parts);
+        let arms = [&input.candidate, &input.baseline];
         let (candidate, baseline) = (&input.candidate.warm, &input.baseline.warm);
         let mut cells = [Beside::of(candidate), Beside::of(baseline)];
         let mut strata = Beside::of(&memory.strata);
         for (operation, state) in &mut operations {
-            let cells = cells.each_mut().map(|arm| arm.find(operation));
+            let mut cells = cells.each_mut().map(|arm| arm.find(operation));
             let stratum = strata.find(operation);
             let own = stratum.map_or(unknown, |stratum| stratum.dispersions.phis());
             let fixed = self.fixed(service, own, client_errors);
+            let split = if renamed { Vec::new() } else { split::of_operation(&parts, operation) };
+            for key in &split {
+                let Some(part) = parts.get_mut(key) else { continue };
+                let cells = arms.map(|arm| split::part(arm, key));
+                let cuts =
+                    |bounds: &Bounds| memory.cohort(&key.1)?.strata.get(operation)?.cuts(bounds, extra);
+                if let Some(group) = self.add_to_group(t, &mut part.state, cells, fixed, cuts) {
+                    state.compared[0] += group.candidate.requests;
+                    state.compared[1] += group.baseline.requests;
+                    self.judge_group(t, begin, (Some(operation), &mut part.state), &group, Some(&mut sums));
+                }
+            }
+            let rest;
+            if !split.is_empty() {
+                rest = arms.map(|arm| split::rest(arm, operation, &split));
+                cells = rest.each_ref().map(Option::as_ref);
+            }
             let cuts = |bounds: &Bounds| stratum?.cuts(bounds, extra);
             if let Some(group) = self.add_to_group(t, state, cells, fixed, cuts) {
                 self.judge_group(t, begin, (Some(operation), state), &group, (!renamed).then_some(&mut sums));
@@ -136,7 +156,7 @@ impl Judge {
         {
             self.judge_group(t, begin, (None, &mut all), &group, renamed.then_some(&mut sums));
         }
-        (self.operations, self.all) = (operations, all);
+        (self.operations, self.all, self.parts) = (operations, all, parts);
         self.put_service(t, begin, sums);
     }
 

@@ -50,6 +50,7 @@ impl Judge {
             requests_needed: self.passing.requests_needed(pass_threshold, self.required(memory)),
             incident_size: memory.incident_size(),
             coarse_scale: self.context.coarse_scale,
+            mix: self.mix_shift(),
             ..Evidence::default()
         }
     }
@@ -99,7 +100,7 @@ impl Judge {
         match flag {
             // One that served before the change, too, is compared with itself.
             Flag::SinglePod => instances == 1 && self.change.is_none_or(|change| change.has_restarted()),
-            Flag::MixShift => self.mix_distance() > MIX_SHIFT,
+            Flag::MixShift => self.mix_shift().is_some_and(|shift| shift.distance > MIX_SHIFT),
             Flag::OperationsDiffer => self.renamed(),
             Flag::TooHeterogeneous => {
                 let (factor, _) = self
@@ -122,19 +123,14 @@ impl Judge {
             Flag::Sampled => false,
             // Set by who knows the senders.
             Flag::SdkDiffers => false,
+            // Set by who sees the cohorts.
+            Flag::CohortWorse => false,
         }
     }
 
     /// Whether the candidate has shown no request of late.
     pub(super) fn is_silent(&self) -> bool {
         self.silent_s() >= self.timing.at_least(SILENT_S, 2)
-    }
-
-    /// Total variation distance between the mixes of operations that were compared.
-    fn mix_distance(&self) -> f64 {
-        let each = || self.operations.values().map(|o| o.compared);
-        let [n, m] = each().fold([0, 0], |s, c| [s[0] + c[0], s[1] + c[1]]).map(|v: u64| v.max(1) as f64);
-        0.5 * each().map(|c| (c[0] as f64 / n - c[1] as f64 / m).abs()).sum::<f64>()
     }
 
     fn sli_evidence(&self, memory: &Memory) -> Vec<SliEvidence> {

@@ -113,6 +113,8 @@ impl Judge {
             pass_age_s: self.pass_age_s(),
             passed: self.pass_fraction(memory),
             blocked: self.flags(memory).iter().any(|flag| flag.blocks_pass()),
+            surcharge: 0.0,
+            region_fails: false,
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::super::human;
+use super::dimensions::{self, DimensionConfig, RegionActionConfig, RegionsConfig};
 use super::origin::Origin;
 use super::pattern::{Rank, rank};
 use super::slis::SliConfig;
@@ -68,6 +69,10 @@ pub struct PolicyConfig {
     pub dashboard_url: Option<String>,
     /// SLIs of its own, by name.
     pub slis: BTreeMap<String, SliConfig>,
+    /// Attributes by which requests are told apart beside their operation.
+    pub dimensions: BTreeMap<String, DimensionConfig>,
+    /// Which of them are regions.
+    pub regions: RegionsConfig,
 }
 
 impl Default for PolicyConfig {
@@ -89,6 +94,8 @@ impl Default for PolicyConfig {
             runbook_url: None,
             dashboard_url: None,
             slis: BTreeMap::new(),
+            dimensions: BTreeMap::new(),
+            regions: RegionsConfig { attribute: None, action: Some(RegionActionConfig::Report) },
         }
     }
 }
@@ -228,6 +235,8 @@ pub struct PolicyOverride {
     pub runbook_url: Option<String>,
     pub dashboard_url: Option<String>,
     pub slis: BTreeMap<String, SliConfig>,
+    pub dimensions: BTreeMap<String, DimensionConfig>,
+    pub regions: RegionsConfig,
 }
 
 impl PolicyOverride {
@@ -253,6 +262,10 @@ impl PolicyOverride {
         for (name, sli) in &self.slis {
             policy.slis.entry(name.clone()).or_default().overlay(sli);
         }
+        for (name, dimension) in &self.dimensions {
+            policy.dimensions.entry(name.clone()).or_default().overlay(dimension);
+        }
+        policy.regions.overlay(&self.regions);
     }
 }
 
@@ -339,6 +352,7 @@ impl PoliciesConfig {
 impl PolicyConfig {
     /// This policy in the words of the core.
     pub fn resolve(&self) -> ResolvedPolicy {
+        let (dimensions, regions) = dimensions::resolve(&self.dimensions, &self.regions);
         ResolvedPolicy {
             policy: Policy {
                 slo: self.slo,
@@ -354,6 +368,8 @@ impl PolicyConfig {
                 slis: Arc::new(
                     self.slis.iter().filter_map(|(name, sli)| sli.resolve(name, self.slo)).collect(),
                 ),
+                dimensions: Arc::new(dimensions),
+                regions,
             },
             mode: self.mode.into(),
             proposal: self.on_fail.into(),

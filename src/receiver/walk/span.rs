@@ -185,7 +185,7 @@ fn watch_attribute<'a>(
     let Some((name, content)) = plain_key_value(message)? else {
         return watch_unusual_attribute(message, attributes, watch, facts);
     };
-    let Watch { program, recent } = watch;
+    let program = &watch.program;
     if !(reads_all || program.watches_length(name.len())) {
         return Ok(());
     }
@@ -196,7 +196,8 @@ fn watch_attribute<'a>(
     if let Some(watched) = program.watched(attribute, name) {
         let encoded = EncodedValue::at_end(message, content);
         let value = || Value::read(content).map(Value::attribute);
-        program.note_encoded(facts, watched, encoded, recent, value)?;
+        program.note_encoded(facts, watched, encoded, &mut watch.recent, value)?;
+        watch.note_dimension(watched, content)?;
     }
     Ok(())
 }
@@ -205,7 +206,7 @@ fn watch_attribute<'a>(
 fn watch_unusual_attribute<'a>(
     message: &'a [u8],
     attributes: &mut SpanAttributes<'a>,
-    watch: &Watch,
+    watch: &mut Watch,
     facts: &mut Facts,
 ) -> Result<(), WalkError> {
     let Some((name, value)) = key_value(message, Some)? else { return Ok(()) };
@@ -215,6 +216,7 @@ fn watch_unusual_attribute<'a>(
     }
     if let Some(watched) = watch.program.watched(attribute, name) {
         watch.program.note(facts, watched, value.attribute());
+        watch.note_dimension_value(watched, value);
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ mod account;
 mod blindness;
 mod changes;
 mod deployments;
+mod dimensions;
 mod lives;
 mod logs;
 mod metric_slis;

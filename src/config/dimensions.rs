@@ -1,0 +1,115 @@
+//! What is wrong with the dimensions of a policy, and the way out: names that cannot be attributes, too many of them,
+//! regions that no attribute names.
+
+use std::collections::BTreeMap;
+
+use super::validate::Checks;
+use crate::model::{DIMENSION_VALUES_MAX, DIMENSIONS_MAX};
+use crate::pipeline::config::{DimensionConfig, PoliciesConfig, PolicyOverride, RegionsConfig};
+
+/// Longest name of an attribute.
+const NAME_BYTES: usize = 128;
+
+/// Checks the dimensions of all blocks; `blocks` are those beside the defaults, with their paths.
+pub(super) fn check(policies: &PoliciesConfig, blocks: &[(String, &PolicyOverride)], checks: &mut Checks) {
+    let defaults = &policies.defaults;
+    block("policies.defaults", &defaults.dimensions, &defaults.regions, checks);
+    for (path, policy) in blocks {
+        block(path, &policy.dimensions, &policy.regions, checks);
+    }
+    let mut named = blocks.iter().map(|(_, policy)| &policy.regions).chain([&defaults.regions]);
+    if named.any(|regions| regions.attribute.is_some()) {
+        return;
+    }
+    for (path, policy) in blocks {
+        let message = "no block names the attribute of the regions; add `attribute: cloud.region`";
+        checks.require(policy.regions.action.is_none(), &format!("{path}.regions.action"), message);
+    }
+}
+
+fn block(
+    path: &str,
+    dimensions: &BTreeMap<String, DimensionConfig>,
+    regions: &RegionsConfig,
+    checks: &mut Checks,
+) {
+    for (name, dimension) in dimensions {
+        let path = format!("{path}.dimensions.{name}");
+        attribute(&path, name, checks);
+        let fits = dimension.values.is_none_or(|n| (1..=DIMENSION_VALUES_MAX).contains(&usize::from(n)));
+        let message = format!(
+            "must be between 1 and {DIMENSION_VALUES_MAX}: each value is remembered like a service of its own, and \
+             the rest is one value, (other)"
+        );
+        checks.require(fits, &format!("{path}.values"), message);
+    }
+    if let Some(name) = &regions.attribute {
+        let path = format!("{path}.regions.attribute");
+        attribute(&path, name, checks);
+        let is_off = dimensions.get(name).is_some_and(|dimension| dimension.enabled == Some(false));
+        let message = format!("names {name}, which `dimensions` disables; remove one of the two");
+        checks.require(!is_off, &path, message);
+    }
+    let enabled = dimensions.iter().filter(|(_, dimension)| dimension.enabled != Some(false));
+    let others = enabled.filter(|(name, _)| regions.attribute.as_ref() != Some(name)).count();
+    let all = others + usize::from(regions.attribute.is_some());
+    let message = format!(
+        "names {all} dimensions with the regions; at most {DIMENSIONS_MAX} are told apart: remove some"
+    );
+    checks.require(all <= DIMENSIONS_MAX, &format!("{path}.dimensions"), message);
+}
+
+fn attribute(path: &str, name: &str, checks: &mut Checks) {
+    let is_name = !name.is_empty()
+        && name.len() <= NAME_BYTES
+        && !name.contains(|c: char| c == '=' || c.is_control() || c.is_whitespace());
+    let message = format!(
+        "must be the name of an attribute of the span or its resource, without spaces and `=` and of at most \
+         {NAME_BYTES} bytes, for example `cloud.region`"
+    );
+    checks.require(is_name, path, message);
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::parse;
+
+    fn problem(policy: &str) -> String {
+        match parse(&format!("policies:\n  services:\n    - policy: {policy}\n"), |_| None) {
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_says_where_and_the_way_out() {
+        let sound = [
+            "{dimensions: {client.class: {values: 4}, tier: {}}, regions: {attribute: cloud.region}}",
+            "{dimensions: {tier: {enabled: false}}, regions: {attribute: zone, action: fail}}",
+        ];
+        for policy in sound {
+            assert_eq!(problem(policy), "", "{policy}");
+        }
+        let rows: [(&str, &[&str]); 7] = [
+            ("{dimensions: {a b: {}}}", &["dimensions.a b", "name of an attribute"]),
+            ("{dimensions: {a: {values: 17}}}", &["dimensions.a.values", "between 1 and 16", "(other)"]),
+            ("{dimensions: {a: {values: 0}}}", &["between 1 and 16"]),
+            ("{dimensions: {a: {}, b: {}, c: {}, d: {}}}", &["names 4 dimensions", "at most 3"]),
+            (
+                "{dimensions: {a: {}, b: {}, c: {}}, regions: {attribute: d}}",
+                &["names 4 dimensions", "at most 3"],
+            ),
+            ("{regions: {action: fail}}", &["regions.action", "attribute: cloud.region"]),
+            (
+                "{dimensions: {a: {enabled: false}}, regions: {attribute: a}}",
+                &["regions.attribute", "disables"],
+            ),
+        ];
+        for (policy, expected) in rows {
+            let found = problem(policy);
+            for part in expected {
+                assert!(found.contains(part), "{policy}\nshould say {part:?}, says:\n{found}");
+            }
+        }
+    }
+}
