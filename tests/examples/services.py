@@ -309,7 +309,7 @@ def multi_region(world, case):
         region, version = pod.group.resource["cloud.region"], pod.group.resource["service.version"]
         wrong = case == "fault" and version == "2.8.0" and region == "us-east-1"
         status = 500 if pod.chance(0.125 if wrong else 0.002) else 200
-        entry(pod, end, "GET", "/catalogue/{id}", pod.about(regions[region]), status, cloud__region=region)
+        entry(pod, end, "GET", "/catalogue/{id}", pod.about(regions[region]), status)
 
     def serve(version, rate, shares):
         return [world.group("catalogue", version, 2, rate * share, request, cloud__region=region)

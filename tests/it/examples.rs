@@ -258,11 +258,11 @@ fn named_and_recovered(d: &Deployment) {
     assert_eq!(d.phase, Phase::Recovered, "{:?}", d.history);
 }
 
-/// The evidence names the region.
+/// The region is named, and what is to be done is for it alone.
 fn only_there(d: &Deployment) {
-    let is_worse = |name: &str| d.evidence.slis.iter().any(|e| e.name() == name && e.degraded);
-    let regions = ["errors_eu_west", "errors_us_east", "errors_ap_south"];
-    assert_eq!(regions.map(is_worse), [false, true, false], "{:#?}", d.evidence.slis);
+    let regions = d.evidence.regions.as_ref().expect("regions are judged");
+    assert_eq!((regions.judged, regions.scope()), (3, vec!["region=us-east-1".to_owned()]), "{regions:?}");
+    assert!(d.explanation.contains("us-east-1"), "{}", d.explanation);
 }
 
 /// 5 % of the traffic spends budget that is counted as the deployment's.
@@ -311,8 +311,8 @@ examples! {
         ["errors of calls by peer, parse errors", "schema changed", "the carrier out for both"], no_more;
     experiment_cohort: "experiment-cohort", "search", None, ["p50", "p75", "p95", "p99"], "flag_off",
         ["errors and p95 by variant", "cohort b x2 slower", "cohort b asks other routes"], no_more;
-    multi_region: "multi-region", "catalogue", None, ["err", "errors_us_east"], "tell",
-        ["success by region and over all, p95 over all", "one region misconfigured", "one region far away"], only_there;
+    multi_region: "multi-region", "catalogue", None, ["err"], "tell",
+        ["success and p95 by region and pooled", "one region misconfigured", "one region far away"], only_there;
     user_api_kubernetes: "user-api-kubernetes", "user-api", None, ["err"], "tell",
         ["success, p95, budget spent, at 5 % of the traffic", "errors 0.1 to 2 %", "cold pods"], spends;
     incident: "incident", "shop", None, ["err"], "tell",
