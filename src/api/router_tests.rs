@@ -128,6 +128,7 @@ fn port(access: WriteAccess) -> Port {
         metrics_interval_s: None,
         service: ServiceKey { namespace: "shop".into(), name: "checkout".into(), ..Default::default() },
         signals: [Some(spans), None, None],
+        flags: Default::default(),
         versions: vec![VersionTelemetry {
             version: "v1".into(),
             records: [10, 0, 0],
@@ -140,6 +141,7 @@ fn port(access: WriteAccess) -> Port {
             text: "75 % of the spans carry no version".into(),
             environment: "OTEL_RESOURCE_ATTRIBUTES=service.version=1",
             collector: "processors: {}",
+            code: &[],
         }],
     };
     let board = Board {

@@ -12,7 +12,9 @@ use serde::Serialize;
 use super::error::ApiError;
 use super::state::ApiState;
 use super::view::{ServiceView, labels, rfc3339};
-use crate::pipeline::{Missing, PLACED_BY, Sdk, ServiceTelemetry, Signal, SignalTelemetry, VersionTelemetry};
+use crate::pipeline::{
+    FlagTelemetry, Missing, PLACED_BY, Sdk, ServiceTelemetry, Signal, SignalTelemetry, VersionTelemetry,
+};
 
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -27,6 +29,8 @@ struct View<'a> {
     /// By signal; what never came is null.
     signals: BTreeMap<&'static str, Option<SignalView<'a>>>,
     versions: Vec<VersionView<'a>>,
+    /// Flags that the configuration makes a part of versions, as far as anything tells of them.
+    feature_flags: BTreeMap<&'a str, FlagView>,
     missing: Vec<MissingView<'a>>,
 }
 
@@ -70,13 +74,25 @@ struct PlaceView<'a> {
     instances: u64,
 }
 
+/// Records that tell which variant was taken.
+#[derive(Serialize)]
+struct FlagView {
+    requests: u64,
+    other_spans: u64,
+    log_records: u64,
+}
+
 #[derive(Serialize)]
 struct MissingView<'a> {
     what: &'static str,
     severity: &'static str,
     text: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
     environment: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
     collector: &'static str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    code: &'static [&'static str],
 }
 
 /// One service by `name` or `namespace/name`.
@@ -105,6 +121,7 @@ impl<'a> View<'a> {
                 .map(|(signal, seen)| (signal.as_str(), seen.as_ref().map(SignalView::new)))
                 .collect(),
             versions: s.versions.iter().map(VersionView::new).collect(),
+            feature_flags: s.flags.iter().map(|(key, told)| (key.as_str(), FlagView::new(told))).collect(),
             missing: s.missing.iter().map(MissingView::new).collect(),
         }
     }
@@ -148,6 +165,13 @@ impl<'a> SdkView<'a> {
     }
 }
 
+impl FlagView {
+    const fn new(told: &FlagTelemetry) -> Self {
+        let FlagTelemetry { requests, other_spans, log_records } = *told;
+        Self { requests, other_spans, log_records }
+    }
+}
+
 impl<'a> MissingView<'a> {
     fn new(m: &'a Missing) -> Self {
         Self {
@@ -156,6 +180,7 @@ impl<'a> MissingView<'a> {
             text: &m.text,
             environment: m.environment,
             collector: m.collector,
+            code: m.code,
         }
     }
 }

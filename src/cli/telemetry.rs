@@ -78,12 +78,23 @@ fn report(answer: &Value) -> String {
             let name = version["version"].as_str().unwrap_or_default();
             let _ = writeln!(out, "  {name}: {traces} spans, {metrics} data points, {logs} log records");
         }
+        for (flag, told) in service["feature_flags"].as_object().into_iter().flatten() {
+            let records = |place: &str| told[place].as_u64().unwrap_or(0);
+            let [requests, spans, logs] = ["requests", "other_spans", "log_records"].map(records);
+            let _ = writeln!(
+                out,
+                "  feature flag {flag}: told by {requests} requests, {spans} other spans, {logs} log records"
+            );
+        }
         let missing = list(&service["missing"]);
         for lack in missing {
             let text = |key: &str| lack[key].as_str().unwrap_or_default();
             let _ = writeln!(out, "  {}: {}", text("severity"), text("text"));
-            let _ = writeln!(out, "    process:   {}", text("environment"));
-            let _ = writeln!(out, "    collector: {}", text("collector"));
+            let code = list(&lack["code"]).iter().filter_map(|line| Some(("code:", line.as_str()?)));
+            let lines = [("process:", text("environment")), ("collector:", text("collector"))];
+            for (place, line) in lines.into_iter().filter(|(_, line)| !line.is_empty()).chain(code) {
+                let _ = writeln!(out, "    {place:<10} {line}");
+            }
         }
         if missing.is_empty() {
             let _ = writeln!(out, "  nothing is missing");
@@ -133,8 +144,10 @@ mod tests {
                 "logs": null,
             },
             "versions": [{"version": "v1", "records": {"traces": 10, "metrics": 9, "logs": 0}}],
+            "feature_flags": {"pay": {"requests": 0, "other_spans": 30, "log_records": 7}},
             "missing": [{"severity": severity, "what": "version", "text": "75 % carry no version",
-                         "environment": "A=b", "collector": "processors: {}"}],
+                         "environment": "A=b", "collector": "processors: {}"},
+                        {"severity": "note", "what": "feature_flag", "text": "pay", "code": ["Java: x"]}],
         }]})
     }
 
@@ -146,9 +159,12 @@ shop/cart (prod)
   metrics  9 records, version from nothing, by an id of their pod 100 %; instance from nothing
   logs     nothing
   v1: 10 spans, 9 data points, 0 log records
+  feature flag pay: told by 0 requests, 30 other spans, 7 log records
   warning: 75 % carry no version
     process:   A=b
     collector: processors: {}
+  note: pay
+    code:      Java: x
 ";
         assert_eq!(report(&answer("warning")), expected);
     }

@@ -57,4 +57,7 @@ pub trait LogSink {
     /// All records of a resource were read, this many, whether they count or not. Who does not account for
     /// senders leaves this as it is.
     fn sender_of_logs(&mut self, _resource: &ResourceView<'_>, _records: u64) {}
+    /// So many records of the resource that [`LogSink::sender_of_logs`] told of just before say which variant of a named
+    /// feature flag was taken. Who does not account for senders leaves this as it is.
+    fn flag_logged(&mut self, _flag: &str, _records: u64) {}
 }

@@ -39,7 +39,7 @@ pub use program::{
 };
 pub use resource::{ResourceAttribute, ResourceTexts, ResourceView};
 pub use selection::{AttributeTest, AttributeValue, Pattern, Selection, SpanStatus, ValueTest};
-pub use sink::{PointSink, SpanSink};
+pub use sink::{PointSink, SpanSink, ToldBy};
 pub use source::Source;
 pub use span::{MarkedSpan, Outcome, SamplingWeight, SpanKind, SpanView, StatusSource};
 pub use time::{NANOS_PER_SECOND, Slot, UnixNanos};

@@ -8,6 +8,17 @@ use super::{
     RecalledStream, ResourceView, SpanException, SpanView,
 };
 
+/// Where a feature flag is told of that the configuration makes a part of versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ToldBy {
+    /// The span of a request: its variant is a part of the request's version.
+    Request,
+    /// A span that is no request.
+    OtherSpan,
+    /// A log record.
+    LogRecord,
+}
+
 /// Receives the entry spans of a message, each after the resource it belongs to. Every span of the message is
 /// either handed to [`SpanSink::span`] or [`SpanSink::marked`], or named in [`SpanSink::discard`].
 pub trait SpanSink {
@@ -30,6 +41,9 @@ pub trait SpanSink {
     fn discard(&mut self, reason: Discard);
     /// All spans of a resource were read, this many. Who does not account for senders leaves this as it is.
     fn sender_of_spans(&mut self, _resource: &ResourceView<'_>, _spans: u64) {}
+    /// So many spans of the resource that [`SpanSink::sender_of_spans`] told of just before say which variant of a named
+    /// feature flag was taken. Who does not account for senders leaves this as it is.
+    fn flag_told(&mut self, _flag: &str, _by: ToldBy, _spans: u64) {}
     /// An exception among the events of a span, which was handed on or discarded for its kind just before.
     /// Who does not count exceptions leaves this as it is.
     fn exception(&mut self, _exception: &SpanException<'_>) {}

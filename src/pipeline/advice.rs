@@ -1,7 +1,10 @@
 //! What to do about telemetry that lacks something. Each finding is a sentence and two lines that mend it: one
-//! for the environment of the process, one for the Collector.
+//! for the environment of the process, one for the Collector; or, where neither can, lines of code of the service.
+
+use std::collections::BTreeMap;
 
 use super::diagnosis::{ServiceTelemetry, SignalTelemetry};
+use super::flags::FlagTelemetry;
 use super::passage::Signal;
 use crate::model::ResourceAttribute;
 use crate::verdict::Timing;
@@ -25,10 +28,12 @@ pub struct Missing {
     pub is_warning: bool,
     /// What is missing and what follows from it, a sentence.
     pub text: String,
-    /// Mends it in the environment of the process.
+    /// Mends it in the environment of the process; empty where nothing there does.
     pub environment: &'static str,
-    /// Mends it in the Collector.
+    /// Mends it in the Collector; empty where nothing there does.
     pub collector: &'static str,
+    /// Lines of code that mend it, one for each of some SDKs; none where no code is needed.
+    pub code: &'static [&'static str],
 }
 
 /// What a service lacks, the worst first. What requests are judged by tells it: spans, or metrics where there are none.
@@ -53,6 +58,7 @@ pub(super) fn missing(service: &ServiceTelemetry) -> Vec<Missing> {
         found.extend(environment(name, records));
         found.extend(placement(name, records, on_kubernetes));
     }
+    found.extend(feature_flags(&service.flags));
     found.extend(export_interval(service.metrics_interval_s));
     found
 }
@@ -74,6 +80,7 @@ fn version_of_spans(spans: &SignalTelemetry, on_kubernetes: bool) -> Option<Miss
         what: "version",
         is_warning: true,
         text: format!("{percent:.0} % of the spans carry no version; they are counted and never judged"),
+        code: &[],
         environment: "OTEL_RESOURCE_ATTRIBUTES=service.version=1.4.2",
         collector: if on_kubernetes {
             "processors: {k8sattributes: {wait_for_metadata: true, extract: {metadata: [k8s.pod.uid, \
@@ -93,6 +100,7 @@ fn instance_of_spans(spans: &SignalTelemetry, on_kubernetes: bool) -> Option<Mis
             "{percent:.0} % of the spans do not say which instance they are from; how much instances differ \
              is unknown then"
         ),
+        code: &[],
         environment: "OTEL_RESOURCE_ATTRIBUTES=service.instance.id=$(hostname)",
         collector: if on_kubernetes {
             "processors: {k8sattributes: {extract: {metadata: [k8s.pod.uid]}}}"
@@ -112,6 +120,7 @@ fn instance_of_metrics(points: &SignalTelemetry, alone: bool, on_kubernetes: boo
             "{percent:.0} % of the data points do not say which instance they are from; how much instances differ is \
              unknown then, and cumulative ones of processes that start together are taken for one counter"
         ),
+        code: &[],
         environment: "OTEL_RESOURCE_ATTRIBUTES=service.instance.id=$(hostname)",
         collector: if on_kubernetes {
             "processors: {k8sattributes: {extract: {metadata: [k8s.pod.uid]}}}"
@@ -134,8 +143,49 @@ fn export_interval(interval_s: Option<i64>) -> Option<Missing> {
             least(interval_s),
             least(ADVISED_INTERVAL_S)
         ),
+        code: &[],
         environment: "OTEL_METRIC_EXPORT_INTERVAL=15000",
         collector: "connectors: {span_metrics: {metrics_flush_interval: 15s}}",
+    })
+}
+
+/// Flags that tell requests apart by the configuration, and that no request tells of. One finding for all of them.
+fn feature_flags(flags: &BTreeMap<String, FlagTelemetry>) -> Option<Missing> {
+    let is_elsewhere =
+        |told: &FlagTelemetry| told.requests == 0 && told.other_spans + told.log_records >= MIN_RECORDS;
+    let elsewhere: Vec<(&str, &FlagTelemetry)> = flags
+        .iter()
+        .filter(|(_, told)| is_elsewhere(told))
+        .map(|(flag, told)| (flag.as_str(), told))
+        .collect();
+    if elsewhere.is_empty() {
+        return None;
+    }
+    let any = |records: fn(&FlagTelemetry) -> u64| elsewhere.iter().any(|(_, told)| records(told) > 0);
+    let places = match (any(|told| told.other_spans), any(|told| told.log_records)) {
+        (true, true) => "on inner spans and in log records",
+        (true, false) => "on inner spans",
+        _ => "in log records",
+    };
+    let names = elsewhere.iter().map(|(flag, _)| *flag).collect::<Vec<_>>().join(", ");
+    let (subject, them) =
+        if elsewhere.len() == 1 { ("feature flag", "it") } else { ("each of the feature flags", "them") };
+    Some(Missing {
+        what: "feature_flag",
+        is_warning: true,
+        text: format!(
+            "{subject} {names} is evaluated {places} only; requests cannot be told by {them}. Evaluate in the span of \
+             the request, for OpenFeature's tracing hook writes to the current span, or set the variant on it by a hook"
+        ),
+        environment: "",
+        collector: "",
+        code: &[
+            "Node.js: OpenFeature.addHooks({after: (hook, details) => getRPCMetadata(context.active())?.span\
+             .setAttribute(`feature_flag.${hook.flagKey}`, details.variant)})",
+            "Java: public void after(HookContext<Object> hook, FlagEvaluationDetails<Object> details, \
+             Map<String, Object> hints) { LocalRootSpan.current().setAttribute(\"feature_flag.\" + hook.getFlagKey(), \
+             details.getVariant()); }",
+        ],
     })
 }
 
@@ -158,6 +208,7 @@ fn version_of_others(signal: Signal, records: &SignalTelemetry) -> Option<Missin
             "{percent:.0} % of the {name} carry neither a version nor the id of a pod, container or instance \
              that spans name; they are of no version then"
         ),
+        code: &[],
         environment: "OTEL_RESOURCE_ATTRIBUTES=service.version=1.4.2",
         collector,
     })
@@ -172,6 +223,7 @@ fn environment(name: &str, judged: &SignalTelemetry) -> Option<Missing> {
             "{percent:.0} % of the {name} name no deployment environment; staging and production of one name \
              are one service then"
         ),
+        code: &[],
         environment: "OTEL_RESOURCE_ATTRIBUTES=deployment.environment.name=production",
         collector: "processors: {resource: {attributes: [{key: deployment.environment.name, value: production, \
                     action: upsert}]}}",
@@ -185,6 +237,7 @@ fn placement(name: &str, judged: &SignalTelemetry, on_kubernetes: bool) -> Optio
         what: "placement",
         is_warning: false,
         text: format!("{percent:.0} % of the {name} do not say in which zone their instance runs"),
+        code: &[],
         environment: "OTEL_RESOURCE_ATTRIBUTES=cloud.availability_zone=eu-central-1a",
         collector: if on_kubernetes {
             "processors: {resourcedetection: {detectors: [env, eks, gcp, aks]}}"

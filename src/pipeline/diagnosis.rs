@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::advice::{Missing, missing};
+use super::flags::FlagTelemetry;
 use super::passage::Signal;
 use super::registry::{Registry, VersionEntry, lock};
 use super::senders::{Sdk, Tally};
@@ -25,6 +26,8 @@ pub struct ServiceTelemetry {
     pub versions: Vec<VersionTelemetry>,
     /// Seconds between two exports of its request metrics, once they are known.
     pub metrics_interval_s: Option<i64>,
+    /// Feature flags that the configuration makes a part of versions, by key, with where they are told of.
+    pub flags: BTreeMap<String, FlagTelemetry>,
     /// What is missing, the worst first.
     pub missing: Vec<Missing>,
 }
@@ -127,6 +130,9 @@ fn service_telemetry(
         let account = lock(&entry.account);
         version.sdks = Arc::clone(&account.sdks);
         version.change = Arc::clone(&account.change);
+        for (flag, told) in &account.flags {
+            all.flags.entry(flag.to_string()).or_default().add(told);
+        }
         for signal in Signal::ALL {
             if let Some(tally) = &account.signals[signal as usize] {
                 version.records[signal as usize] = tally.records;

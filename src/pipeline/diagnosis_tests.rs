@@ -102,3 +102,46 @@ fn metrics_without_an_instance_are_a_warning_where_nothing_else_counts() {
     assert_eq!(severity(None), ("instance_of_metrics", true));
     assert_eq!(severity(Some(signal(0, 0, &[]))), ("instance_of_metrics", false));
 }
+
+/// A flag that the configuration names and that no request tells of tells nothing apart; who named it is told so.
+#[test]
+fn r7_flags_that_are_told_of_elsewhere_only_are_named_with_what_puts_them_on_the_request() {
+    let told = |requests, other_spans, log_records| FlagTelemetry { requests, other_spans, log_records };
+    type Row<'a> = (&'a [(&'a str, FlagTelemetry)], Option<&'a str>);
+    let rows: [Row<'_>; 8] = [
+        (&[], None),
+        (&[("pay", told(0, 10, 9))], None),
+        (&[("pay", told(1, 500, 500))], None),
+        (&[("pay", told(50, 0, 0))], None),
+        (
+            &[("pay", told(0, 20, 0))],
+            Some("feature flag pay is evaluated on inner spans only; requests cannot be told by it"),
+        ),
+        (
+            &[("pay", told(0, 0, 20))],
+            Some("feature flag pay is evaluated in log records only; requests cannot be told by it"),
+        ),
+        (
+            &[("pay", told(0, 11, 9))],
+            Some(
+                "feature flag pay is evaluated on inner spans and in log records only; requests cannot be told by it",
+            ),
+        ),
+        (
+            &[("a", told(0, 20, 0)), ("b", told(9, 20, 0)), ("c", told(0, 30, 0))],
+            Some(
+                "each of the feature flags a, c is evaluated on inner spans only; requests cannot be told by them",
+            ),
+        ),
+    ];
+    for (flags, said) in rows {
+        let flags = flags.iter().map(|(key, told)| ((*key).to_owned(), *told)).collect();
+        let found = missing(&ServiceTelemetry { flags, ..ServiceTelemetry::default() });
+        assert_eq!(found.first().and_then(|lack| lack.text.split(". ").next()), said);
+        for lack in found {
+            assert_eq!((lack.what, lack.is_warning), ("feature_flag", true));
+            assert_eq!((lack.environment, lack.collector, lack.code.len()), ("", "", 2));
+            assert!(lack.code.iter().all(|line| line.contains("etAttribute(") && !line.contains('\n')));
+        }
+    }
+}

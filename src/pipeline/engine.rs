@@ -519,12 +519,13 @@ impl Engine {
         let interval_s = |key: &ServiceKey| services.get(key)?.metrics_interval_s(now);
         self.telemetry = Arc::new(diagnose(&self.parts.registry, interval_s));
         for service in self.telemetry.iter() {
+            let shown = |line: &str| (!line.is_empty()).then(|| line.to_owned());
             // Spans without a version have a line of their own.
             for lack in service.missing.iter().filter(|lack| lack.is_warning && lack.what != "version") {
                 let key = format!("{} {}", service.service, lack.what);
                 if self.diagnoses.allow(&key, now).is_some() {
-                    tracing::warn!(service = %service.service, what = lack.what, environment = lack.environment,
-                        collector = lack.collector, "{}", lack.text);
+                    tracing::warn!(service = %service.service, what = lack.what, environment = shown(lack.environment),
+                        collector = shown(lack.collector), code = shown(&lack.code.join("; ")), "{}", lack.text);
                 }
             }
         }

@@ -17,7 +17,8 @@ use super::registry::clip;
 use super::shards::Drained;
 use crate::exception::Exception;
 use crate::model::{
-    Discard, ExceptionView, LogSink, LogView, ResourceView, ServiceKey, SpanException, UnixNanos, VersionId,
+    Discard, ExceptionView, LogSink, LogView, ResourceView, ServiceKey, SpanException, ToldBy, UnixNanos,
+    VersionId,
 };
 
 /// Stacks that one buffer remembers the names of; then it forgets all and begins anew.
@@ -178,5 +179,9 @@ impl LogSink for Batch {
 
     fn sender_of_logs(&mut self, resource: &ResourceView<'_>, records: u64) {
         self.sender(Signal::Logs, resource, records);
+    }
+
+    fn flag_logged(&mut self, flag: &str, records: u64) {
+        self.note_flag(flag, ToldBy::LogRecord, records);
     }
 }

@@ -21,6 +21,7 @@ mod engine;
 mod evaluator;
 mod exporters;
 mod findings;
+mod flags;
 pub mod human;
 mod intake;
 mod joins;
@@ -57,6 +58,7 @@ pub use diagnosis::{PLACED_BY, ServiceTelemetry, SignalTelemetry, VersionTelemet
 pub use engine::{DeploymentLimits, Engine, EngineCounters, EngineParts, Policies};
 pub use evaluator::{Evaluator, EvaluatorParts};
 pub use exporters::{ExporterReport, Exporters, NoExporters, QueueReport, RejectedRequest};
+pub use flags::FlagTelemetry;
 pub use intake::Intake;
 pub use joins::JoinCounters;
 pub use journal::{Commit, Journal, JournalError, NoJournal, ObjectiveState, Restored, ServiceSnapshot};

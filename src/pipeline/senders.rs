@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::flags::FlagTelemetry;
 use super::joins::{Claim, Found, has_id};
 use super::passage::Signal;
 use super::registry::{Registry, UNKNOWN_SERVICE, VersionEntry, encode_identity, label, lock};
@@ -149,6 +150,8 @@ pub(super) struct Account {
     /// In order.
     pub(super) sdks: Arc<Vec<Sdk>>,
     pub(super) change: Arc<Labels>,
+    /// By key; only those that the configuration makes a part of versions.
+    pub(super) flags: BTreeMap<Box<str>, FlagTelemetry>,
 }
 
 impl Account {

@@ -25,12 +25,10 @@ pub struct WalkSettings {
 }
 
 impl WalkSettings {
-    /// Whether a version may hold the variant of a feature flag.
-    pub(super) fn reads_flags(&self) -> bool {
-        self.version_attributes
-            .iter()
-            .flat_map(VersionSource::parts)
-            .any(|part| part.starts_with(FLAG_PREFIX))
+    /// Keys of the feature flags whose variant may be a part of a version.
+    pub(super) fn flags(&self) -> impl Iterator<Item = &str> {
+        let parts = self.version_attributes.iter().flat_map(VersionSource::parts);
+        parts.filter_map(|part| part.strip_prefix(FLAG_PREFIX))
     }
 }
 

@@ -16,6 +16,7 @@ mod watch;
 use std::sync::Arc;
 
 use self::exception::{Exception, is_exception_name};
+use self::flags::FlagTally;
 pub use self::logs::{LogCounts, walk_logs};
 pub(super) use self::metrics::POINT_NAMES_MAX;
 pub use self::metrics::{PointCounts, walk_metrics};
@@ -74,9 +75,9 @@ pub fn walk_traces<S: SpanSink>(
     settings: &WalkSettings,
     sink: &mut S,
 ) -> Result<Counts, WalkError> {
-    let reads_flags = settings.reads_flags();
+    let flags = FlagTally::new(settings);
     let (counts, quantities) = (Counts::default(), Vec::new());
-    let mut walk = Walk { settings, reads_flags, sink, counts, quantities, last: None };
+    let mut walk = Walk { settings, flags, sink, counts, quantities, last: None };
     let mut fields = Fields::new(message);
     while let Some(key) = fields.next_key()? {
         match key {
@@ -89,8 +90,8 @@ pub fn walk_traces<S: SpanSink>(
 
 struct Walk<'s, S> {
     settings: &'s WalkSettings,
-    /// Whether a request may be of a version of its own, by its feature flags.
-    reads_flags: bool,
+    /// Feature flags by which a request may be of a version of its own.
+    flags: FlagTally<'s>,
     sink: &'s mut S,
     counts: Counts,
     /// Those of the span in hand.
@@ -123,7 +124,7 @@ impl<S: SpanSink> Walk<'_, S> {
                 _ => fields.skip_unknown(key, numbers([1, 2]))?,
             }
         }
-        let version = self.reads_flags.then(|| identity.version_parts());
+        let version = (!self.flags.is_empty()).then(|| identity.version_parts());
         let mut envelope =
             Envelope { message, resource: identity.view(), version, announced: false, watch: None };
         let before = self.counts.spans;
@@ -137,6 +138,7 @@ impl<S: SpanSink> Walk<'_, S> {
         self.last = envelope.watch.or_else(|| self.last.take());
         if envelope.announced {
             self.sink.sender_of_spans(&envelope.resource, self.counts.spans - before);
+            self.flags.drain(|flag, by, spans| self.sink.flag_told(flag, by, spans));
         }
         Ok(())
     }
@@ -199,6 +201,9 @@ impl<S: SpanSink> Walk<'_, S> {
             if !is_marked {
                 self.sink.discard(reason);
             }
+            if !self.flags.is_empty() && reason == Discard::Kind {
+                self.flags.of_span(message, self.counts.spans)?;
+            }
             if span.has_events && reason == Discard::Kind {
                 self.exceptions(message, &span)?;
             }
@@ -237,7 +242,9 @@ impl<S: SpanSink> Walk<'_, S> {
         resource: &ResourceView<'a>,
         version: &VersionParts<'a, '_>,
     ) -> Result<bool, WalkError> {
-        let Some(parts) = flags::version_parts(message, version)? else { return Ok(false) };
+        let Some(parts) = self.flags.version_parts(message, version, self.counts.spans)? else {
+            return Ok(false);
+        };
         let (from, version) = parts.version();
         self.sink.resource(&ResourceView { version: &version, version_from: from, ..resource.clone() });
         Ok(true)

@@ -212,3 +212,63 @@ async fn foreign_telemetry_reaches_the_version_through_the_front_door() {
     assert!(lack["collector"].as_str().unwrap().contains("k8sattributes"), "{lack}");
     gateway.stop().await;
 }
+
+/// Scenario: the whole gateway, with a list that names the flag `pay`; requests that do not tell of it, and inner spans and
+/// log records that do. Guarantees: the API shows where the flag is told of, and the code that puts it on the request.
+#[tokio::test]
+async fn r7_a_flag_on_inner_spans_and_in_logs_is_shown_through_the_front_door() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = format!(
+        "receiver: {{grpc: {{endpoint: 127.0.0.1:0}}, http: {{endpoint: 127.0.0.1:0}}, \
+         version_attributes: [service.version+feature_flag.pay]}}\n\
+         api: {{endpoint: 127.0.0.1:0}}\nstore: {{path: {}}}\n",
+        folder.path().join("rollguard.db").display()
+    );
+    let config = rollguard::config::parse(&file, |_| None).unwrap();
+    let gateway = Gateway::start(config, Arc::new(SystemClock)).await.unwrap();
+    let time = SystemClock.now().0.to_string();
+    let resource = json!({"attributes": attributes(&[("service.name", "cart"), ("service.version", "7.1")])});
+    let told = attributes(&[("feature_flag.key", "pay"), ("feature_flag.result.variant", "on")]);
+    let other = attributes(&[("feature_flag.key", "search"), ("feature_flag.result.variant", "on")]);
+    let request = json!({"name": "GET /", "kind": 2, "startTimeUnixNano": time, "endTimeUnixNano": time});
+    let mut inner = json!({"name": "pay", "kind": 1, "startTimeUnixNano": time, "endTimeUnixNano": time});
+    // Twice in one span is once told.
+    let event = |attributes: &Value| json!({"name": "feature_flag.evaluation", "attributes": attributes});
+    inner["events"] = json!([event(&told), event(&told), event(&other)]);
+    let spans: Vec<Value> = (0..60).map(|n| if n < 20 { request.clone() } else { inner.clone() }).collect();
+    let spans = json!({"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": spans}]}]});
+    let record = |name: &str| json!({"timeUnixNano": time, "severityNumber": 9, "eventName": name, "attributes": told});
+    let mut by_attribute = record("");
+    let name = attributes(&[("event.name", "feature_flag.evaluation")])[0].clone();
+    by_attribute["attributes"].as_array_mut().unwrap().push(name);
+    let records =
+        json!([record("feature_flag.evaluation"), record("feature_flag"), by_attribute, record("login")]);
+    let logs = json!({"resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": records}]}]});
+    for (path, body) in [("/v1/traces", spans), ("/v1/logs", logs)] {
+        assert_eq!(exchange(gateway.http_address(), "POST", path, &body.to_string()).await.0, 200, "{path}");
+    }
+    let pictured = async {
+        loop {
+            let (status, body) =
+                exchange(gateway.api_address(), "GET", "/api/v1/services/cart/telemetry", "").await;
+            if status == 200 && !body["services"][0]["signals"]["logs"].is_null() {
+                return body["services"][0].clone();
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let service = tokio::time::timeout(Duration::from_secs(40), pictured).await.expect("a picture in time");
+    assert_eq!(
+        service["feature_flags"],
+        json!({"pay": {"requests": 0, "other_spans": 40, "log_records": 3}})
+    );
+    let missing = service["missing"].as_array().unwrap();
+    let lack = missing.iter().find(|m| m["what"] == "feature_flag").unwrap();
+    assert!(
+        lack["text"].as_str().unwrap().contains("pay is evaluated on inner spans and in log records only"),
+        "{lack}"
+    );
+    assert!(lack["code"][0].as_str().unwrap().contains("setAttribute"), "{lack}");
+    assert!(lack.get("environment").is_none(), "{lack}");
+    gateway.stop().await;
+}

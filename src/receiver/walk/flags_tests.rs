@@ -6,7 +6,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, span::Event};
 use prost::Message;
 
-use crate::model::{Discard, ResourceView, SpanSink, SpanView};
+use crate::model::{Discard, ResourceView, SpanSink, SpanView, ToldBy};
 use crate::receiver::settings::{VersionSource, WalkSettings};
 use crate::receiver::walk::walk_traces;
 
@@ -15,6 +15,7 @@ use crate::receiver::walk::walk_traces;
 struct Versions {
     current: String,
     requests: Vec<String>,
+    told: Vec<(String, ToldBy, u64)>,
 }
 
 impl SpanSink for Versions {
@@ -27,6 +28,9 @@ impl SpanSink for Versions {
     fn discard(&mut self, _: Discard) {}
     fn sender_of_spans(&mut self, resource: &ResourceView<'_>, _: u64) {
         assert_eq!(resource.version, b"1.4");
+    }
+    fn flag_told(&mut self, flag: &str, by: ToldBy, spans: u64) {
+        self.told.push((flag.to_owned(), by, spans));
     }
 }
 
@@ -53,7 +57,7 @@ fn request(attributes: &[(&str, &str)], events: &[(&str, &[(&str, &str)])]) -> S
     }
 }
 
-fn versions(sources: &[&str], spans: Vec<Span>) -> Vec<String> {
+fn seen(sources: &[&str], spans: Vec<Span>) -> Versions {
     let resource = Resource { attributes: pairs(&[("service.version", "1.4")]), ..Resource::default() };
     let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
     let resource_spans =
@@ -62,7 +66,39 @@ fn versions(sources: &[&str], spans: Vec<Span>) -> Vec<String> {
     let settings = WalkSettings { version_attributes, ..WalkSettings::default() };
     let mut seen = Versions::default();
     walk_traces(&ExportTraceServiceRequest { resource_spans }.encode_to_vec(), &settings, &mut seen).unwrap();
-    seen.requests
+    seen
+}
+
+fn versions(sources: &[&str], spans: Vec<Span>) -> Vec<String> {
+    seen(sources, spans).requests
+}
+
+#[test]
+fn r7_spans_that_tell_of_a_named_flag_are_counted_once_each_by_what_they_are() {
+    let pay: &[(&str, &str)] = &[("feature_flag.key", "pay"), ("feature_flag.result.variant", "on")];
+    let other: &[(&str, &str)] = &[("feature_flag.key", "other"), ("feature_flag.result.variant", "on")];
+    let event = "feature_flag.evaluation";
+    let inner = |kind, span: Span| Span { kind, ..span };
+    let spans = vec![
+        request(pay, &[(event, pay), (event, pay)]),
+        request(&[], &[(event, other)]),
+        inner(1, request(&[], &[(event, pay), (event, pay)])),
+        inner(3, request(&[("feature_flag.pay", "off"), ("feature_flag.search", "b")], &[])),
+        inner(1, request(&[], &[("login", pay)])),
+        // A span without a time is not counted as a request.
+        Span { end_time_unix_nano: 0, ..request(pay, &[]) },
+    ];
+    let told = |flag: &str, by, spans| (flag.to_owned(), by, spans);
+    let sources = ["service.version+feature_flag.pay+feature_flag.search", "feature_flag.pay"];
+    assert_eq!(
+        seen(&sources, spans.clone()).told,
+        [
+            told("pay", ToldBy::Request, 1),
+            told("pay", ToldBy::OtherSpan, 2),
+            told("search", ToldBy::OtherSpan, 1)
+        ]
+    );
+    assert_eq!(seen(&["service.version"], spans).told, []);
 }
 
 #[test]

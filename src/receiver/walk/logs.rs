@@ -2,10 +2,11 @@
 //! [`super::walk_traces`] does and accepts the same: whatever prost accepts, with the same meaning.
 //!
 //! Most records are below ERROR and carry no exception: of these nothing but severity, ids and attribute
-//! names is looked at. The body is never read: what is thrown stands in `exception.*` attributes, and what
+//! names is looked at (and feature flags, where the configuration names one). The body is never read: what is thrown stands in `exception.*` attributes, and what
 //! stands in bodies is written by and for people.
 
 use super::exception::{Exception, is_exception_name, may_tell};
+use super::flags::FlagTally;
 use crate::model::{Discard, LogSink, LogView, UnixNanos};
 use crate::receiver::identity::Identity;
 use crate::receiver::settings::WalkSettings;
@@ -58,7 +59,8 @@ pub fn walk_logs<S: LogSink>(
     settings: &WalkSettings,
     sink: &mut S,
 ) -> Result<LogCounts, WalkError> {
-    let mut walk = Walk { settings, sink, counts: LogCounts::default() };
+    let flags = FlagTally::new(settings);
+    let mut walk = Walk { settings, flags, sink, counts: LogCounts::default() };
     let mut fields = Fields::new(message);
     while let Some(key) = fields.next_key()? {
         match key {
@@ -71,6 +73,8 @@ pub fn walk_logs<S: LogSink>(
 
 struct Walk<'s, S> {
     settings: &'s WalkSettings,
+    /// Feature flags by which requests are told apart; what log records say of them is counted and tells none.
+    flags: FlagTally<'s>,
     sink: &'s mut S,
     counts: LogCounts,
 }
@@ -100,6 +104,7 @@ impl<S: LogSink> Walk<'_, S> {
         let records = self.counts.records - before;
         if records > 0 {
             self.sink.sender_of_logs(&identity.view(), records);
+            self.flags.drain(|flag, _, records| self.sink.flag_logged(flag, records));
         }
         Ok(())
     }
@@ -134,7 +139,11 @@ impl<S: LogSink> Walk<'_, S> {
             read_exception(message, &mut exception)?;
         }
         let was_thrown = is_named || exception.is_present();
-        if let Some(reason) = record.discard(was_thrown) {
+        let discard = record.discard(was_thrown);
+        if !self.flags.is_empty() && discard != Some(Discard::BadId) {
+            self.flags.of_record(message, (EVENT_NAME, ATTRIBUTE), self.counts.records)?;
+        }
+        if let Some(reason) = discard {
             self.counts.bad_ids += u64::from(reason == Discard::BadId);
             self.sink.discard_log(reason);
             return Ok(());
