@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::validate::Checks;
 use crate::model::{DIMENSION_VALUES_MAX, DIMENSIONS_MAX};
-use crate::pipeline::config::{DimensionConfig, PoliciesConfig, PolicyOverride, RegionsConfig};
+use crate::pipeline::config::{DimensionConfig, PoliciesConfig, PolicyConfig, PolicyOverride, RegionsConfig};
 
 /// Longest name of an attribute.
 const NAME_BYTES: usize = 128;
@@ -16,6 +16,7 @@ pub(super) fn check(policies: &PoliciesConfig, blocks: &[(String, &PolicyOverrid
     block("policies.defaults", &defaults.dimensions, &defaults.regions, checks);
     for (path, policy) in blocks {
         block(path, &policy.dimensions, &policy.regions, checks);
+        with_defaults(path, policy, defaults, checks);
     }
     let mut named = blocks.iter().map(|(_, policy)| &policy.regions).chain([&defaults.regions]);
     if named.any(|regions| regions.attribute.is_some()) {
@@ -25,6 +26,23 @@ pub(super) fn check(policies: &PoliciesConfig, blocks: &[(String, &PolicyOverrid
         let message = "no block names the attribute of the regions; add `attribute: cloud.region`";
         checks.require(policy.regions.action.is_none(), &format!("{path}.regions.action"), message);
     }
+}
+
+/// A block adds to the dimensions of the defaults.
+fn with_defaults(path: &str, policy: &PolicyOverride, defaults: &PolicyConfig, checks: &mut Checks) {
+    let regions = policy.regions.attribute.as_ref().or(defaults.regions.attribute.as_ref());
+    let mut enabled: BTreeMap<&String, bool> = BTreeMap::new();
+    for (name, dimension) in defaults.dimensions.iter().chain(&policy.dimensions) {
+        let is_enabled = enabled.entry(name).or_insert(true);
+        *is_enabled = dimension.enabled.unwrap_or(*is_enabled);
+    }
+    let others = enabled.iter().filter(|(name, is_enabled)| **is_enabled && regions != Some(**name)).count();
+    let all = others + usize::from(regions.is_some());
+    let message = format!(
+        "makes {all} dimensions with those of policies.defaults and the regions; at most {DIMENSIONS_MAX} are told \
+         apart: remove some, or disable those of the defaults (`{{enabled: false}}`)"
+    );
+    checks.require(all <= DIMENSIONS_MAX, &format!("{path}.dimensions"), message);
 }
 
 fn block(
@@ -79,6 +97,20 @@ mod tests {
             Ok(_) => String::new(),
             Err(error) => error.to_string(),
         }
+    }
+
+    #[test]
+    fn blocks_add_up_with_the_defaults() {
+        let of = |service: &str| {
+            let policies = format!(
+                "policies:\n  defaults: {{dimensions: {{a: {{}}, b: {{}}}}}}\n  services:\n    - policy: {service}\n"
+            );
+            parse(&policies, |_| None).err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        assert_eq!(of("{dimensions: {c: {}}}"), "");
+        assert_eq!(of("{dimensions: {c: {}, a: {enabled: false}}, regions: {attribute: zone}}"), "");
+        let found = of("{dimensions: {c: {}}, regions: {attribute: zone}}");
+        assert!(found.contains("makes 4 dimensions with those of policies.defaults"), "{found}");
     }
 
     #[test]

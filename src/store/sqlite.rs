@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::outbox::NewOutboxRow;
 use super::{StoreError, objectives, queue, schema};
 use crate::deployment::Deployment;
-use crate::model::snapshot::{Reader, Snapshot, Writer};
+use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer};
 use crate::model::{NANOS_PER_SECOND, ServiceKey, UnixNanos, VersionKey};
 use crate::pipeline::{Commit, Restored, ServiceSnapshot};
 
@@ -195,7 +195,10 @@ fn load_deployments(connection: &Connection) -> rusqlite::Result<Vec<Arc<Deploym
     let mut deployments = Vec::new();
     while let Some(row) = rows.next()? {
         let state: Vec<u8> = row.get(1)?;
-        let read = Reader::header(&state).and_then(|mut reader| Deployment::load(&mut reader));
+        let read = Reader::header(&state).and_then(|mut reader| {
+            let deployment = Deployment::load(&mut reader)?;
+            if reader.is_empty() { Ok(deployment) } else { Err(Corrupt::Body) }
+        });
         match read {
             Ok(deployment) => deployments.push(Arc::new(deployment)),
             Err(why) => {

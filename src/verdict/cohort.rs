@@ -14,12 +14,17 @@ use super::judge::{Context, Judge};
 use super::memory::Memory;
 use super::policy::Policy;
 use super::summary::{LIST_RATE, place};
-use crate::model::Slot;
 use crate::model::snapshot::{snapshot_fields, snapshot_index};
+use crate::model::{DIMENSION_VALUES_MAX, DIMENSIONS_MAX, Slot};
 use crate::stats::{degraded_list, watch_threshold};
 
-/// Cohorts of one service, combinations of values included; beyond it they are counted as `(other)`.
+/// Combinations of values of one service; beyond it only the value of the first dimension is told apart.
 pub const COHORTS_MAX: usize = 32;
+/// Values of all dimensions, `(other)` and `(none)` of each included: as many are judged.
+pub(crate) const VALUES_MAX: usize = DIMENSIONS_MAX * (DIMENSION_VALUES_MAX + 2);
+/// Labels that one version is remembered by: values, combinations, and those beyond their cap, which keep the value of
+/// the first dimension.
+pub(crate) const LABELS_MAX: usize = VALUES_MAX + COHORTS_MAX + DIMENSION_VALUES_MAX + 2 + 1;
 /// The value under which those beyond the cap are counted.
 pub const OTHER_VALUE: &str = "(other)";
 /// The value of requests that have none.
@@ -29,8 +34,10 @@ pub const NO_COHORT: &str = "(all)";
 /// Between the values of several dimensions; no value has it.
 const BETWEEN: &str = "\u{1f}";
 
-/// A region is well while the odds that it is worse, which began at 1 to 1, are below 2 to 1.
+/// A region is well while the odds that it is worse, which began at 1 to 1, are below 2 to 1,
 const WELL: f64 = std::f64::consts::LN_2;
+/// and once the candidate has served so many requests in it: of 50 one fails, with 95 %, where 6 % do.
+const WELL_REQUESTS: u64 = 50;
 
 /// The label of a value of a dimension.
 pub fn cohort_label(attribute: &str, value: &str) -> String {
@@ -228,7 +235,7 @@ impl CohortJudges {
                 continue;
             }
             if !self.each.contains_key(label) {
-                if self.each.len() >= COHORTS_MAX {
+                if self.each.len() >= VALUES_MAX {
                     continue;
                 }
                 let (policy, timing) = (policy.of_cohort(), of_cohort.timing());
@@ -268,7 +275,10 @@ impl CohortJudges {
 
     /// ln of what the evidence of the whole must reach more, where regions decide too: half of alpha is theirs.
     pub(crate) fn surcharge(&self, policy: &Policy) -> f64 {
-        if self.deciding(policy) > 0 { std::f64::consts::LN_2 } else { 0.0 }
+        // From the start, also of what decides before the regions are fixed: metrics may come before spans.
+        let acts = policy.regions.as_ref().is_some_and(|regions| regions.action == RegionAction::Fail);
+        let may_decide = acts && self.regions.as_ref().is_none_or(|regions| regions.len() > 1);
+        if may_decide { std::f64::consts::LN_2 } else { 0.0 }
     }
 
     fn base(&self, policy: &Policy) -> f64 {
@@ -292,6 +302,13 @@ impl CohortJudges {
     /// What counts now; a watch fails only against a baseline that serves.
     fn ln_e(&self, judge: &Judge) -> f64 {
         if self.watching { judge.ln_watch() } else { judge.ln_e_bar() }
+    }
+
+    /// Whether nothing is wrong with a cohort, and something would have shown; where the candidate serves nothing,
+    /// nothing is.
+    fn is_well(&self, judge: &Judge) -> bool {
+        let has_shown = judge.first_slot().is_none() || judge.requests[0] >= WELL_REQUESTS;
+        has_shown && self.ln_e(judge) < WELL
     }
 
     /// Whether a region is worse by its own evidence, where regions decide.
@@ -367,7 +384,14 @@ impl CohortJudges {
             return None;
         }
         let threshold = self.threshold(policy, &regions.attribute);
-        let well = |ln_e: f64| ln_e < WELL;
+        // Whatever requests say of where they came from, and those that say nothing, have to be well.
+        let is_named_worse =
+            |label: &str, worse: &[usize]| worse.iter().any(|i| judged[*i].0 == cohort_parts(label).1);
+        let of_region = self.each.iter().filter(|(label, _)| cohort_parts(label).0 == regions.attribute);
+        let others_are_well = |worse: &[usize]| {
+            let mut others = of_region.clone().filter(|(label, _)| !is_named_worse(label, worse));
+            others.all(|(_, judge)| self.is_well(judge))
+        };
         // Once the version has failed, the list of what is worse is made as for SLIs.
         let worse: Vec<usize> = if is_fail && !self.watching {
             let e_values: Vec<f64> = judged.iter().map(|(_, ln_e)| *ln_e).collect();
@@ -375,10 +399,7 @@ impl CohortJudges {
         } else {
             (0..judged.len()).filter(|i| judged[*i].1 >= threshold).collect()
         };
-        let is_worse = |i: usize| worse.contains(&i);
-        let apart = !worse.is_empty()
-            && worse.len() < judged.len()
-            && judged.iter().enumerate().all(|(i, (_, ln_e))| is_worse(i) || well(*ln_e));
+        let apart = !worse.is_empty() && worse.len() < judged.len() && others_are_well(&worse);
         let names: Vec<String> =
             if apart { worse.iter().map(|i| judged[*i].0.to_owned()).collect() } else { Vec::new() };
         Some(RegionEvidence {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::buckets::{Bounds, on_grid, onto, shared, weights_onto};
-use super::cohort::{COHORTS_MAX, CohortArm};
+use super::cohort::{CohortArm, LABELS_MAX};
 use super::dispersion::Dispersion;
 use super::heterogeneity::Heterogeneity;
 use super::input::{Arm, Cells, pooled, totals};
@@ -115,9 +115,19 @@ impl Memory {
         self.begin(t, present);
         let timing = self.timing;
         for label in arm.cohorts.keys() {
-            if self.cohorts.len() < 2 * COHORTS_MAX && !self.cohorts.contains_key(label) {
-                self.cohorts.insert(Arc::clone(label), Box::new(Self::new(timing)));
+            if self.cohorts.contains_key(label) {
+                continue;
             }
+            if self.cohorts.len() >= LABELS_MAX {
+                // Other combinations come first after a restart: what has been silent for longest makes room.
+                let silent = self.cohorts.iter().filter(|(known, _)| !arm.cohorts.contains_key(*known));
+                let Some(oldest) = silent.min_by_key(|(_, one)| one.last).map(|(known, _)| Arc::clone(known))
+                else {
+                    continue;
+                };
+                self.cohorts.remove(&oldest);
+            }
+            self.cohorts.insert(Arc::clone(label), Box::new(Self::new(timing)));
         }
         for (label, cohort) in &mut self.cohorts {
             cohort.begin(t, arm.cohorts.get(label).is_some_and(CohortArm::is_present));
