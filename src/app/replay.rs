@@ -9,14 +9,17 @@ use serde_json::{Value, json};
 
 use crate::config::{self, Config, Files, LoadError};
 use crate::deployment::Deployment;
-use crate::model::{Measure, Program, ServiceKey, Source};
+use crate::model::{ServiceKey, Source};
 use crate::pipeline::Signal;
 use crate::pipeline::recording::{Outcomes, Recording, RecordingError, Selection};
 use crate::receiver::{
     JsonError, WalkError, WalkSettings, request_from_json, signal_of_json, signal_of_message, walk_metrics,
     walk_traces,
 };
-use crate::verdict::{Evidence, ExplainInput, Judge, Memory, Policy, SliEvidence, Verdict, Waiting, explain};
+use crate::verdict::{
+    CohortEvidence, Evidence, ExplainInput, Judge, Memory, Policy, RegionEvidence, SliEvidence, Verdict,
+    Waiting, explain,
+};
 
 /// Longest line or message.
 const MESSAGE_BYTES: usize = 256 << 20;
@@ -95,9 +98,7 @@ pub fn replay(options: &ReplayOptions) -> Result<Replayed, ReplayError> {
     let service =
         ServiceKey { name: options.selection.service.clone().unwrap_or_default(), ..ServiceKey::default() };
     let mut policy = config.policies.resolve(&service, Deployment::VERSION).policy;
-    let measures: Vec<Measure> = policy.slis.iter().map(|sli| sli.measure.clone()).collect();
-    // A checked file fits; what would not is not tested, as in a running gateway.
-    let mut recording = Program::compile(&measures).map(Recording::with_program).unwrap_or_default();
+    let mut recording = Recording::under(&policy);
     for path in &options.files {
         read(path, &settings, &mut recording)?;
     }
@@ -138,6 +139,8 @@ impl Replayed {
             "points": { "judged": o.points[0], "clock_far_off": o.points[1] },
             "slot_seconds": o.evidence.slot_seconds,
             "evidence": o.evidence.slis.iter().map(sli_json).collect::<Vec<_>>(),
+            "cohorts": o.evidence.cohorts.iter().map(cohort_json).collect::<Vec<_>>(),
+            "scope": o.evidence.regions.as_ref().map(RegionEvidence::scope),
         })
         .to_string()
     }
@@ -164,6 +167,12 @@ impl Replayed {
         ));
         for e in shown(&o.evidence) {
             text.push_str(&row(e));
+        }
+        for one in o.evidence.cohorts.iter().filter(|one| one.ln_e > 0.0 || one.is_worse) {
+            text.push_str(&cohort_row(one));
+        }
+        if let Some(regions) = o.evidence.regions.as_ref().filter(|_| o.verdict == Verdict::Fail) {
+            text.push_str(&format!("\nscope: {}\n", regions.scope().join(", ")));
         }
         if !o.evidence.flags.is_empty() {
             let flags: Vec<&str> = o.evidence.flags.iter().map(|f| f.as_str()).collect();
@@ -201,6 +210,27 @@ fn row(e: &SliEvidence) -> String {
     let ratio = e.ratio.map_or_else(|| "-".to_owned(), |[r, _, _]| format!("{r:.2}"));
     let mark = if e.degraded { " *" } else { "" };
     format!("{name:<34} {:>9.2} {:>18} {:>18} {ratio:>7}{mark}\n", e.ln_e, part(0), part(1))
+}
+
+/// Of a value of a dimension what is shown are its failed requests.
+fn cohort_row(one: &CohortEvidence) -> String {
+    let name = format!("{}={}", one.attribute, one.value);
+    let part = |i: usize| format!("{} / {}", one.errors[i], one.requests[i]);
+    let mark = if one.is_worse { " *" } else { "" };
+    format!("{name:<34} {:>9.2} {:>18} {:>18} {:>7}{mark}\n", one.ln_e, part(0), part(1), "-")
+}
+
+fn cohort_json(one: &CohortEvidence) -> Value {
+    json!({
+        "attribute": one.attribute,
+        "value": one.value,
+        "ln_e": one.ln_e,
+        "threshold": one.threshold,
+        "worse": one.is_worse,
+        "requests": { "candidate": one.requests[0], "baseline": one.requests[1] },
+        "errors": { "candidate": one.errors[0], "baseline": one.errors[1] },
+        "sli": one.sli.as_ref().map(|sli| sli.name()),
+    })
 }
 
 fn sli_json(e: &SliEvidence) -> Value {

@@ -2,6 +2,7 @@
 //! lateness: the whole recording is put into slots first and judged slot by slot afterwards. The order of
 //! spans in the files does not matter, and the same files give the same bytes.
 
+mod cohorts;
 mod court;
 mod measures;
 mod points;
@@ -9,14 +10,15 @@ mod points;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use self::cohorts::{Placing, RecordedValues};
 use self::court::Court;
 use self::measures::{MarkedArms, RecordedMark};
 use self::points::{MetricSlots, RecordedPoints};
 
 use crate::histogram::layout;
 use crate::model::{
-    Discard, MarkedSpan, NANOS_PER_SECOND, Outcome, Program, ResourceView, Slot, Source, SpanSink, SpanView,
-    StatusSource, UnixNanos, part_bit,
+    DimensionTexts, Discard, MarkedSpan, Measure, NANOS_PER_SECOND, Outcome, Program, ResourceView, Slot,
+    Source, SpanSink, SpanView, StatusSource, UnixNanos, part_bit,
 };
 use crate::verdict::{
     Arm, Cells, Counts, Evidence, InstanceCounts, Judge, Memory, Policy, SlotInput, Verdict,
@@ -35,6 +37,8 @@ struct Recorded {
     end: UnixNanos,
     outcome: Outcome,
     status: StatusSource,
+    /// Values of its dimensions; `None` where it is not told apart.
+    values: Option<u32>,
 }
 
 /// Strings by number, in order of appearance.
@@ -66,6 +70,7 @@ pub struct Recording {
     spans: Vec<(u32, Recorded)>,
     /// What spans are compared with, and what they count for.
     program: Option<Arc<Program>>,
+    values: RecordedValues,
     marks: Vec<RecordedMark>,
     points: RecordedPoints,
     /// Service, version and instance of the resource in hand.
@@ -92,25 +97,12 @@ impl SpanSink for Recording {
     }
 
     fn span(&mut self, span: &SpanView<'_>) {
-        self.scratch.clear();
-        for part in [span.operation_head, span.operation_joint, span.operation_tail] {
-            self.scratch.push_str(&String::from_utf8_lossy(part));
-        }
-        let (service, version, instance) = self.current;
-        let operation = self.operations.number(&self.scratch);
-        if span.marks != 0 || !span.quantities.is_empty() {
-            self.mark(Some(operation), span.start, span.end, span.marks, span.quantities);
-        }
-        let recorded = Recorded {
-            version,
-            operation,
-            instance,
-            start: span.start,
-            end: span.end,
-            outcome: span.outcome,
-            status: span.status,
-        };
-        self.spans.push((service, recorded));
+        self.push(span, None);
+    }
+
+    fn span_of(&mut self, span: &SpanView<'_>, dimensions: &DimensionTexts) {
+        let values = self.values.number(dimensions);
+        self.push(span, Some(values));
     }
 
     fn program(&self) -> Option<Arc<Program>> {
@@ -189,9 +181,36 @@ pub struct Outcomes {
 }
 
 impl Recording {
-    /// A recording whose spans are compared with the SLIs of a policy.
-    pub fn with_program(program: Program) -> Self {
-        Self { program: Some(Arc::new(program)), ..Self::default() }
+    /// A recording whose spans are compared with the SLIs of a policy and told apart by its dimensions. What does not
+    /// fit is not tested, as in a gateway that runs; a checked file fits.
+    pub fn under(policy: &Policy) -> Self {
+        let measures: Vec<Measure> = policy.slis.iter().map(|sli| sli.measure.clone()).collect();
+        let dimensions: Vec<String> = policy.dimensions.iter().map(|one| one.attribute.clone()).collect();
+        let program = Program::with_dimensions(&measures, &dimensions).ok().map(Arc::new);
+        Self { program, ..Self::default() }
+    }
+
+    fn push(&mut self, span: &SpanView<'_>, values: Option<u32>) {
+        self.scratch.clear();
+        for part in [span.operation_head, span.operation_joint, span.operation_tail] {
+            self.scratch.push_str(&String::from_utf8_lossy(part));
+        }
+        let (service, version, instance) = self.current;
+        let operation = self.operations.number(&self.scratch);
+        if span.marks != 0 || !span.quantities.is_empty() {
+            self.mark(Some(operation), span.start, span.end, span.marks, span.quantities);
+        }
+        let recorded = Recorded {
+            version,
+            operation,
+            instance,
+            start: span.start,
+            end: span.end,
+            outcome: span.outcome,
+            status: span.status,
+            values,
+        };
+        self.spans.push((service, recorded));
     }
 
     fn mark(
@@ -247,6 +266,8 @@ impl Recording {
             let operations = &self.operations.names;
             let marked = MarkedArms { service, baseline, candidate, first, ordinals: &ordinals, operations };
             measures::put(&self.marks, program, &marked, &mut slots);
+            let placing = Placing { candidate, first, ordinals: &ordinals, operations };
+            cohorts::put(&spans, &self.values, &policy.dimensions, &placing, &mut slots);
         }
         let metrics = self.points.slots(arms, &self.operations.names, policy.latency_margin);
         let first = first.into_iter().chain(metrics.first).min();
@@ -355,30 +376,30 @@ impl Recording {
                 })
             });
             let input = slots.entry(span.end.slot()).or_default();
-            let censored = !is_candidate && first.is_some_and(|f| span.start < f);
-            self.place(span, ordinal, is_candidate, censored, input);
+            let is_old = !is_candidate && first.is_some_and(|f| span.start < f);
+            let arm = if is_candidate { &mut input.candidate } else { &mut input.baseline };
+            let operation = &self.operations.names[span.operation as usize];
+            place(span, operation, ordinal, arm, is_old.then_some(&mut input.started_before));
         }
         (slots, first, ordinals)
     }
+}
 
-    fn place(
-        &self,
-        span: &Recorded,
-        ordinal: Option<u32>,
-        is_candidate: bool,
-        censored: bool,
-        input: &mut SlotInput,
-    ) {
-        let arm = if is_candidate { &mut input.candidate } else { &mut input.baseline };
-        let bucket = layout::bucket_of_nanos(span.end.since(span.start));
-        arm.status_seen |= span.status == StatusSource::Code;
-        if let Some(ordinal) = ordinal {
-            count_instance(arm, ordinal, span.outcome, bucket);
-        }
-        let cells: &mut Cells = if censored { &mut input.started_before } else { &mut arm.warm };
-        let cell = cells.entry(Arc::clone(&self.operations.names[span.operation as usize])).or_default();
-        count(&mut cell.groups[ordinal.unwrap_or(0) as usize % 2], span.outcome, bucket);
+/// Counts a request in its slot: in `old` where it is only remembered.
+fn place(
+    span: &Recorded,
+    operation: &Arc<str>,
+    ordinal: Option<u32>,
+    arm: &mut Arm,
+    old: Option<&mut Cells>,
+) {
+    let bucket = layout::bucket_of_nanos(span.end.since(span.start));
+    arm.status_seen |= span.status == StatusSource::Code;
+    if let Some(ordinal) = ordinal {
+        count_instance(arm, ordinal, span.outcome, bucket);
     }
+    let cell = old.unwrap_or(&mut arm.warm).entry(Arc::clone(operation)).or_default();
+    count(&mut cell.groups[ordinal.unwrap_or(0) as usize % 2], span.outcome, bucket);
 }
 
 /// One slot through memory and judge, in the order that keeps evidence predictable.

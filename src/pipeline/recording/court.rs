@@ -37,7 +37,7 @@ impl Court {
     pub(super) fn slot(&mut self, source: Source, t: Slot, input: &SlotInput) {
         let Some(memory) = &mut self.memories[source.index()] else { return };
         let present = !input.baseline.is_silent() || !input.started_before.is_empty();
-        memory.begin(t, present);
+        memory.begin_of(t, present, &input.baseline);
         self.panel.slot(source, t, memory, input);
         memory.end(t, &remembered(input), &input.baseline);
     }

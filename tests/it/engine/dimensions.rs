@@ -9,6 +9,7 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
 use rollguard::deployment::{Deployment, Mode};
 use rollguard::model::{ServiceKey, UnixNanos};
+use rollguard::pipeline::recording::{Recording, Selection};
 use rollguard::receiver::{WalkSettings, walk_traces};
 use rollguard::verdict::{Flag, Policy, Verdict};
 
@@ -49,11 +50,13 @@ const WELL: Law = Law { rps: 20, errors: 0.005, mobile: 0.0, slow: 1.0 };
 struct Shop {
     world: World,
     random: fastrand::Rng,
+    /// The bodies that were sent.
+    sent: Vec<Vec<u8>>,
 }
 
 impl Shop {
     fn open(policy: Policy) -> Self {
-        Self { world: World::new(policy, Mode::Act), random: fastrand::Rng::with_seed(11) }
+        Self { world: World::new(policy, Mode::Act), random: fastrand::Rng::with_seed(11), sent: Vec::new() }
     }
 
     /// A second in which versions serve, each from two instances in every region.
@@ -106,6 +109,7 @@ impl Shop {
         let mut batch = self.world.intake.begin(UnixNanos(at(now) + 300_000_000));
         walk_traces(&body, &WalkSettings::default(), &mut batch).expect("sound");
         batch.commit().expect("room");
+        self.sent.push(body);
     }
 
     /// `v1` alone until it is known, then `v2` beside it until there is a verdict.
@@ -200,4 +204,26 @@ fn a_kind_of_client_is_named() {
     assert!(d.explanation.contains("client.class mobile"), "{}", d.explanation);
     let of_web = d.evidence.cohorts.iter().find(|one| one.value == "web").expect("web is judged");
     assert!(!of_web.is_worse && of_web.ln_e < 1.0, "{of_web:?}");
+}
+
+/// Scenario: what was sent is judged again from a recording, forwards and backwards. Guarantees: the same region is the
+/// scope, and the order in the file changes nothing.
+#[test]
+fn a_recording_is_told_apart_by_the_same_dimensions() {
+    let keys = format!("{REGION_FAILS}    dimensions: {{client.class: {{values: 1}}}}\n");
+    let policy = Policy { warmup_s: 10, ..policy(&keys) };
+    let mut shop = Shop::open(policy.clone());
+    shop.judge([WELL; 3], [WELL, Law { errors: 0.06, ..WELL }, WELL], None);
+    let judged = |bodies: &mut dyn Iterator<Item = &Vec<u8>>| {
+        let mut recording = Recording::under(&policy);
+        for body in bodies {
+            walk_traces(body, &WalkSettings::default(), &mut recording).expect("sound");
+        }
+        recording.judge(&Selection::default(), policy.clone(), |_, _, _, _| {}).expect("two versions")
+    };
+    let forwards = judged(&mut shop.sent.iter());
+    assert_eq!(forwards.verdict, Verdict::Fail, "{:?}", forwards.evidence.cohorts);
+    let regions = forwards.evidence.regions.as_ref().expect("regions are judged");
+    assert_eq!(regions.scope(), ["region=us-1"], "{:?}", forwards.evidence.cohorts);
+    assert_eq!(forwards, judged(&mut shop.sent.iter().rev()));
 }

@@ -12,7 +12,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
 use rollguard::deployment::{Deployment, Mode};
-use rollguard::model::{Measure, Program, ServiceKey, UnixNanos};
+use rollguard::model::{ServiceKey, UnixNanos};
 use rollguard::pipeline::clock::Clock;
 use rollguard::pipeline::recording::{Recording, Selection};
 use rollguard::pipeline::{Disposition, NoDownstream, Signal};
@@ -379,8 +379,7 @@ async fn a_recording_is_judged_by_the_same_slis() {
     );
     let mut front = Front::open(policy.clone()).await;
     let live = front.judge(Fault { calls: 8, ..WELL }, true).await;
-    let measures: Vec<Measure> = policy.slis.iter().map(|sli| sli.measure.clone()).collect();
-    let mut recording = Recording::with_program(Program::compile(&measures).unwrap());
+    let mut recording = Recording::under(&policy);
     for body in &front.sent {
         walk_traces(body, &WalkSettings::default(), &mut recording).unwrap();
     }
