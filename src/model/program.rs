@@ -393,6 +393,12 @@ impl Program {
         self.latencies
     }
 
+    /// Bits of the measures of metrics that are counted by instance: those that are per second of one.
+    pub fn by_instance(&self) -> Marks {
+        let per_second = |measure: &&MetricMeasure| measure.completion == Completion::PerSecond;
+        self.metric_measures().iter().filter(per_second).fold(0, |bits, measure| bits | measure.bits())
+    }
+
     /// Bits of the totals of the measures that are told apart by operation: shares of requests.
     pub const fn operations(&self) -> Marks {
         self.by_operation

@@ -177,11 +177,11 @@ pub struct Engine {
     pub(super) recent: Recent,
 }
 
-/// Makes known what the policies of a service measure, whatever kind of release comes.
-fn admit(policies: &dyn Policies, service: &Service) {
-    service.admit(&service.policy);
+/// Makes known what the policies of a service measure, whatever kind of release comes, to be counted from `since` on.
+fn admit(policies: &dyn Policies, service: &Service, since: UnixNanos) {
+    service.admit(&service.policy, since);
     for release in policies.releases(&service.key) {
-        service.admit(&policies.resolve(&service.key, &release).0);
+        service.admit(&policies.resolve(&service.key, &release).0, since);
     }
 }
 
@@ -303,7 +303,8 @@ impl Engine {
             );
             service.objectives = objectives;
             self.ended.iter().filter(|d| d.service == **key).for_each(|d| service.note_verdict(d));
-            admit(&*self.parts.policies, &service);
+            // All that it counted since we began to look would have been met when it came.
+            admit(&*self.parts.policies, &service, service.watched_since);
             self.services.insert(Arc::clone(key), service);
         }
         self.services.entry(Arc::clone(key)).or_insert_with_key(|_| unreachable!("inserted above"))
@@ -474,7 +475,7 @@ impl Engine {
             // A reload changes the objective and the warm-up of versions yet to come.
             service.policy = self.parts.policies.resolve(&service.key, Deployment::VERSION).0;
             service.objectives.configure(service.policy.slo, self.parts.policies.objectives(&service.key));
-            admit(&*self.parts.policies, service);
+            admit(&*self.parts.policies, service, now);
             let [unversioned, all] = service.unversioned(now);
             if let Some(text) = unversioned::complaint(&service.key, unversioned, all)
                 && self.complaints.allow(&service.key.to_string(), now).is_some()

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::cohorts::ServiceCohorts;
 use super::registry::lock;
@@ -19,6 +19,11 @@ use crate::window::Wanted;
 pub(crate) struct ServiceMeasures {
     admitted: Mutex<Vec<Measure>>,
     program: ArcSwapOption<Program>,
+    /// Since when points are read for each of them, by number: what a counter holds from before came unread, and
+    /// nobody knows when.
+    reads_since: ArcSwap<Vec<UnixNanos>>,
+    /// The same as it was before a restart, also of those that are not asked for yet.
+    read_before: Mutex<BTreeMap<MeasureKey, UnixNanos>>,
     /// When metrics of a version came last, of whatever name: what no point says is 0 only where others came. Of at
     /// most as many versions as [`HEARD`].
     heard: Mutex<BTreeMap<VersionId, UnixNanos>>,
@@ -66,16 +71,40 @@ impl ServiceMeasures {
         program.as_ref().map_or_else(Wanted::default, |program| Wanted {
             latencies: program.latencies(),
             operations: program.operations(),
+            instances: program.by_instance(),
         })
     }
 
-    /// Makes measures known that are not yet. One that finds no room is left out; the others are not.
+    /// Since when points are read for each measure, by its number.
+    pub(super) fn reads_since(&self) -> Arc<Vec<UnixNanos>> {
+        self.reads_since.load_full()
+    }
+
+    /// The same by key, to be kept.
+    pub(super) fn read_so_far(&self) -> BTreeMap<MeasureKey, UnixNanos> {
+        let admitted = lock(&self.admitted);
+        admitted.iter().map(|measure| measure.key).zip(self.reads_since.load().iter().copied()).collect()
+    }
+
+    /// Goes on from before a restart: what was read then is not new now.
+    pub(super) fn go_on(&self, read_before: BTreeMap<MeasureKey, UnixNanos>) {
+        let admitted = lock(&self.admitted);
+        let now = self.reads_since.load();
+        let of =
+            |(measure, now): (&Measure, &UnixNanos)| read_before.get(&measure.key).copied().unwrap_or(*now);
+        self.reads_since.store(Arc::new(admitted.iter().zip(now.iter()).map(of).collect()));
+        *lock(&self.read_before) = read_before;
+    }
+
+    /// Makes measures known that are not yet, to be read from `now` on. One that finds no room is left out; the others
+    /// are not.
     ///
     /// # Errors
     /// Those that found no room, and why.
     pub(super) fn admit<'a>(
         &self,
         measures: impl IntoIterator<Item = &'a Measure>,
+        now: UnixNanos,
     ) -> Result<(), (Vec<MeasureKey>, TooMany)> {
         let mut admitted = lock(&self.admitted);
         let (mut refused, mut why, before) = (Vec::new(), None, admitted.len());
@@ -93,6 +122,11 @@ impl ServiceMeasures {
         if admitted.len() > before
             && let Ok(program) = self.compile(&admitted)
         {
+            let mut since = Vec::clone(&self.reads_since.load());
+            let read_before = lock(&self.read_before);
+            let fresh = admitted.iter().skip(since.len());
+            since.extend(fresh.map(|measure| read_before.get(&measure.key).copied().unwrap_or(now)));
+            self.reads_since.store(Arc::new(since));
             if !program.metric_measures().is_empty() {
                 self.any_metrics.store(true, Ordering::Relaxed);
             }
@@ -131,16 +165,35 @@ mod tests {
         Measure { key: MeasureKey::of(value), counted }
     }
 
+    fn at(seconds: u64) -> UnixNanos {
+        UnixNanos::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_measure_is_read_since_it_was_admitted_also_after_a_restart() {
+        let measures = ServiceMeasures::default();
+        measures.admit([&measure("x")], at(5)).unwrap();
+        measures.admit([&measure("x"), &measure("y")], at(9)).unwrap();
+        assert_eq!(*measures.reads_since(), [at(5), at(9)]);
+        let kept = measures.read_so_far();
+        let after = ServiceMeasures::default();
+        after.admit([&measure("new"), &measure("y")], at(20)).unwrap();
+        after.go_on(kept);
+        after.admit([&measure("x")], at(21)).unwrap();
+        assert_eq!(*after.reads_since(), [at(20), at(9), at(5)]);
+        assert_eq!(after.read_so_far().len(), 3);
+    }
+
     #[test]
     fn numbers_stay_and_what_finds_no_room_is_named() {
         let measures = ServiceMeasures::default();
         assert!(measures.program().is_none());
-        assert_eq!(measures.admit([&measure("x"), &measure("y")]), Ok(()));
+        assert_eq!(measures.admit([&measure("x"), &measure("y")], at(5)), Ok(()));
         let before = measures.program().unwrap();
-        assert_eq!(measures.admit([&measure("y"), &measure("x")]), Ok(()));
+        assert_eq!(measures.admit([&measure("y"), &measure("x")], at(9)), Ok(()));
         assert!(Arc::ptr_eq(&before, &measures.program().unwrap()), "nothing new, nothing compiled");
         let many: Vec<Measure> = (0..MEASURES_MAX).map(|i| measure(&format!("v{i}"))).collect();
-        let (refused, why) = measures.admit(&many).unwrap_err();
+        let (refused, why) = measures.admit(&many, at(9)).unwrap_err();
         assert_eq!((refused.len(), why), (2, TooMany::Measures));
         let program = measures.program().unwrap();
         assert_eq!(program.number(MeasureKey::of("y")), Some(1));

@@ -113,7 +113,7 @@ impl Engine {
         let deployment = Arc::clone(running.deployment());
         commit.deployments.push(Arc::clone(&deployment));
         let service = self.service(key, now);
-        service.admit(&deployment.policy);
+        service.admit(&deployment.policy, now);
         // What began by itself has to be more than a stray request first, and what waits for its time has not begun.
         if origin == Origin::Requested {
             for other in service.running.iter_mut().filter(|other| !other.is_waiting()) {
@@ -149,7 +149,7 @@ impl Engine {
         self.check_baseline(&key, request.baseline.as_deref())?;
         let held = request.release.as_deref().map(|release| self.policy(&key, &request.version, release));
         let service = self.service(&key, now);
-        held.iter().for_each(|(policy, _)| service.admit(policy));
+        held.iter().for_each(|(policy, _)| service.admit(policy, now));
         let merging = |r: &&mut Running| {
             r.is_judging() && r.change_at().is_none() && r.deployment().candidate == request.version
         };
@@ -266,7 +266,7 @@ impl Engine {
         let announced = Arc::clone(running.deployment());
         commit.deployments.push(Arc::clone(&announced));
         let service = self.service(&key, now);
-        service.admit(&announced.policy);
+        service.admit(&announced.policy, now);
         Ok(service.take_change(running, now, commit).unwrap_or(announced))
     }
 

@@ -1,6 +1,7 @@
 //! State of a service as bytes, and back. Snapshots hold everything that later evidence rests on; open slots
 //! are not among it: what was in them is skipped for both versions, never filled with zeros.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::engine::Engine;
@@ -13,7 +14,7 @@ use super::service::Service;
 use super::version::{Totals, Version, Versions};
 use crate::deployment::Deployment;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer};
-use crate::model::{DeploymentId, ServiceKey, Slot, UnixNanos};
+use crate::model::{DeploymentId, MeasureKey, ServiceKey, Slot, UnixNanos};
 use crate::verdict::{Memory, Panel};
 use crate::window::{Churn, Counts, Fates, History, Lateness, LatenessConfig};
 
@@ -40,6 +41,7 @@ impl Service {
         }
         self.logs.is_some().save(&mut out);
         self.logs.iter().for_each(|logs| logs.save(&mut out));
+        self.measures.read_so_far().save(&mut out);
         ServiceSnapshot { service: (*self.key).clone(), at: now, bytes: out.into_bytes() }
     }
 }
@@ -114,6 +116,8 @@ struct State {
     lost: [u64; 2],
     /// Error logs and exceptions, and log records in seconds that were open.
     logs: Option<(ServiceLogs, u64)>,
+    /// Since when points are read for measures.
+    reads_since: BTreeMap<MeasureKey, UnixNanos>,
 }
 
 fn read(bytes: &[u8], lateness: LatenessConfig, now: UnixNanos) -> Result<State, Corrupt> {
@@ -141,8 +145,9 @@ fn read(bytes: &[u8], lateness: LatenessConfig, now: UnixNanos) -> Result<State,
         })
         .collect::<Result<_, Corrupt>>()?;
     let logs = if bool::load(&mut from)? { Some(ServiceLogs::load(&mut from)?) } else { None };
+    let reads_since = BTreeMap::load(&mut from)?;
     if from.is_empty() {
-        Ok(State { versions, lateness_s, metered, judges, lost, logs })
+        Ok(State { versions, lateness_s, metered, judges, lost, logs, reads_since })
     } else {
         Err(Corrupt::Body)
     }
@@ -191,11 +196,12 @@ impl Engine {
     }
 
     fn restore_service(&mut self, key: &ServiceKey, state: State, now: UnixNanos) -> Vec<Continued> {
-        let State { versions, lateness_s, metered, judges, lost, logs } = state;
+        let State { versions, lateness_s, metered, judges, lost, logs, reads_since } = state;
         self.parts.ledger.lose(Signal::Traces, lost[0]);
         self.parts.ledger.lose(Signal::Metrics, lost[1]);
         let lateness = Lateness::new(LatenessConfig { initial: lateness_s, ..self.parts.lateness });
         let service = self.service(&Arc::new(key.clone()), now);
+        service.measures.go_on(reads_since);
         service.versions = versions;
         service.metered = metered;
         service.lateness = lateness;
@@ -224,7 +230,7 @@ impl Engine {
             None => ((None, None), Slot::MAX),
         };
         let service = self.service(&Arc::new(deployment.service.clone()), now);
-        service.admit(&deployment.policy);
+        service.admit(&deployment.policy, now);
         service.running.push(Running::restored(deployment, judged, from));
     }
 }

@@ -146,15 +146,15 @@ impl Service {
         })
     }
 
-    /// Makes the measures and the dimensions of a policy known.
-    pub(super) fn admit(&self, policy: &Policy) {
+    /// Makes the measures and the dimensions of a policy known, to be counted from `now` on.
+    pub(super) fn admit(&self, policy: &Policy, now: UnixNanos) {
         let without_room = self.measures.admit_dimensions(&policy.dimensions);
         if !without_room.is_empty() {
             tracing::error!(service = %self.key, dimensions = without_room.join(", "),
                 "there is no room for these dimensions beside those that were counted since the start; requests are \
                  not told apart by them until a restart");
         }
-        if let Err((refused, why)) = self.measures.admit(policy.slis.iter().map(|sli| &sli.measure)) {
+        if let Err((refused, why)) = self.measures.admit(policy.slis.iter().map(|sli| &sli.measure), now) {
             let of = |sli: &&OwnSli| refused.contains(&sli.measure.key);
             let names: Vec<&str> = policy.slis.iter().filter(of).map(|sli| sli.name.as_str()).collect();
             tracing::error!(service = %self.key, slis = names.join(", "), ?why,

@@ -1,7 +1,7 @@
 //! One version of one service as the evaluator keeps it: its open slots, what is remembered of it, and what
 //! the board shows.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::arms::{Closed, SeriesCohorts, measured};
@@ -383,17 +383,22 @@ impl Version {
         sums.map(|sum| sum.round() as u64)
     }
 
-    /// Instances past their warm-up that were there in a slot of `slot_s` seconds, by group. After a restart they are
-    /// as old as the version, as their counts are.
-    pub(super) fn warm_instances(&self, slot: Slot, slot_s: i64) -> [u64; 2] {
-        let Some(side) = &self.metered else { return [0; 2] };
+    /// Instances past their warm-up that were there in a slot of `slot_s` seconds, or `sent` something in it, with their
+    /// groups: those whose seconds and events count. After a restart they are as old as the version.
+    pub(super) fn warm_instances(
+        &self,
+        slot: Slot,
+        slot_s: i64,
+        sent: &BTreeSet<InstanceId>,
+    ) -> BTreeMap<InstanceId, usize> {
+        let Some(side) = &self.metered else { return BTreeMap::new() };
         let is_known = slot >= self.restored_until.slot();
         let warmup_s = if is_known || self.first_slot.is_none_or(|first| slot < first + self.warmup_s) {
             self.warmup_s
         } else {
             0
         };
-        self.instances.warm(side.instances(), slot, slot_s, warmup_s)
+        self.instances.warm(side.instances(), slot, slot_s, warmup_s, sent)
     }
 
     /// Names what a reduced metric interval knows by number.

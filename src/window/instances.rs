@@ -2,7 +2,7 @@
 //! seconds are kept apart), the two groups that measure how clustered errors are, and the number of
 //! instances that serve now.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use foldhash::fast::FixedState;
 
@@ -85,22 +85,26 @@ impl Instances {
         self.seen.values().filter(|seen| seen.last >= slot).count()
     }
 
-    /// The instances past their warm-up that were there in the slot of `slot_s` seconds or the one before, here or in
-    /// `other`, by group.
-    pub fn warm(&self, other: &Self, slot: Slot, slot_s: i64, warmup_s: i64) -> [u64; 2] {
+    /// The instances that were there in the slot of `slot_s` seconds or the one before, here or in `other`, or that have
+    /// `sent` something, and were past their warm-up all through the interval that ends in the slot; with their groups.
+    pub fn warm(
+        &self,
+        other: &Self,
+        slot: Slot,
+        slot_s: i64,
+        warmup_s: i64,
+        sent: &BTreeSet<InstanceId>,
+    ) -> BTreeMap<InstanceId, usize> {
+        // An interval that ends in the slot began up to an interval before it.
+        let reach = if warmup_s > 0 { warmup_s + slot_s } else { 0 };
         let mut all: HashMap<InstanceId, Seen, FixedState> = self.seen.clone();
         for (id, seen) in &other.seen {
             let known = all.entry(*id).or_insert(*seen);
             (known.first, known.last) = (known.first.min(seen.first), known.last.max(seen.last));
         }
-        let mut groups = [0; 2];
-        for seen in all.values() {
-            let is_warm = seen.first + warmup_s <= slot;
-            if is_warm && seen.last >= slot - slot_s {
-                groups[usize::from(seen.group.min(1))] += 1;
-            }
-        }
-        groups
+        let is_there = |id: &InstanceId, seen: &Seen| seen.last >= slot - slot_s || sent.contains(id);
+        let warm = all.iter().filter(|(id, seen)| seen.first + reach <= slot && is_there(id, seen));
+        warm.map(|(id, seen)| (*id, usize::from(seen.group.min(1)))).collect()
     }
 
     /// Whether every instance with a span in `slot` or later is within its warm-up at `now`.
@@ -143,5 +147,26 @@ mod tests {
         assert!(instances.all_young(130, 150, 60) && !instances.all_young(130, 170, 60));
         instances.forget_before(135);
         assert_eq!(instances.len(), 1);
+    }
+
+    #[test]
+    fn seconds_of_an_instance_begin_with_the_first_interval_after_its_warm_up() {
+        let (mut spans, mut metrics) = (Instances::new(), Instances::new());
+        spans.note_at(InstanceId(1), 100, 0);
+        spans.note_at(InstanceId(1), 400, 0);
+        // By its metrics it began before it served.
+        spans.note_at(InstanceId(2), 130, 1);
+        metrics.note_at(InstanceId(2), 100, 1);
+        metrics.note_at(InstanceId(2), 180, 1);
+        let sent = |ids: &[u32]| ids.iter().map(|id| InstanceId(*id)).collect();
+        let warm = |slot, warmup_s, ids: &[u32]| {
+            let warm = spans.warm(&metrics, slot, 15, warmup_s, &sent(ids));
+            warm.into_iter().map(|(id, group)| (id.0, group)).collect::<Vec<_>>()
+        };
+        assert_eq!(warm(165, 60, &[]), [], "an interval that ends in it may have begun in the warm-up");
+        assert_eq!(warm(180, 60, &[]), [(1, 0), (2, 1)]);
+        assert_eq!(warm(240, 60, &[]), [(1, 0)]);
+        assert_eq!(warm(240, 60, &[2]), [(1, 0), (2, 1)], "who sends is there");
+        assert_eq!(warm(105, 0, &[]), [(1, 0), (2, 1)], "without a warm-up at once");
     }
 }

@@ -14,12 +14,13 @@ use std::sync::Arc;
 pub use self::measured::MeasuredInterval;
 
 use super::cell::{Cell, Counts};
+use super::measures::Wanted;
 use super::open::{ClosedSlot, InstanceSlot, OperationSlot, Placed, Placement};
 use crate::histogram::exponential::{grid_bucket, unit_shift};
 use crate::histogram::{Form, Ruler, SparseHistogram};
 use crate::model::{
-    BoundsId, Class, Family, InstanceId, Marks, NANOS_PER_SECOND, Outcome, Shape, Slot, StatusSource,
-    StreamMeta, UnixNanos,
+    BoundsId, Class, Family, InstanceId, NANOS_PER_SECOND, Outcome, Shape, Slot, StatusSource, StreamMeta,
+    UnixNanos,
 };
 
 /// An end this far ahead of the arrival is a wrong clock.
@@ -82,8 +83,7 @@ struct OpenInterval {
 /// The open intervals of one version.
 #[derive(Debug)]
 pub struct OpenIntervals {
-    /// The measures whose latencies are wanted, by the bits of their totals.
-    latencies: Marks,
+    wanted: Wanted,
     slot_s: i64,
     slots: BTreeMap<Slot, OpenInterval>,
     open_from: Slot,
@@ -112,12 +112,12 @@ pub struct Reduced {
 impl OpenIntervals {
     /// Slots of so many seconds; those before `open_from` count as closed.
     pub fn new(slot_s: i64, open_from: Slot) -> Self {
-        Self { latencies: 0, slot_s: slot_s.max(1), slots: BTreeMap::new(), open_from }
+        Self { wanted: Wanted::default(), slot_s: slot_s.max(1), slots: BTreeMap::new(), open_from }
     }
 
-    /// From now on the latencies of these measures are wanted, by the bits of their totals.
-    pub fn set_latencies(&mut self, latencies: Marks) {
-        self.latencies = latencies;
+    /// What is wanted of measures from now on.
+    pub fn set_wanted(&mut self, wanted: Wanted) {
+        self.wanted = wanted;
     }
 
     /// Points that wait in open slots.
@@ -136,7 +136,7 @@ impl OpenIntervals {
             return Placed::Late;
         }
         let open = self.slots.entry(slot).or_default();
-        open.measured.record(addition, placement, self.latencies);
+        open.measured.record(addition, placement, self.wanted);
         open.record(addition, placement);
         Placed::Counted
     }

@@ -39,6 +39,8 @@ pub struct Wanted {
     pub latencies: Marks,
     /// Counts by operation.
     pub operations: Marks,
+    /// Counts by instance: of measures of metrics that are per second of one.
+    pub instances: Marks,
 }
 
 /// Counts of a measure.
@@ -201,7 +203,7 @@ mod tests {
     #[test]
     fn what_counts_goes_to_its_cell() {
         let mut open = OpenMeasures::new(0);
-        let wanted = Wanted { latencies: total_bit(1), operations: total_bit(0) };
+        let wanted = Wanted { latencies: total_bit(1), operations: total_bit(0), ..Wanted::default() };
         let both = total_bit(0) | part_bit(0) | total_bit(1);
         let warm = |group| Placement { young: false, group };
         open.record(&mark(100, both), warm(0), wanted);

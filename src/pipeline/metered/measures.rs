@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use super::service::common_form;
 use crate::histogram::Form;
-use crate::model::{Completion, MetricMeasure, NANOS_PER_SECOND, Program, Slot, Source, UnixNanos};
+use crate::model::{
+    Completion, InstanceId, MetricMeasure, NANOS_PER_SECOND, Program, Slot, Source, UnixNanos,
+};
 use crate::pipeline::arms::Closed;
 use crate::pipeline::service::Service;
 use crate::pipeline::version::Version;
@@ -60,6 +62,10 @@ impl Service {
             let (Some(version), Some(counted)) = (self.versions.get_mut(label), measured.get(label)) else {
                 continue;
             };
+            let warm = match program.by_instance() {
+                0 => BTreeMap::new(),
+                _ => version.warm_instances(slot, slot_s, &counted.instances()),
+            };
             let is_heard = version.id.is_some_and(|id| self.measures.has_heard(id, began));
             for measure in program.metric_measures() {
                 if has_changed
@@ -71,14 +77,14 @@ impl Service {
                 }
                 let exposure = match measure.completion {
                     Completion::PerSecond if is_heard => {
-                        version.warm_instances(slot, slot_s).map(|n| n * slot_s.unsigned_abs())
+                        by_group(warm.values().map(|group| (*group, slot_s.unsigned_abs())))
                     }
                     Completion::PerRequest if requests_of == Source::Metrics => warm_requests(one),
                     Completion::PerRequest if is_heard => version.requests_behind(slot, slot_s),
                     _ => [0; 2],
                 };
                 let form = metered.measure_forms.get(&measure.key);
-                if let Some(groups) = groups(measure, counted, exposure, form) {
+                if let Some(groups) = groups(measure, counted, &warm, exposure, form) {
                     let cells = cells(measure, version, groups, form);
                     one.arm.measures.insert(measure.key, cells);
                 }
@@ -119,6 +125,14 @@ impl Service {
     }
 }
 
+/// Sums by instance group.
+fn by_group(numbers: impl Iterator<Item = (usize, u64)>) -> [u64; 2] {
+    numbers.fold([0; 2], |mut sums, (group, n)| {
+        sums[group] += n;
+        sums
+    })
+}
+
 /// Warm requests that metrics count, by instance group.
 fn warm_requests(closed: &Closed) -> [u64; 2] {
     let cells = closed.arm.warm.values();
@@ -129,6 +143,7 @@ fn warm_requests(closed: &Closed) -> [u64; 2] {
 fn groups(
     measure: &MetricMeasure,
     counted: &MeasuredInterval,
+    warm: &BTreeMap<InstanceId, usize>,
     exposure: [u64; 2],
     form: Option<&Form>,
 ) -> Option<[Counts; 2]> {
@@ -145,8 +160,12 @@ fn groups(
             let mut latencies = counted.latencies(measure.number, form?).into_iter();
             all.map(|[n, _]| Counts { latency: latencies.next().unwrap_or_default(), ..count(n, 0) })
         }
-        Completion::PerRequest | Completion::PerSecond => {
-            [0, 1].map(|group| count(exposure[group], all[group][1]))
+        Completion::PerRequest => [0, 1].map(|group| count(exposure[group], all[group][1])),
+        Completion::PerSecond => {
+            // Only of those whose seconds count: an instance is warm for both or for neither.
+            let events = counted.of_instances(measure.number);
+            let events = by_group(events.filter_map(|(id, n)| Some((*warm.get(&id)?, n))));
+            [0, 1].map(|group| count(exposure[group], events[group]))
         }
     };
     groups.iter().any(|counts| counts.requests > 0).then_some(groups)

@@ -12,8 +12,8 @@ use crate::deployment::is_version;
 use crate::histogram::Form;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer};
 use crate::model::{
-    Class, Discard, Family, Marks, MeasureKey, Outcome, PointObservation, Slot, Source, StreamMeta,
-    Temporality, UnixNanos, VersionId,
+    Class, Discard, Family, MEASURES_MAX, MeasureKey, Outcome, PointObservation, Slot, Source, StreamMeta,
+    Temporality, UnixNanos, VersionId, part_bit, total_bit,
 };
 use crate::pipeline::arms::Closed;
 use crate::pipeline::arrivals::Arrivals;
@@ -27,7 +27,7 @@ use crate::pipeline::running::{COMPLETE, Surroundings};
 use crate::pipeline::service::Service;
 use crate::pipeline::version::{Version, Versions};
 use crate::verdict::Timing;
-use crate::window::{Addition, ClosedInterval, Delta, Lateness, LatenessConfig, Placed, Taken};
+use crate::window::{Addition, ClosedInterval, Delta, Lateness, LatenessConfig, Placed, Taken, Wanted};
 
 /// Seconds of slots that may be closed in one tick; after a longer stop of the clock the rest is skipped, for
 /// all versions alike.
@@ -47,9 +47,11 @@ pub(in crate::pipeline) struct Metered {
     choice: Choice,
     /// What the buckets of all versions share.
     pub(super) form: Form,
-    /// The same of the measures whose latencies are compared, and their bits.
+    /// The same of the measures whose latencies are compared.
     pub(super) measure_forms: BTreeMap<MeasureKey, Form>,
-    latencies: Marks,
+    wanted: Wanted,
+    /// Since when points are read for each measure, by its number.
+    reads_since: Arc<Vec<UnixNanos>>,
     /// Measures whose metric any version has sent.
     pub(super) shown: BTreeMap<MeasureKey, bool>,
     /// Where the requests of rates came from last.
@@ -83,7 +85,8 @@ impl Metered {
             choice: Choice::default(),
             form: Form::default(),
             measure_forms: BTreeMap::new(),
-            latencies: 0,
+            wanted: Wanted::default(),
+            reads_since: Arc::default(),
             shown: BTreeMap::new(),
             requests: None,
             watched_since,
@@ -142,7 +145,8 @@ impl Metered {
         now: UnixNanos,
     ) -> Option<Disposition> {
         let mut buffer = std::mem::take(&mut self.buffer);
-        let taken = self.side(version).take(place.meta, point, counts, self.watched_since, &mut buffer);
+        let since = self.reads_since(place.meta);
+        let taken = self.side(version).take(place.meta, point, counts, since, &mut buffer);
         let became = match taken {
             Taken::Base => Some(Disposition::Discarded(Discard::BasePoint)),
             Taken::Duplicate => Some(Disposition::Duplicate),
@@ -151,6 +155,18 @@ impl Metered {
         };
         self.buffer = buffer;
         became
+    }
+
+    /// Since when the points of a stream are read. What a counter that began before holds at its first point is no
+    /// news: a policy may have begun to name its metric a moment ago.
+    fn reads_since(&self, stream: &StreamMeta) -> UnixNanos {
+        if stream.family != Family::Measure {
+            return self.watched_since;
+        }
+        let counts_for = |n: &usize| stream.marks & (total_bit(*n) | part_bit(*n)) != 0;
+        // It would have been met by the one that is read for longest.
+        let since = (0..MEASURES_MAX).filter(counts_for).filter_map(|n| self.reads_since.get(n)).min();
+        self.watched_since.max(since.copied().unwrap_or_default())
     }
 
     /// Puts what a point adds into its slot, or keeps it until there are slots.
@@ -202,7 +218,7 @@ impl Metered {
         if let Some(timing) = self.timing.filter(|timing| timing.slot_s() != side.slot_s()) {
             side.begin_anew(timing, self.next);
         }
-        side.open.set_latencies(self.latencies);
+        side.open.set_wanted(self.wanted);
         let placed = side.open.record(&addition, placement);
         self.arrivals.add(now.slot(), 1, u64::from(placed != Placed::Counted));
         match placed {
@@ -371,7 +387,8 @@ impl Service {
         let version = version?;
         let (lateness, since) = (self.lateness_config, self.watched_since);
         let metered = self.metered.get_or_insert_with(|| Box::new(Metered::new(lateness, since)));
-        metered.latencies = self.measures.wanted().latencies;
+        metered.wanted = self.measures.wanted();
+        metered.reads_since = self.measures.reads_since();
         Some(PointRun { version, others, metered, objectives: &mut self.objectives, ledger: &self.ledger })
     }
 

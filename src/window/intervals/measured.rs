@@ -1,13 +1,15 @@
 //! What the points of one export interval count for the SLIs of a policy's own, by measure and instance group. An entry
 //! takes about 150 bytes, and one of a latency measure its buckets as well; there are two for each measure that
-//! occurs: of young instances only that there were points is kept.
+//! occurs: of young instances only that there were points is kept. What is counted per second of an instance is kept by
+//! instance, 40 bytes each, because which of them were warm is told when the slot closes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::super::measures::Wanted;
 use super::super::open::Placement;
 use super::{Addition, CellName, Form, Latencies};
 use crate::histogram::SparseHistogram;
-use crate::model::{MEASURES_MAX, Marks, part_bit, total_bit};
+use crate::model::{InstanceId, MEASURES_MAX, Marks, part_bit, total_bit};
 
 /// The scale at which exponential buckets are held against a fixed threshold: eight buckets an octave, which the SDKs'
 /// histograms reach over any range that requests have.
@@ -25,18 +27,23 @@ struct Numbers {
 #[derive(Debug, Default)]
 pub struct MeasuredInterval {
     cells: BTreeMap<(u8, CellName), Numbers>,
+    /// Events by measure and instance, where they are per second of one.
+    by_instance: BTreeMap<(u8, InstanceId), u64>,
     /// Measures of which any point came, by their bits.
     seen: Marks,
 }
 
 impl MeasuredInterval {
-    /// Counts a point. `latencies` are the measures that want them.
-    pub(super) fn record(&mut self, a: &Addition<'_>, placement: Placement, latencies: Marks) {
+    /// Counts a point.
+    pub(super) fn record(&mut self, a: &Addition<'_>, placement: Placement, wanted: Wanted) {
         let mut rest = a.stream.marks;
         self.seen |= rest;
+        self.record_instance(a, rest & wanted.instances);
+        rest &= !wanted.instances;
         if placement.young {
             return;
         }
+        let latencies = wanted.latencies;
         let name = if placement.group == 0 { CellName::Warm0 } else { CellName::Warm1 };
         while rest != 0 {
             let measure = (rest.trailing_zeros() / 2) as usize;
@@ -54,6 +61,28 @@ impl MeasuredInterval {
             }
             rest &= !(total | part);
         }
+    }
+
+    /// Counts a point for measures per second of an instance. One that nobody can tell from others has no seconds.
+    fn record_instance(&mut self, a: &Addition<'_>, marks: Marks) {
+        if a.stream.instance == InstanceId::UNKNOWN {
+            return;
+        }
+        for measure in (0..MEASURES_MAX).filter(|measure| marks & part_bit(*measure) != 0) {
+            let events = self.by_instance.entry((measure as u8, a.stream.instance)).or_default();
+            *events = events.saturating_add(a.count);
+        }
+    }
+
+    /// Events of a measure that is per second of an instance, by instance.
+    pub fn of_instances(&self, measure: u8) -> impl Iterator<Item = (InstanceId, u64)> {
+        let all = self.by_instance.range((measure, InstanceId(0))..=(measure, InstanceId::UNKNOWN));
+        all.map(|((_, instance), events)| (*instance, *events))
+    }
+
+    /// Instances with a point of any measure that is per second of one.
+    pub fn instances(&self) -> BTreeSet<InstanceId> {
+        self.by_instance.keys().map(|(_, instance)| *instance).collect()
     }
 
     /// Measures of which any point came, by their bits.

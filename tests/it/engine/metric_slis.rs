@@ -11,14 +11,15 @@ use opentelemetry_proto::tonic::metrics::v1::{
     Histogram, HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, metric::Data,
     number_data_point::Value as Number,
 };
+use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
 use rollguard::deployment::{Deployment, Mode};
 use rollguard::model::UnixNanos;
 use rollguard::pipeline::{Disposition, Signal};
 use rollguard::receiver::{WalkSettings, walk_metrics};
-use rollguard::verdict::{Flag, Verdict};
+use rollguard::verdict::{Flag, Policy, Verdict};
 
-use super::slis::{Front, WELL, line, policy, resource, text, walked};
+use super::slis::{Front, WELL, line, policy, resource, text, walked_by};
 use super::world::{World, at};
 
 /// Seconds between two exports of an instance.
@@ -49,6 +50,8 @@ const FINE: Trouble = Trouble { declined: 0.03, slow: 1.0, calls: 3, deadlocks: 
 #[derive(Debug, Clone, Default)]
 struct Meters {
     started_s: u64,
+    /// Seconds after which deadlocks and announcements are counted for the first time: these series begin then.
+    late_s: u64,
     exported_s: u64,
     accepted: u64,
     declined: u64,
@@ -74,16 +77,18 @@ impl Meters {
     }
 
     /// What it exports at `now_s`, as an SDK writes it; with deltas it begins anew.
-    fn export(&mut self, version: &str, instance: usize, now_s: u64, is_delta: bool) -> Vec<u8> {
+    fn export(&mut self, resource: Option<Resource>, now_s: u64, is_delta: bool) -> Vec<u8> {
         let start = at(if is_delta { self.exported_s } else { self.started_s });
         let aggregation_temporality = if is_delta { 1 } else { 2 };
-        let number = |attributes: Vec<KeyValue>, n: u64| NumberDataPoint {
+        let number_since = |start: u64, attributes: Vec<KeyValue>, n: u64| NumberDataPoint {
             attributes,
             start_time_unix_nano: start,
             time_unix_nano: at(now_s),
             value: Some(Number::AsInt(n.cast_signed())),
             ..Default::default()
         };
+        let number = |attributes: Vec<KeyValue>, n: u64| number_since(start, attributes, n);
+        let later = |n: u64| number_since(start.max(at(self.started_s + self.late_s)), Vec::new(), n);
         let sum = |name: &str, data_points: Vec<NumberDataPoint>| Metric {
             name: name.into(),
             data: Some(Data::Sum(Sum { data_points, aggregation_temporality, is_monotonic: true })),
@@ -108,8 +113,8 @@ impl Meters {
         let metrics = vec![
             sum("payments", vec![result("accepted", self.accepted), result("declined", self.declined)]),
             sum("db.calls", vec![number(Vec::new(), self.calls)]),
-            sum("db.deadlocks", vec![number(Vec::new(), self.deadlocks)]),
-            sum("orders.announced", vec![number(Vec::new(), self.announced)]),
+            sum("db.deadlocks", vec![later(self.deadlocks)]),
+            sum("orders.announced", vec![later(self.announced)]),
             histogram,
             // Nobody asks for it.
             sum("process.cpu.time", vec![number(Vec::new(), now_s)]),
@@ -119,8 +124,7 @@ impl Meters {
             *self = Self { started_s: self.started_s, exported_s: now_s, ..Self::default() };
         }
         let scope_metrics = vec![ScopeMetrics { metrics, ..Default::default() }];
-        let envelope =
-            ResourceMetrics { resource: resource(version, instance), scope_metrics, ..Default::default() };
+        let envelope = ResourceMetrics { resource, scope_metrics, ..Default::default() };
         ExportMetricsServiceRequest { resource_metrics: vec![envelope] }.encode_to_vec()
     }
 }
@@ -151,7 +155,7 @@ impl Shop {
                 let meters = self.meters.entry((version, instance)).or_insert_with(fresh);
                 meters.serve(&mut self.front.random, trouble);
                 if (now + 2 * instance as u64).is_multiple_of(EXPORT_S) {
-                    let body = meters.export(version, instance, now, self.is_delta);
+                    let body = meters.export(resource(version, instance), now, self.is_delta);
                     if !self.lost.contains(&version) {
                         self.front.post("/v1/metrics", body).await;
                     }
@@ -320,6 +324,120 @@ async fn what_no_metric_says_is_not_zero() {
     }
 }
 
+/// A shop without receivers between it and the pipeline: spans and totals of metrics.
+struct Quiet {
+    world: World,
+    random: fastrand::Rng,
+    meters: BTreeMap<(&'static str, usize), Meters>,
+    /// Instances of `v2` that do not say which they are.
+    unnamed: Vec<usize>,
+    /// Seconds between the first and the second instance of `v2`, and so on.
+    wave_s: u64,
+    /// As [`Meters::late_s`].
+    late_s: u64,
+}
+
+impl Quiet {
+    fn new(policy: Policy) -> Self {
+        Self {
+            world: World::new(policy, Mode::Act),
+            random: fastrand::Rng::with_seed(7),
+            meters: BTreeMap::new(),
+            unnamed: Vec::new(),
+            wave_s: 0,
+            late_s: 0,
+        }
+    }
+
+    fn seconds(&mut self, seconds: u64, versions: &[(&'static str, Trouble)]) {
+        (0..seconds).for_each(|_| self.second(versions));
+    }
+
+    fn second(&mut self, versions: &[(&'static str, Trouble)]) {
+        self.world.run(1);
+        let now = self.world.now_s;
+        for &(version, trouble) in versions {
+            let since = self.meters.get(&(version, 0)).map_or(now, |first| first.started_s + 1);
+            for instance in 0..INSTANCES {
+                if version == "v2" && now < since + instance as u64 * self.wave_s {
+                    continue;
+                }
+                let mut resource = resource(version, instance);
+                if version == "v2" && self.unnamed.contains(&instance) {
+                    resource.iter_mut().for_each(|r| r.attributes.retain(|a| a.key != "service.instance.id"));
+                }
+                walked_by(&self.world, &mut self.random, resource.clone(), WELL);
+                let (started_s, late_s) = (now - 1, self.late_s);
+                let fresh = || Meters { started_s, late_s, exported_s: started_s, ..Meters::default() };
+                let meters = self.meters.entry((version, instance)).or_insert_with(fresh);
+                meters.serve(&mut self.random, trouble);
+                if !(now + 2 * instance as u64).is_multiple_of(EXPORT_S) {
+                    continue;
+                }
+                let body = meters.export(resource, now, false);
+                let mut batch = self.world.intake.begin(UnixNanos(at(now) + 300_000_000));
+                walk_metrics(&body, &WalkSettings::default(), &mut batch).unwrap();
+                batch.commit().expect("the log has room");
+            }
+        }
+    }
+}
+
+/// Scenario: the counters of `v1` run for a quarter of an hour before a policy names them, by a reload or by a restart
+/// under the new file; another metric was read all along, and the series of these begin when they count for the first
+/// time. Then `v2` takes the place of `v1`. Guarantees: what they counted before does not count in the first interval
+/// that is read: a healthy version is not failed for fewer, and one with a trouble is found.
+#[test]
+fn what_a_counter_held_before_a_policy_named_it_is_no_news() {
+    let calls = "      calls: {kind: rate, events: {metric: db.calls}}\n";
+    let slis = format!(
+        "{calls}      announced: {{kind: rate, events: {{metric: orders.announced}}, direction: decrease, weight: 0.3}}\n      deadlocks: {{kind: counter, events: {{metric: db.deadlocks}}, weight: 0.3}}\n"
+    );
+    let trouble = Trouble { deadlocks: 0.8, ..FINE };
+    for (restarts, fault) in [(false, FINE), (true, FINE), (false, trouble), (true, trouble)] {
+        let mut quiet = Quiet::new(policy(calls));
+        quiet.late_s = 30;
+        quiet.seconds(900, &[("v1", FINE)]);
+        if restarts {
+            quiet.world.restart_under(3, policy(&slis));
+        } else {
+            quiet.world.reload(policy(&slis));
+        }
+        quiet.seconds(200, &[("v1", FINE)]);
+        quiet.seconds(3, &[("v1", FINE), ("v2", fault)]);
+        quiet.seconds(200, &[("v2", fault)]);
+        let d = quiet.world.deployment("v2").unwrap();
+        let is_fail = d.verdict == Verdict::Fail;
+        let case = format!("restarts: {restarts}, {fault:?}: {}\n{:#?}", d.explanation, d.evidence.slis);
+        assert_eq!(is_fail, fault.deadlocks > 0.5, "{case}");
+        assert!(!is_fail || line(&d, "deadlocks").degraded, "{case}");
+    }
+}
+
+/// Scenario: each instance runs into a deadlock every second; those of `v2` join one after the other, or some do not say
+/// which they are. Guarantee: the events that are counted and the seconds they are counted over are of the same
+/// instances and the same time, so that there is one a second.
+#[test]
+fn events_and_seconds_of_instances_go_together() {
+    let slis = "      deadlocks: {kind: counter, events: {metric: db.deadlocks}, weight: 0.3}\n";
+    let each = Trouble { deadlocks: 1.0, ..FINE };
+    for (wave_s, unnamed) in [(0, vec![]), (6, vec![]), (0, vec![3]), (6, vec![1, 2])] {
+        let mut quiet = Quiet::new(policy(slis));
+        (quiet.wave_s, quiet.unnamed) = (wave_s, unnamed.clone());
+        quiet.seconds(170, &[("v1", each)]);
+        for _ in 0..60 {
+            quiet.second(&[("v1", each), ("v2", each)]);
+            let Some(d) = quiet.world.deployment("v2") else { continue };
+            let Some(own) = d.evidence.slis.iter().find(|e| e.name() == "deadlocks") else { continue };
+            for side in 0..2 {
+                assert_eq!(own.bad[side], own.requests[side], "{wave_s} s, {unnamed:?}: {own:?}");
+            }
+        }
+        let d = quiet.world.deployment("v2").unwrap();
+        assert!(line(&d, "deadlocks").requests[0] > 30, "{:?}", line(&d, "deadlocks"));
+    }
+}
+
 /// Scenario: Rollguard restarts in the middle of a deployment, and comes back with a configuration that has no SLIs of
 /// its own any more; then the new version begins to run into deadlocks, by totals that go on through it all.
 /// Guarantees: the deployment keeps the policy that it began with, what was counted and learned is there, nothing is
@@ -327,34 +445,14 @@ async fn what_no_metric_says_is_not_zero() {
 #[test]
 fn a_deployment_keeps_its_metric_slis_over_a_restart_and_a_reload() {
     let slis = "      deadlocks: {kind: counter, events: {metric: db.deadlocks}, weight: 0.2}\n";
-    let mut world = World::new(policy(slis), Mode::Act);
-    let mut random = fastrand::Rng::with_seed(7);
-    let mut meters: BTreeMap<(&str, usize), Meters> = BTreeMap::new();
-    let mut second = |world: &mut World, versions: &[(&'static str, Trouble)]| {
-        let spans: Vec<_> = versions.iter().map(|(version, _)| (*version, WELL)).collect();
-        walked(world, &mut random, &spans);
-        let now = world.now_s;
-        for &(version, trouble) in versions {
-            for instance in 0..INSTANCES {
-                let fresh = || Meters { started_s: now - 1, exported_s: now - 1, ..Meters::default() };
-                let meters = meters.entry((version, instance)).or_insert_with(fresh);
-                meters.serve(&mut random, trouble);
-                if (now + 2 * instance as u64).is_multiple_of(EXPORT_S) {
-                    let body = meters.export(version, instance, now, false);
-                    let mut batch = world.intake.begin(UnixNanos(at(now) + 300_000_000));
-                    walk_metrics(&body, &WalkSettings::default(), &mut batch).unwrap();
-                    batch.commit().expect("the log has room");
-                }
-            }
-        }
-    };
-    (0..170).for_each(|_| second(&mut world, &[("v1", FINE)]));
-    (0..60).for_each(|_| second(&mut world, &[("v1", FINE), ("v2", FINE)]));
-    let before = world.deployment("v2").unwrap();
+    let mut quiet = Quiet::new(policy(slis));
+    quiet.seconds(170, &[("v1", FINE)]);
+    quiet.seconds(35, &[("v1", FINE), ("v2", FINE)]);
+    let before = quiet.world.deployment("v2").unwrap();
     assert_eq!(before.verdict, Verdict::Pending, "{}", before.explanation);
-    world.restart_under(3, policy("      {}\n"));
-    (0..40).for_each(|_| second(&mut world, &[("v1", FINE), ("v2", FINE)]));
-    let d = world.deployment("v2").unwrap();
+    quiet.world.restart_under(3, policy("      {}\n"));
+    quiet.seconds(30, &[("v1", FINE), ("v2", FINE)]);
+    let d = quiet.world.deployment("v2").unwrap();
     assert_eq!((d.verdict, d.policy.slis.len()), (Verdict::Pending, 1), "{}", d.explanation);
     let (then, now) = (line(&before, "deadlocks"), line(&d, "deadlocks"));
     assert!(then.requests[1] > 0 && now.requests[1] > then.requests[1], "{then:?} {now:?}");
@@ -363,8 +461,8 @@ fn a_deployment_keeps_its_metric_slis_over_a_restart_and_a_reload() {
     };
     assert!((0..2).all(|side| each(side) < 0.25), "counted once: {then:?} {now:?}");
     let trouble = Trouble { deadlocks: 0.8, ..FINE };
-    (0..90).for_each(|_| second(&mut world, &[("v1", FINE), ("v2", trouble)]));
-    let d = world.deployment("v2").unwrap();
+    quiet.seconds(90, &[("v1", FINE), ("v2", trouble)]);
+    let d = quiet.world.deployment("v2").unwrap();
     assert_eq!(d.verdict, Verdict::Fail, "{}\n{:#?}", d.explanation, line(&d, "deadlocks"));
     assert!(d.explanation.contains("deadlocks"), "{}", d.explanation);
 }

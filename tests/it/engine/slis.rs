@@ -116,8 +116,12 @@ pub(super) fn resource(version: &str, instance: usize) -> Option<Resource> {
 }
 
 fn traces(version: &str, instance: usize, spans: Vec<Span>) -> Vec<u8> {
+    traces_of(resource(version, instance), spans)
+}
+
+fn traces_of(resource: Option<Resource>, spans: Vec<Span>) -> Vec<u8> {
     let scope_spans = vec![ScopeSpans { spans, ..Default::default() }];
-    let envelope = ResourceSpans { resource: resource(version, instance), scope_spans, ..Default::default() };
+    let envelope = ResourceSpans { resource, scope_spans, ..Default::default() };
     ExportTraceServiceRequest { resource_spans: vec![envelope] }.encode_to_vec()
 }
 
@@ -428,19 +432,22 @@ async fn a_candidate_that_falls_silent_is_told_and_never_passed() {
 /// A second of a world without receivers: what walkers would hand on goes straight into its intake.
 pub(super) fn walked(world: &mut World, random: &mut fastrand::Rng, versions: &[(&str, Fault)]) {
     world.run(1);
-    let now = world.now_s;
     for &(version, fault) in versions {
-        for instance in 0..4 {
-            let spans = (0..10).flat_map(|_| {
-                let end = at(now - 1) + random.u64(..1_000_000_000);
-                request(random, end, fault).0
-            });
-            let body = traces(version, instance, spans.collect());
-            let mut batch = world.intake.begin(UnixNanos(at(now) + 300_000_000));
-            walk_traces(&body, &WalkSettings::default(), &mut batch).unwrap();
-            batch.commit().expect("the log has room");
-        }
+        (0..4).for_each(|instance| walked_by(world, random, resource(version, instance), fault));
     }
+}
+
+/// What one instance served in this second.
+pub(super) fn walked_by(world: &World, random: &mut fastrand::Rng, resource: Option<Resource>, fault: Fault) {
+    let now = world.now_s;
+    let spans = (0..10).flat_map(|_| {
+        let end = at(now - 1) + random.u64(..1_000_000_000);
+        request(random, end, fault).0
+    });
+    let body = traces_of(resource, spans.collect());
+    let mut batch = world.intake.begin(UnixNanos(at(now) + 300_000_000));
+    walk_traces(&body, &WalkSettings::default(), &mut batch).unwrap();
+    batch.commit().expect("the log has room");
 }
 
 /// Scenario: Rollguard restarts in the middle of a deployment, and comes back with a configuration that has no SLIs of

@@ -2,7 +2,7 @@
 //! a clock that is a number, and a store that is a few maps.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rollguard::deployment::{Action, Deployment, Mode};
 use rollguard::model::{
@@ -105,7 +105,7 @@ pub(super) struct World {
     pub(super) refused: Vec<String>,
     drained: Drained,
     limits: RegistryLimits,
-    policy: Policy,
+    policy: Arc<Mutex<Policy>>,
     mode: Mode,
     ttl_s: u64,
     /// Takes effect at a restart.
@@ -121,6 +121,7 @@ impl World {
     }
 
     pub(super) fn with(policy: Policy, mode: Mode, kept: Kept, limits: RegistryLimits) -> Self {
+        let policy = Arc::new(Mutex::new(policy));
         let (registry, shards, engine) =
             build(&policy, mode, &kept, limits, BEGIN_S, 0, (900, DeploymentLimits::default()));
         Self {
@@ -166,8 +167,13 @@ impl World {
 
     /// The same, and the configuration has another policy when it is back.
     pub(super) fn restart_under(&mut self, after_s: u64, policy: Policy) {
-        self.policy = policy;
+        self.reload(policy);
         self.restart(after_s);
+    }
+
+    /// The configuration has another policy from now on.
+    pub(super) fn reload(&mut self, policy: Policy) {
+        *self.policy.lock().unwrap() = policy;
     }
 
     /// What a version of `shop` sends from now on; no requests: its instances stop and flush nothing more.
@@ -298,14 +304,15 @@ impl World {
 }
 
 /// The same for every service; a journey of those who pay.
-struct Configured(Policy, Mode);
+struct Configured(Arc<Mutex<Policy>>, Mode);
 
 impl Policies for Configured {
     /// A kind of release of its own, so that tests can tell which policy holds.
     fn resolve(&self, _: &ServiceKey, release: &str) -> (Policy, Mode) {
+        let policy = self.0.lock().unwrap().clone();
         match release {
-            "strict" => (Policy { alpha: self.0.alpha / 2.0, ..self.0.clone() }, self.1),
-            _ => (self.0.clone(), self.1),
+            "strict" => (Policy { alpha: policy.alpha / 2.0, ..policy }, self.1),
+            _ => (policy, self.1),
         }
     }
 
@@ -321,7 +328,7 @@ impl Policies for Configured {
 }
 
 fn build(
-    policy: &Policy,
+    policy: &Arc<Mutex<Policy>>,
     mode: Mode,
     kept: &Kept,
     limits: RegistryLimits,
@@ -330,7 +337,7 @@ fn build(
     (ttl_s, deployments): (u64, DeploymentLimits),
 ) -> (Arc<Registry>, Arc<Shards>, Engine) {
     let registry = Arc::new(Registry::new(limits));
-    let policy = policy.clone();
+    let policy = Arc::clone(policy);
     let shards = Arc::new(Shards::new(1, DEFAULT_SHARD_CAPACITY));
     let parts = EngineParts {
         registry: Arc::clone(&registry),
