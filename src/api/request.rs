@@ -2,11 +2,12 @@
 
 use axum::http::StatusCode;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::error::ApiError;
 use crate::deployment::Request;
 use crate::model::{UnixNanos, VersionKey};
+use crate::verdict::Scope;
 
 /// Longest name of a service, version or environment.
 const MAX_NAME_BYTES: usize = 256;
@@ -19,6 +20,7 @@ struct Body {
     service: Option<Value>,
     version: Option<Value>,
     time: Option<Value>,
+    scope: Option<Value>,
     baseline: Option<Value>,
     environment: Option<Value>,
     url: Option<Value>,
@@ -33,6 +35,7 @@ pub(super) fn parse(body: &[u8]) -> Result<Request, ApiError> {
         service: required("service", body.service)?,
         version: name("version", body.version)?.unwrap_or_default(),
         time: time(body.time)?,
+        scope: scope(body.scope)?,
         baseline: name("baseline", body.baseline)?,
         environment: name("environment", body.environment)?,
         url: link(body.url)?,
@@ -53,6 +56,10 @@ pub(super) fn parse(body: &[u8]) -> Result<Request, ApiError> {
     if request.time.is_some() && request.baseline.is_some() {
         let message = "goes with a version: what is after a time is held against what was before it";
         return Err(ApiError::field("baseline", message));
+    }
+    if request.time.is_none() && !request.scope.is_whole() {
+        let message = "goes with a `time`: a version is judged in all its requests";
+        return Err(ApiError::field("scope", message));
     }
     if [VersionKey::UNVERSIONED, VersionKey::OVERFLOW].contains(&request.version.as_str()) {
         return Err(ApiError::field("version", "this stands for spans that cannot be versioned"));
@@ -120,6 +127,26 @@ fn time(value: Option<Value>) -> Result<Option<UnixNanos>, ApiError> {
     }
 }
 
+/// Which requests, by attribute: `{"cloud.region": "eu-1", "operation": "GET /pay"}`. Which attributes there are is for
+/// who knows the policy.
+fn scope(value: Option<Value>) -> Result<Scope, ApiError> {
+    let values: Map<String, Value> = match value {
+        None | Some(Value::Null) => return Ok(Scope::default()),
+        Some(Value::Object(values)) if !values.is_empty() => values,
+        Some(_) => {
+            let message = "must be an object of attributes and their values, such as {\"cloud.region\": \"eu-1\"}; \
+                           leave it out for the whole service";
+            return Err(ApiError::field("scope", message));
+        }
+    };
+    let one = |(attribute, value): (String, Value)| {
+        let field = format!("scope.{attribute}");
+        let value = name(&field, Some(value))?.ok_or_else(|| ApiError::field(&field, "is missing"))?;
+        Ok((attribute, value))
+    };
+    Ok(Scope::new(values.into_iter().map(one).collect::<Result<_, ApiError>>()?))
+}
+
 fn link(value: Option<Value>) -> Result<Option<String>, ApiError> {
     let url = text("url", value, MAX_URL_BYTES)?;
     let is_web = |url: &String| url.starts_with("https://") || url.starts_with("http://");
@@ -141,6 +168,7 @@ mod tests {
             service: "shop/checkout".into(),
             version: "v2".into(),
             time: None,
+            scope: Scope::default(),
             baseline: Some("v1".into()),
             environment: Some("prod".into()),
             url: Some("https://ci/1".into()),
@@ -151,6 +179,11 @@ mod tests {
         let body = br#"{"service":"a","time":"2026-01-31T13:00:00.5+01:00","version":null}"#;
         let time = Some(UnixNanos(1_769_860_800_500_000_000));
         assert_eq!(parse(body), Ok(Request { service: "a".into(), time, ..Request::default() }));
+        let body = br#"{"service":"a","time":"2026-01-31T12:00:00.5Z",
+                       "scope":{"cloud.region":"eu-1","operation":"GET /a=b"}}"#;
+        let values = [("cloud.region", "eu-1"), ("operation", "GET /a=b")];
+        let scope = Scope::new(values.map(|(name, value)| (name.into(), value.into())).into());
+        assert_eq!(parse(body), Ok(Request { service: "a".into(), time, scope, ..Request::default() }));
     }
 
     #[test]
@@ -175,6 +208,15 @@ mod tests {
             (r#"{"service":"a","time":"1960-01-31T12:00:00Z"}"#, 422, Some("time")),
             (r#"{"service":"a","time":1769860800}"#, 422, Some("time")),
             (r#"{"service":"a","time":"2026-01-31T12:00:00Z","baseline":"v1"}"#, 422, Some("baseline")),
+            (r#"{"service":"a","version":"v","scope":{"cloud.region":"eu"}}"#, 422, Some("scope")),
+            (r#"{"service":"a","time":"2026-01-31T12:00:00Z","scope":{}}"#, 422, Some("scope")),
+            (r#"{"service":"a","time":"2026-01-31T12:00:00Z","scope":["a=b"]}"#, 422, Some("scope")),
+            (r#"{"service":"a","time":"2026-01-31T12:00:00Z","scope":{"tier":1}}"#, 422, Some("scope.tier")),
+            (
+                r#"{"service":"a","time":"2026-01-31T12:00:00Z","scope":{"tier":null}}"#,
+                422,
+                Some("scope.tier"),
+            ),
             (r#"{"service":"a","version":"v","url":"javascript:x"}"#, 422, Some("url")),
             (long.as_str(), 422, Some("service")),
         ];

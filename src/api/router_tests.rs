@@ -52,6 +52,7 @@ fn deployment(id: &str, candidate: &str, origin: Origin) -> Deployment {
         baseline: Some("v1".into()),
         candidate: candidate.into(),
         time: None,
+        scope: Default::default(),
         origin,
         release: Deployment::VERSION.into(),
         phase: Phase::Failed,

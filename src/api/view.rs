@@ -23,6 +23,8 @@ pub(super) struct DeploymentView<'a> {
     kind: &'static str,
     /// The time of a change without a version.
     time: Option<String>,
+    /// The requests that such a change is about, by attribute; empty: all.
+    scope: BTreeMap<&'a str, &'a str>,
     phase: &'static str,
     verdict: &'static str,
     #[serde(rename = "final")]
@@ -221,6 +223,7 @@ impl<'a> DeploymentView<'a> {
             candidate: &d.candidate,
             kind: d.kind().as_str(),
             time: d.time.and_then(rfc3339),
+            scope: d.scope.iter().collect(),
             phase: d.phase.as_str(),
             verdict: d.verdict.as_str(),
             is_final: d.is_final(),

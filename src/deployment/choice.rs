@@ -4,8 +4,8 @@
 
 use super::lifecycle::is_version;
 use super::record::{Deployment, Phase, Request};
-use crate::model::{NANOS_PER_SECOND, ServiceKey, UnixNanos};
-use crate::verdict::Verdict;
+use crate::model::{DIMENSIONS_MAX, NANOS_PER_SECOND, ServiceKey, UnixNanos};
+use crate::verdict::{OPERATION, Verdict};
 
 /// Seconds between a version's first and last request before it counts as known.
 pub const KNOWN_SECONDS: u64 = 60;
@@ -161,6 +161,14 @@ pub enum RequestError {
     /// A baseline for a time.
     #[error("baseline goes with a version: what is after a time is held against what was before it")]
     BaselineAndTime,
+    /// A scope for a version.
+    #[error(
+        "scope goes with a time: a version is judged in all its requests, and by regions and dimensions of its policy"
+    )]
+    ScopeWithoutTime,
+    /// A scope of more than there can be.
+    #[error("scope names {0} attributes, and {DIMENSIONS_MAX} dimensions and `{OPERATION}` are the most")]
+    ScopeTooWide(usize),
     /// The time is too far back.
     #[error(
         "time lies {0} s back, and {CHANGE_BACK_S} s is the most: what is remembered is kept no longer as it was. Announce a \
@@ -184,6 +192,20 @@ pub fn check_request(request: &Request) -> Result<(), RequestError> {
             return Err(RequestError::BaselineAndTime);
         }
         _ => {}
+    }
+    let named = request.scope.iter().count();
+    if named > 0 && request.time.is_none() {
+        return Err(RequestError::ScopeWithoutTime);
+    }
+    if named > DIMENSIONS_MAX + 1 {
+        return Err(RequestError::ScopeTooWide(named));
+    }
+    for text in request.scope.iter().flat_map(|(attribute, value)| [attribute, value]) {
+        match text.len() {
+            0 => return Err(RequestError::Empty("scope")),
+            bytes if bytes > LABEL_BYTES => return Err(RequestError::TooLong("scope", LABEL_BYTES)),
+            _ => {}
+        }
     }
     let fields = [
         ("service", Some(&request.service), LABEL_BYTES),

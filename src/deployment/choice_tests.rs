@@ -4,7 +4,7 @@ use super::super::lifecycle::Beginning;
 use super::super::record::{Mode, Origin};
 use super::*;
 use crate::model::{DeploymentId, VersionKey};
-use crate::verdict::Policy;
+use crate::verdict::{Policy, Scope};
 
 const START: u64 = 1_800_000_000;
 
@@ -103,6 +103,7 @@ fn running(baseline: Option<&str>, phase: Phase, verdict: Verdict) -> Deployment
         baseline: baseline.map(String::from),
         candidate: "v2".into(),
         time: None,
+        scope: Default::default(),
         origin: Origin::Detected,
         release: Deployment::VERSION.into(),
         mode: Mode::Observe,
@@ -156,6 +157,10 @@ fn requests_that_cannot_be_right() {
         time: Some(UnixNanos::from_secs(START)),
         ..request("a", version, baseline)
     };
+    let scoped = |request: Request, names: &[&str], value: &str| {
+        let values = names.iter().map(|name| ((*name).to_owned(), value.to_owned())).collect();
+        Request { scope: Scope::new(values), ..request }
+    };
     for (request, wrong) in [
         (request("a", "v2", Some("v1")), None),
         (request("a", "v2", None), None),
@@ -175,6 +180,20 @@ fn requests_that_cannot_be_right() {
             at("", Some("v1")),
             Some("baseline goes with a version: what is after a time is held against what was before it"),
         ),
+        (scoped(at("", None), &["region", "operation"], "eu"), None),
+        (
+            scoped(request("a", "v2", None), &["region"], "eu"),
+            Some(
+                "scope goes with a time: a version is judged in all its requests, and by regions and dimensions of its \
+                 policy",
+            ),
+        ),
+        (
+            scoped(at("", None), &["a", "b", "c", "d", "e"], "x"),
+            Some("scope names 5 attributes, and 3 dimensions and `operation` are the most"),
+        ),
+        (scoped(at("", None), &["region"], ""), Some("scope is empty")),
+        (scoped(at("", None), &["region"], &"v".repeat(257)), Some("scope is longer than 256 bytes")),
         (request("a", "v2", Some("v2")), Some("baseline and version are both \"v2\"")),
         (
             request("a", VersionKey::OVERFLOW, None),

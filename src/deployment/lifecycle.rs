@@ -24,7 +24,7 @@ use super::record::{Action, Deployment, Mode, Origin, Phase, Transition};
 use crate::model::{DeploymentId, Labels, NANOS_PER_SECOND, ServiceKey, UnixNanos, VersionKey};
 use crate::objective::Spent;
 use crate::verdict::words::time_of_day;
-use crate::verdict::{Evidence, Flag, Policy, Verdict};
+use crate::verdict::{Evidence, Flag, Policy, Scope, Verdict};
 
 /// Seconds after a fail within which the bad version's traffic must end and the SLIs be back.
 pub const RECOVERY_SECONDS: u64 = 300;
@@ -44,6 +44,8 @@ pub struct Beginning {
     pub candidate: String,
     /// The time of a change without a version.
     pub time: Option<UnixNanos>,
+    /// The requests that it is about.
+    pub scope: Scope,
     /// What began it.
     pub origin: Origin,
     /// Kind of release.
@@ -63,7 +65,11 @@ impl Beginning {
     pub fn begin(self, now: UnixNanos) -> Deployment {
         let beside = self.baseline.as_ref().map_or_else(String::new, |b| format!(" beside {b}"));
         let reason = match (self.time, self.origin) {
-            (Some(time), _) => format!("A change at {} was announced.", time_of_day(time.slot())),
+            (Some(time), _) => {
+                let of =
+                    if self.scope.is_whole() { String::new() } else { format!(" of {}", self.scope.words()) };
+                format!("A change{of} at {} was announced.", time_of_day(time.slot()))
+            }
             (None, Origin::Detected) => format!("{} was first seen{beside}.", self.candidate),
             (None, Origin::Requested) => format!("The start of {} was announced.", self.candidate),
         };
@@ -73,6 +79,7 @@ impl Beginning {
             baseline: self.baseline,
             candidate: self.candidate,
             time: self.time,
+            scope: self.scope,
             origin: self.origin,
             release: self.release,
             phase: Phase::Warming,

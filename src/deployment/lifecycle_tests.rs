@@ -1,5 +1,7 @@
 //! Tables and properties of the state machine.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -16,6 +18,7 @@ fn begun(mode: Mode, baseline: Option<&str>) -> Deployment {
         baseline: baseline.map(String::from),
         candidate: "v2".into(),
         time: None,
+        scope: Default::default(),
         origin: Origin::Detected,
         release: Deployment::VERSION.into(),
         mode,
@@ -135,7 +138,11 @@ fn a_change_waits_for_its_time_and_ends_with_what_is_remembered() {
     let (begun_at, _) = run(Deployment { time: Some(at(0)), ..begun(Mode::Act, None) }, "time");
     assert_eq!((&*begun_at.candidate, begun_at.baseline.as_deref()), ("v3", Some("v3")));
     assert_eq!((begun_at.candidate_first, begun_at.spent_before), (Some(at(0)), [7, 1]));
-    assert_eq!((begun_at.subject(), begun_at.kind().as_str()), ("checkout", "before/after"));
+    assert_eq!((&*begun_at.subject(), begun_at.kind().as_str()), ("checkout", "before/after"));
+    let eu: BTreeMap<String, String> = [("cloud.region".into(), "eu-1".into())].into();
+    let scoped = Deployment { scope: Scope::new(eu), ..begun_at };
+    assert_eq!(&*scoped.subject(), "checkout (cloud.region eu-1)");
+    assert_eq!(scoped.action_scope(), ["cloud.region=eu-1"]);
     // A version's deployment knows neither event.
     let (version, _) = run(begun(Mode::Act, Some("v1")), "seen time over");
     assert_eq!((&*version.candidate, version.phase), ("v2", Phase::Warming));

@@ -1,12 +1,13 @@
 //! The record of one deployment: identity, phase, verdict, evidence and history. Everything that the API,
 //! the metrics, the webhook and the store show of a deployment is read from here.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::model::snapshot::{snapshot_fields, snapshot_index};
 use crate::model::{DeploymentId, Labels, ResourceAttribute, ServiceKey, UnixNanos};
 use crate::objective::{Budget, Spent};
-use crate::verdict::{Account, AccountInput, Evidence, Policy, Verdict, account};
+use crate::verdict::{Account, AccountInput, Evidence, Policy, Scope, Verdict, account};
 
 /// Where a deployment is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -157,6 +158,8 @@ pub struct Request {
     pub version: String,
     /// The time of a change that carries no version.
     pub time: Option<UnixNanos>,
+    /// The requests that such a change is about; all where it names nothing.
+    pub scope: Scope,
     /// Baseline version; chosen by traffic when absent.
     pub baseline: Option<String>,
     /// Environment; may be left out where the service has one only.
@@ -194,6 +197,8 @@ pub struct Deployment {
     /// The time of the change, where what is after it is held against what was before: both are of `candidate`, the
     /// version that serves.
     pub time: Option<UnixNanos>,
+    /// The requests that such a change is about; what is outside is not judged.
+    pub scope: Scope,
     /// What began it.
     pub origin: Origin,
     /// Kind of release; [`Deployment::VERSION`] unless its start was announced as another.
@@ -248,9 +253,21 @@ impl Deployment {
         if self.time.is_some() { Kind::BeforeAfter } else { Kind::Version }
     }
 
-    /// What its words are about: the version, or before and after a change the service.
-    pub fn subject(&self) -> &str {
-        if self.time.is_some() { &self.service.name } else { &self.candidate }
+    /// What its words are about: the version, or before and after a change the service, and which part of it.
+    pub fn subject(&self) -> Cow<'_, str> {
+        match self.time {
+            None => Cow::Borrowed(&self.candidate),
+            Some(_) if self.scope.is_whole() => Cow::Borrowed(&self.service.name),
+            Some(_) => Cow::Owned(format!("{} ({})", self.service.name, self.scope.words())),
+        }
+    }
+
+    /// Which requests an action is for: `all`, or `attribute=value` of the scope that the change names and of the
+    /// regions that alone are worse. Of one attribute they are alternatives, different ones hold together.
+    pub fn action_scope(&self) -> Vec<String> {
+        let mut scope = self.scope.labels();
+        scope.extend(self.evidence.regions.iter().filter(|r| !r.scope.is_empty()).flat_map(|r| r.scope()));
+        if scope.is_empty() { vec!["all".into()] } else { scope }
     }
 
     /// Whether it waits for the time of its change.
@@ -266,7 +283,7 @@ impl Deployment {
     /// What decided, the sum, what would have turned it, and what could not have been seen.
     pub fn account(&self) -> Account {
         account(&AccountInput {
-            candidate: self.subject(),
+            candidate: &self.subject(),
             baseline: self.baseline.as_deref(),
             verdict: self.verdict,
             evidence: &self.evidence,
@@ -309,6 +326,7 @@ snapshot_fields!(Deployment {
     baseline,
     candidate,
     time,
+    scope,
     origin,
     release,
     phase,

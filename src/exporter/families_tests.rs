@@ -66,6 +66,7 @@ fn deployment(id: &str, candidate: &str, started: u64) -> Deployment {
         baseline: Some("v1".into()),
         candidate: candidate.into(),
         time: None,
+        scope: Default::default(),
         origin: Default::default(),
         release: Deployment::VERSION.into(),
         phase: Phase::Failed,

@@ -103,6 +103,11 @@ impl SeriesCohorts {
         self.series.insert(id, Arc::clone(cohort));
     }
 
+    /// Labels of the values of a series; none where it is not told apart.
+    pub(super) fn labels(&self, series: SeriesId) -> &[Arc<str>] {
+        self.series.get(&series).map_or(&[], |cohort| &cohort.each)
+    }
+
     /// Takes note of who serves.
     pub(super) fn note(&mut self, o: &Observation) {
         if let Some(cohort) = self.series.get(&o.series)

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use super::journal::Commit;
 use super::running::{Before, Running};
 use super::service::Service;
+use super::version::Version;
 use crate::deployment::{Deployment, Event, is_version};
 use crate::model::{Slot, UnixNanos, VersionKey};
+use crate::verdict::Scope;
 
 /// Seconds between two copies. The older of two is always of before [`crate::deployment::CHANGE_BACK_S`] ago.
 const STEP_S: i64 = crate::deployment::CHANGE_BACK_S as i64;
@@ -40,6 +42,33 @@ impl Service {
             .map(|(label, _)| Arc::clone(label))
     }
 
+    /// The version that serves a part of the requests.
+    pub(super) fn serving_in(&self, scope: &Scope) -> Option<Arc<str>> {
+        if scope.is_whole() {
+            return self.serving();
+        }
+        let may = |label: &str| is_version(label) || label == VersionKey::UNVERSIONED;
+        let own = |version: &Version| {
+            let memories = version.memories();
+            let each = [memories.spans, memories.metrics].into_iter().flatten();
+            each.filter_map(|memory| memory.lately_within(scope, self.next)).max()
+        };
+        let serving = self.versions.iter().filter(|(label, version)| may(label) && !version.ended);
+        let serving = serving.filter_map(|(label, version)| Some((label, own(version)?)));
+        let most = serving.max_by_key(|(label, own)| (is_version(label), *own));
+        most.map(|(label, _)| Arc::clone(label))
+    }
+
+    /// Why nothing is remembered of a part of the requests.
+    pub(super) fn unseen(&self, scope: &Scope, serving: &str) -> String {
+        let Some(version) = self.versions.get(serving) else { return String::new() };
+        let memories = version.memories();
+        // Where spans tell of no request, metrics may.
+        let spans = memories.spans.filter(|memory| memory.first_slot().is_some());
+        let memory = spans.or(memories.metrics);
+        memory.map_or_else(String::new, |memory| scope.unseen(memory).to_string())
+    }
+
     /// Whether slots are looked at one by one for all versions together.
     pub(super) fn needs_slots(&self) -> bool {
         self.running.iter().any(|running| running.is_judging() || running.is_recovering())
@@ -51,21 +80,29 @@ impl Service {
         if !self.running.iter().any(due) {
             return;
         }
-        let Some(label) = self.serving() else { return };
-        let Some(version) = self.versions.get(&label) else { return };
-        let counted = version.shown_totals();
-        let fresh = Arc::new(Before::of(version, slot));
+        let mut has_begun = false;
         for i in 0..self.running.len() {
             let Some(at) = self.running[i].change_at().filter(|_| due(&self.running[i])) else { continue };
+            let announced = Arc::clone(self.running[i].deployment());
+            let scope = &announced.scope;
+            let Some(label) = self.serving_in(scope) else { continue };
+            let Some(version) = self.versions.get(&label) else { continue };
+            let counted = if scope.is_whole() { version.shown_totals() } else { [0; 2] };
             let kept = if at < slot { self.behind.as_ref().and_then(|b| b.at(&label, at)) } else { None };
-            let before = Arc::clone(kept.unwrap_or(&fresh));
-            let id = self.running[i].deployment().id.clone();
-            // Of two changes after each other the evidence of the first is no longer its own.
-            let earlier = |r: &&mut Running| r.change_at().is_some() && !r.is_waiting();
+            let Some(before) = Before::at(kept, (version, slot), scope, at) else { continue };
+            // Of two changes after each other the evidence of the first is no longer its own, where they are about the
+            // same requests.
+            let earlier = |r: &&mut Running| {
+                r.change_at().is_some() && !r.is_waiting() && r.deployment().scope.overlaps(scope)
+            };
             for other in self.running.iter_mut().filter(earlier) {
-                other.apply(Event::SupersededBy(id.clone()), now, commit);
+                other.apply(Event::SupersededBy(announced.id.clone()), now, commit);
             }
             self.running[i].begin_change(&label, before, slot, counted, (now, commit));
+            has_begun = true;
+        }
+        if !has_begun {
+            return;
         }
         // The record and what it is held against become durable together.
         commit.snapshots.retain(|snapshot| snapshot.service != *self.key);
@@ -99,9 +136,10 @@ impl Service {
         }
     }
 
-    /// A deployment of this time that is not over.
-    pub(super) fn change_at(&mut self, time: UnixNanos) -> Option<&mut Running> {
-        self.running.iter_mut().find(|r| r.deployment().time == Some(time) && !r.is_over())
+    /// A deployment of this time and scope that is not over.
+    pub(super) fn change_at(&mut self, time: UnixNanos, scope: &Scope) -> Option<&mut Running> {
+        let is_it = |r: &&mut Running| r.deployment().time == Some(time) && r.deployment().scope == *scope;
+        self.running.iter_mut().find(|r| is_it(r) && !r.is_over())
     }
 
     /// Takes a deployment on whose time is to come, or begins with it where it has come already.

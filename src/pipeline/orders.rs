@@ -12,7 +12,7 @@ use crate::deployment::{
     check_time, choose_baseline, is_version, merge_request, resolve_service, starts_deployment,
 };
 use crate::model::{DeploymentId, ServiceKey, UnixNanos};
-use crate::verdict::Policy;
+use crate::verdict::{Policy, Scope};
 
 impl Engine {
     /// Begins a deployment for every version that was first seen beside a known one.
@@ -102,6 +102,7 @@ impl Engine {
             baseline: request.baseline,
             candidate: request.version,
             time: None,
+            scope: Scope::default(),
             origin,
             release,
             mode,
@@ -227,7 +228,10 @@ impl Engine {
         };
         let release = request.release.clone().unwrap_or_else(|| Deployment::BEFORE_AFTER.to_owned());
         let (policy, mode) = self.policy(&key, &serving, &release);
-        let known = self.services.get_mut(&key).and_then(|service| service.change_at(time));
+        let scope = &request.scope;
+        scope.check(&policy).map_err(|e| CommandError::Invalid(e.to_string()))?;
+        let policy = policy.within(scope);
+        let known = self.services.get_mut(&key).and_then(|service| service.change_at(time, scope));
         if let Some(running) = known {
             if running.deployment().release != release && request.release.is_some() {
                 return Err(CommandError::Conflict(format!(
@@ -242,6 +246,10 @@ impl Engine {
             }
             return Ok(Arc::clone(running.deployment()));
         }
+        let service = self.service(&key, now);
+        let Some(serving) = service.serving_in(scope) else {
+            return Err(CommandError::Invalid(service.unseen(scope, &serving)));
+        };
         let waiting = self.services.values().flat_map(|s| &s.running).filter(|r| r.is_waiting()).count();
         let most = self.parts.deployments.deciding;
         if self.deciding() + waiting >= most {
@@ -255,6 +263,7 @@ impl Engine {
             baseline: None,
             candidate: serving.to_string(),
             time: Some(time),
+            scope: scope.clone(),
             origin: Origin::Requested,
             release,
             mode,

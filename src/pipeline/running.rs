@@ -54,6 +54,8 @@ pub(super) struct Running {
     before: Option<Arc<Before>>,
     /// What it does after a change that failed.
     recovering: Recovering,
+    /// Requests and failed ones of its scope that were judged, where it has one.
+    in_scope: [u64; 2],
 }
 
 impl Running {
@@ -67,6 +69,7 @@ impl Running {
             logs: None,
             before: None,
             recovering: Recovering::default(),
+            in_scope: [0; 2],
         }
     }
 
@@ -80,7 +83,9 @@ impl Running {
         let exemplars = deployment.evidence.exemplars.clone();
         let logs = deployment.evidence.logs.clone();
         let (before, recovering) = (before.map(Arc::new), Recovering::default());
-        Self { deployment, panel, judge_from, exemplars, sdk_differs: false, logs, before, recovering }
+        let in_scope = [deployment.spent.requests, deployment.spent.failed];
+        let sdk_differs = false;
+        Self { deployment, panel, judge_from, exemplars, sdk_differs, logs, before, recovering, in_scope }
     }
 
     pub(super) fn deployment(&self) -> &Arc<Deployment> {
@@ -257,7 +262,7 @@ impl Running {
 
     fn explain(&self, verdict: Verdict, evidence: &Evidence, waiting: Waiting) -> String {
         explain(&ExplainInput {
-            candidate: self.deployment.subject(),
+            candidate: &self.deployment.subject(),
             baseline: self.deployment.baseline.as_deref(),
             verdict,
             evidence,
@@ -301,7 +306,9 @@ impl Running {
         if self.deployment.candidate_first.is_none() || self.is_over() {
             return;
         }
-        let spent = self.deployment.spend(candidate.shown_totals(), budget.as_ref());
+        let is_whole = self.deployment.scope.is_whole();
+        let totals = if is_whole { candidate.shown_totals() } else { self.in_scope };
+        let spent = self.deployment.spend(totals, budget.as_ref());
         if spent != self.deployment.spent {
             Arc::make_mut(&mut self.deployment).spent = spent;
         }

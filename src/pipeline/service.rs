@@ -425,10 +425,12 @@ impl Service {
     }
 
     pub(super) fn exemplar(&mut self, label: &str, exemplar: &Exemplar) {
-        self.running
-            .iter_mut()
-            .filter(|r| r.deployment().candidate == label)
-            .for_each(|r| r.exemplar(exemplar));
+        let version = self.versions.get(label);
+        let is_own = |d: &Deployment| {
+            let is_within = || version.is_some_and(|v| v.is_within(exemplar.series, &d.scope));
+            d.candidate == label && (d.scope.is_whole() || is_within())
+        };
+        self.running.iter_mut().filter(|r| is_own(r.deployment())).for_each(|r| r.exemplar(exemplar));
     }
 
     /// Ends the series of versions silent for longer than `ttl_s`. What a deployment is held against stays

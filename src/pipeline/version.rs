@@ -14,7 +14,7 @@ use crate::model::snapshot::snapshot_fields;
 use crate::model::{
     Extra, InstanceId, NANOS_PER_SECOND, Observation, Program, SeriesId, Slot, Source, UnixNanos, VersionId,
 };
-use crate::verdict::{LONGEST_SLOT_S, Memories, Memory};
+use crate::verdict::{LONGEST_SLOT_S, Memories, Memory, Scope};
 use crate::window::{
     Churn, ClosedSlot, Counts, Delta, History, Instances, Mark, OpenMeasures, OpenSlots, Placed, Placement,
     Wanted,
@@ -466,6 +466,12 @@ impl Version {
     /// The operation of a series.
     pub(super) fn operation(&self, series: SeriesId) -> Option<&Arc<str>> {
         self.operations.get(&series)
+    }
+
+    /// Whether the requests of a series are of a part of the service's.
+    pub(super) fn is_within(&self, series: SeriesId, scope: &Scope) -> bool {
+        let labels = self.cohorts.labels(series);
+        self.operation(series).is_some_and(|operation| scope.holds(operation, labels))
     }
 
     /// The line on the board.

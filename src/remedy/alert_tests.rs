@@ -25,6 +25,7 @@ fn alerts(share: f64, minutes: i64, deploying: bool, after: i64) -> Vec<Alert> {
         baseline: Some("v1".into()),
         candidate: "v2".into(),
         time: None,
+        scope: Default::default(),
         release: Deployment::VERSION.into(),
         origin: Origin::Detected,
         mode: Mode::Act,

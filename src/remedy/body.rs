@@ -58,7 +58,8 @@ struct Data<'a> {
     requests: Pair,
     errors: Pair,
     flags: Vec<&'static str>,
-    /// What is to be rolled back: `all`, or `region=NAME` where only those are worse.
+    /// What is to be rolled back: `all`, or `region=NAME` where only those are worse; of a change that names a scope
+    /// its `attribute=value`.
     scope: Vec<String>,
     evidence: Vec<Line<'a>>,
     /// Regions and values of other dimensions that are worse, the worst first.
@@ -197,7 +198,7 @@ fn render(d: &Deployment, proposal: Proposal, links: &Links, lines: usize) -> Ve
             requests: pair(evidence.requests),
             errors: pair(evidence.errors),
             flags: evidence.flags.iter().map(|f| f.as_str()).collect(),
-            scope: evidence.regions.as_ref().map_or_else(|| vec!["all".into()], |regions| regions.scope()),
+            scope: d.action_scope(),
             worst_cohorts: worst_cohorts(evidence, lines.min(WORST_OPERATIONS)),
             evidence: evidence.slis.iter().take(lines).map(line).collect(),
             worst_operations: worst_operations(evidence, lines.min(WORST_OPERATIONS)),
@@ -296,7 +297,7 @@ mod tests {
     use super::*;
     use crate::deployment::{Beginning, Mode, Origin};
     use crate::model::{DeploymentId, Labels, ResourceTexts};
-    use crate::verdict::{Flag, LogEvidence, NewException, Policy, Sli, Verdict};
+    use crate::verdict::{Flag, LogEvidence, NewException, Policy, Scope, Sli, Verdict};
 
     fn sli(sli: Sli, operation: Option<String>, ln_e: f64) -> SliEvidence {
         SliEvidence {
@@ -337,6 +338,7 @@ mod tests {
             baseline: Some("v1".into()),
             candidate: "v2".into(),
             time: None,
+            scope: Default::default(),
             origin: Origin::Detected,
             release: Deployment::VERSION.into(),
             mode: Mode::Act,
@@ -367,6 +369,16 @@ mod tests {
     fn json(deployment: &Deployment) -> serde_json::Value {
         let links = Links { runbook_url: Some("https://runbook".into()), dashboard_url: None };
         serde_json::from_slice(&fail_body(deployment, Proposal::Rollback, &links)).unwrap()
+    }
+
+    #[test]
+    fn it_says_what_a_rollback_is_for() {
+        let scope = |deployment: &Deployment| json(deployment)["data"]["scope"].clone();
+        let mut d = failed(Vec::new());
+        assert_eq!(scope(&d), serde_json::json!(["all"]));
+        let values = [("operation", "GET /"), ("cloud.region", "eu-1")];
+        d.scope = Scope::new(values.map(|(name, value)| (name.into(), value.into())).into());
+        assert_eq!(scope(&d), serde_json::json!(["cloud.region=eu-1", "operation=GET /"]));
     }
 
     #[test]

@@ -27,6 +27,7 @@ fn deployment(id: &str, started: u64) -> Deployment {
         baseline: Some("v1".into()),
         candidate: "v2".into(),
         time: None,
+        scope: Default::default(),
         origin: Origin::Detected,
         release: Deployment::VERSION.into(),
         mode: Mode::Act,

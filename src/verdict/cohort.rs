@@ -49,6 +49,11 @@ pub fn joint_label(each: &[Arc<str>]) -> String {
     each.join(BETWEEN)
 }
 
+/// The labels that one of several dimensions is made of.
+pub(super) fn labels_of_joint(label: &str) -> impl Iterator<Item = &str> {
+    label.split(BETWEEN)
+}
+
 /// Attribute and value of a label. Names of attributes have no `=`, which the configuration sees to.
 pub fn cohort_parts(label: &str) -> (&str, &str) {
     label.split_once('=').unwrap_or((label, ""))

@@ -80,6 +80,11 @@ impl Memory {
         Self { timing, ..Self::default() }
     }
 
+    /// The first slot with any request.
+    pub fn first_slot(&self) -> Option<Slot> {
+        self.first
+    }
+
     /// Its slots.
     pub fn timing(&self) -> Timing {
         self.timing

@@ -90,10 +90,23 @@ pub(crate) struct Stratum {
     /// Decayed requests without a latency in `kept`, and the second of traffic up to which they are.
     bare: f64,
     bare_at: u64,
+    /// Decayed failed requests, up to the same second.
+    bad: f64,
     pub(crate) dispersions: Dispersions,
 }
 
-snapshot_fields!(Stratum { newest, window, traffic_s, bounds, thresholds, kept, bare, bare_at, dispersions });
+snapshot_fields!(Stratum {
+    newest,
+    window,
+    traffic_s,
+    bounds,
+    thresholds,
+    kept,
+    bare,
+    bare_at,
+    bad,
+    dispersions
+});
 
 impl Stratum {
     /// Latencies of the last 300 s. Summed when asked for, each 10 s: kept beside the window it would take
@@ -132,8 +145,9 @@ impl Stratum {
         let latency = cell.merged().latency;
         self.kept.add(now, &latency);
         let bare = cell.requests().saturating_sub(latency.total());
-        if bare > 0 {
-            self.put_bare(now, bare as f64);
+        let bad = cell.groups[0].bad + cell.groups[1].bad;
+        if bare + bad > 0 {
+            self.put_bare(now, bare as f64, bad as f64);
         }
         self.newest = t;
         let slot = t as u16;
@@ -154,15 +168,33 @@ impl Stratum {
 impl Stratum {
     /// Other buckets: nothing that was remembered of its latencies can be compared with what comes.
     fn begin_anew(&mut self, now: u64, bounds: &Bounds) {
-        self.put_bare(now, self.kept.total(now));
+        self.put_bare(now, self.kept.total(now), 0.0);
         self.bounds.clone_from(bounds);
         self.window.clear();
         (self.kept, self.thresholds, self.traffic_s) = (DecayedHistogram::default(), None, 0);
     }
 
-    fn put_bare(&mut self, now: u64, requests: f64) {
+    fn put_bare(&mut self, now: u64, requests: f64, bad: f64) {
         self.bare = self.bare_requests(now) + requests;
+        self.bad = self.bad_requests(now) + bad;
         self.bare_at = now;
+    }
+
+    /// Remembered failed requests, as of second of traffic `now`.
+    pub(crate) fn bad_requests(&self, now: u64) -> f64 {
+        if self.bad == 0.0 { 0.0 } else { self.bad * DECAY.powf(now.saturating_sub(self.bare_at) as f64) }
+    }
+
+    /// Requests with a latency in slot `since` and later.
+    pub(crate) fn requests_since(&self, since: Slot) -> u64 {
+        let slot = |entry: &Entry| self.newest - i64::from((self.newest as u16).wrapping_sub(entry.slot));
+        let late = self.window.iter().rev().take_while(|entry| slot(entry) >= since);
+        late.map(|entry| u64::from(entry.count)).sum()
+    }
+
+    /// The newest slot with a request; `None` before the first.
+    pub(crate) fn last(&self) -> Option<Slot> {
+        (self.traffic_s > 0).then_some(self.newest)
     }
 
     /// Remembered requests without a latency, as of second of traffic `now`.
@@ -230,7 +262,7 @@ mod tests {
         let kept = stratum.kept.heap_bytes();
         assert!(stratum.window.len() == 100 && window <= 768, "{} entries, {window}", stratum.window.len());
         assert!(kept <= 1_600, "{kept}");
-        assert!(size_of::<Stratum>() <= 504, "{}", size_of::<Stratum>());
+        assert!(size_of::<Stratum>() <= 512, "{}", size_of::<Stratum>());
     }
 
     #[test]

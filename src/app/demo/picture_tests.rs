@@ -37,6 +37,7 @@ fn deployment() -> Deployment {
         baseline: Some("v1".into()),
         candidate: "v2".into(),
         time: None,
+        scope: Default::default(),
         origin: Origin::Requested,
         release: Deployment::VERSION.into(),
         mode: Mode::Act,

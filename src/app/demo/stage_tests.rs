@@ -13,6 +13,7 @@ fn deployment(verdict: Verdict, phase: Phase) -> Deployment {
         baseline: Some("v1".into()),
         candidate: "v2".into(),
         time: None,
+        scope: Default::default(),
         origin: Origin::Requested,
         release: Deployment::VERSION.into(),
         mode: Mode::Act,

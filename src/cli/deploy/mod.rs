@@ -71,6 +71,10 @@ pub struct StartArgs {
     /// from now (`+10m`, `-30s`), or RFC 3339; at most 60 s back and 24 h ahead
     #[arg(long, conflicts_with = "version", value_parser = time::parse, allow_hyphen_values = true)]
     pub time: Option<time::Time>,
+    /// With `--time`: only requests with this value are compared: an `operation`, or a dimension of the service's
+    /// policy such as `cloud.region=eu-1`. Repeat it for several, which hold together
+    #[arg(long, requires = "time", value_parser = scope, value_name = "ATTRIBUTE=VALUE")]
+    pub scope: Vec<(String, String)>,
     /// Version to compare with; by default the one with most traffic
     #[arg(long, conflicts_with = "time")]
     pub baseline: Option<String>,
@@ -140,7 +144,8 @@ async fn act(args: &DeployArgs) -> Result<u8, ClientError> {
     let client = Client::new(&args.url, args.token_file.as_deref(), limit)?;
     match &args.action {
         Action::Start(start) => {
-            let deployment = client.post("/api/v1/deployments", Some(body(start, SystemClock.now()))).await?;
+            let deployment =
+                client.post("/api/v1/deployments", Some(body(start, SystemClock.now())?)).await?;
             show(args, &deployment);
         }
         Action::Status(target) => match &target.id {
@@ -162,7 +167,29 @@ fn path(id: &str) -> String {
     format!("/api/v1/deployments/{}", client::encode(id))
 }
 
-fn body(start: &StartArgs, now: UnixNanos) -> Value {
+/// Attribute and value; the value may have `=` in it.
+fn scope(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((attribute, value)) if !attribute.is_empty() && !value.is_empty() => {
+            Ok((attribute.to_owned(), value.to_owned()))
+        }
+        _ => Err("write ATTRIBUTE=VALUE, such as cloud.region=eu-1 or \"operation=GET /pay\"".into()),
+    }
+}
+
+/// Values by attribute.
+fn scopes(pairs: &[(String, String)]) -> Result<Option<Value>, ClientError> {
+    let mut values = Map::new();
+    for (attribute, value) in pairs {
+        if values.insert(attribute.clone(), value.as_str().into()).is_some() {
+            let text = format!("--scope names {attribute} twice; start a deployment for each value");
+            return Err(ClientError::Usage(text));
+        }
+    }
+    Ok((!values.is_empty()).then_some(Value::Object(values)))
+}
+
+fn body(start: &StartArgs, now: UnixNanos) -> Result<Value, ClientError> {
     let time = start.time.map(|time| time.rfc3339(now));
     let fields = [
         ("service", Some(&start.service)),
@@ -175,7 +202,8 @@ fn body(start: &StartArgs, now: UnixNanos) -> Value {
         ("release", start.release.as_ref()),
     ];
     let set = fields.into_iter().filter_map(|(k, v)| v.map(|v| (k.to_owned(), Value::from(v.as_str()))));
-    Value::Object(set.collect::<Map<_, _>>())
+    let scope = scopes(&start.scope)?.map(|scope| ("scope".to_owned(), scope));
+    Ok(Value::Object(set.chain(scope).collect::<Map<_, _>>()))
 }
 
 fn show(args: &DeployArgs, deployment: &Value) {

@@ -10,7 +10,7 @@ use crate::cli::client::service;
 pub(super) fn headline(d: &Value) -> String {
     let score = d["score"].as_f64().unwrap_or(0.0);
     let what = match d["time"].as_str() {
-        Some(time) => format!("before/after {time}"),
+        Some(time) => format!("before/after {time}{}", scope(&d["scope"])),
         None => format!("{} -> {}", d["baseline"].as_str().unwrap_or("?"), text(&d["candidate"])),
     };
     format!(
@@ -19,6 +19,13 @@ pub(super) fn headline(d: &Value) -> String {
         text(&d["verdict"]).to_uppercase(),
         text(&d["phase"]),
     )
+}
+
+/// ` (cloud.region=eu-1)`; empty for the whole service.
+fn scope(scope: &Value) -> String {
+    let named = scope.as_object().into_iter().flatten();
+    let named: Vec<String> = named.map(|(attribute, value)| format!("{attribute}={}", text(value))).collect();
+    if named.is_empty() { String::new() } else { format!(" ({})", named.join(", ")) }
 }
 
 /// One deployment with its reasons.

@@ -96,7 +96,7 @@ async fn start_sends_what_was_given() {
     };
     let echoed = client
         .unwrap()
-        .post("/api/v1/deployments", Some(body(&start, UnixNanos::from_secs(0))))
+        .post("/api/v1/deployments", Some(body(&start, UnixNanos::from_secs(0)).unwrap()))
         .await
         .unwrap();
     assert_eq!(echoed, json!({"service": "a", "version": "v2", "url": "https://ci/1"}));
@@ -110,7 +110,16 @@ fn a_time_goes_instead_of_a_version() {
     };
     for (time, at) in [("now", "2026-01-31T12:00:00Z"), ("-30s", "2026-01-31T11:59:30Z")] {
         let line = format!("start --service a --time {time} --release migration");
-        assert_eq!(sent(&line), json!({"service": "a", "time": at, "release": "migration"}));
+        let expected = json!({"service": "a", "time": at, "release": "migration"});
+        assert_eq!(sent(&line).unwrap(), expected);
+    }
+    let scoped = "start --service a --time now --scope cloud.region=eu-1 --scope";
+    let scope = json!({"cloud.region": "eu-1", "operation": "/a=b"});
+    assert_eq!(sent(&format!("{scoped} operation=/a=b")).unwrap()["scope"], scope);
+    let error = sent(&format!("{scoped} cloud.region=us-1")).unwrap_err().to_string();
+    assert!(error.contains("names cloud.region twice"), "{error}");
+    for wrong in ["eu-1", "=eu-1", "cloud.region="] {
+        assert!(super::scope(wrong).is_err(), "{wrong}");
     }
 }
 

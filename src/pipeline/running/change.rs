@@ -12,7 +12,7 @@ use crate::pipeline::arms::Closed;
 use crate::pipeline::journal::Commit;
 use crate::pipeline::version::{Version, Versions};
 use crate::verdict::{
-    Arm, Cells, Change, ChangeEvidence, Context, Memories, Memory, Panel, SlotInput, Verdict, Waiting,
+    Arm, Cells, Change, ChangeEvidence, Context, Memories, Memory, Panel, Scope, SlotInput, Verdict, Waiting,
 };
 
 /// Seconds that must look as they did before, before a failed change counts as undone.
@@ -42,6 +42,33 @@ impl Before {
 
     pub(in crate::pipeline) fn until(&self) -> Slot {
         self.until
+    }
+
+    /// What was remembered of a part of the requests at slot `at`: by the copy that was kept, else by what is remembered
+    /// of the version now, before slot `until`.
+    pub(in crate::pipeline) fn at(
+        kept: Option<&Arc<Self>>,
+        (version, until): (&Version, Slot),
+        scope: &Scope,
+        at: Slot,
+    ) -> Option<Arc<Self>> {
+        if scope.is_whole() {
+            return Some(kept.map_or_else(|| Arc::new(Self::of(version, until)), Arc::clone));
+        }
+        let kept = kept.and_then(|kept| kept.within(scope, at));
+        kept.or_else(|| Self::of(version, until).within(scope, at)).map(Arc::new)
+    }
+
+    /// The same of what this holds; `None` where nothing of it was before slot `at`.
+    fn within(&self, scope: &Scope, at: Slot) -> Option<Self> {
+        let is_older = |memory: &Memory| memory.first_slot().is_some_and(|first| first < at);
+        let own = |memory: &Memory| memory.within(scope).filter(is_older);
+        let (spans, metrics) = (own(&self.spans), self.metrics.as_ref().and_then(own));
+        if spans.is_none() && metrics.is_none() {
+            return None;
+        }
+        let spans = spans.unwrap_or_else(|| Memory::new(self.spans.timing()));
+        Some(Self { spans, metrics, until: self.until })
     }
 }
 
@@ -136,17 +163,18 @@ impl Running {
         let memories = before.memories();
         let Some(memory) = memories.of(source) else { return };
         let one = closed.get(self.deployment.candidate.as_str());
-        let mut candidate = one.map(|c| c.arm.clone()).unwrap_or_default();
-        // By their ends, as they are remembered: what began before the time counts where it ended.
-        for (operation, cell) in one.iter().flat_map(|c| &c.started_before) {
-            candidate.warm.entry(Arc::clone(operation)).or_default().merge(cell);
+        let scope = &self.deployment.scope;
+        let candidate = one.map(|c| scope.arm(&c.arm, &c.started_before)).unwrap_or_default();
+        let version = versions.get(self.deployment.candidate.as_str());
+        if !scope.is_whole() && version.is_some_and(|version| version.shows(source)) {
+            let [requests, failed] = candidate.totals();
+            self.in_scope = [self.in_scope[0] + requests, self.in_scope[1] + failed];
         }
         if self.is_recovering() && source == self.deployment.evidence.required {
             self.recovering.add(slot, candidate.warm, memory.timing().slot_s());
             return;
         }
         let Some(panel) = self.panel.as_mut() else { return };
-        let version = versions.get(self.deployment.candidate.as_str());
         let context = Context {
             gone_not_before: surroundings.gone_not_before,
             late_data: surroundings.late_data,
@@ -197,7 +225,12 @@ impl Running {
                 let explanation = self.explain(Verdict::Pending, &self.deployment.evidence, waiting);
                 self.pending(explanation, Arc::clone(&self.deployment.evidence), now, commit);
                 if now.slot() > at + horizon_s {
-                    let why = "No version served at that time, so there was nothing to hold it against.";
+                    let why = match self.deployment.scope.is_whole() {
+                        true => "No version served at that time, so there was nothing to hold it against.",
+                        false => {
+                            "Nothing of its scope was served before that time, so there was nothing to hold it against."
+                        }
+                    };
                     self.apply(Event::MemoryOver(why), now, commit);
                 }
             }

@@ -15,7 +15,7 @@ use rollguard::verdict::{Flag, Policy, Verdict};
 
 use super::world::{World, at};
 
-const REGIONS: [&str; 3] = ["eu-1", "us-1", "ap-1"];
+pub(super) const REGIONS: [&str; 3] = ["eu-1", "us-1", "ap-1"];
 
 fn text(key: &str, value: &str) -> KeyValue {
     let value = Some(AnyValue { value: Some(Value::StringValue(value.into())) });
@@ -23,7 +23,7 @@ fn text(key: &str, value: &str) -> KeyValue {
 }
 
 /// The policy of a configuration with these keys.
-fn policy(keys: &str) -> Policy {
+pub(super) fn policy(keys: &str) -> Policy {
     let yaml = format!(
         "policies:\n  defaults:\n    slo: 0.99\n    warmup: 10s\n    min_pass: 60s\n    horizon: 10m\n{keys}"
     );
@@ -32,35 +32,36 @@ fn policy(keys: &str) -> Policy {
 }
 
 const REGION_FAILS: &str = "    regions: {attribute: cloud.region, action: fail}\n";
-const REGION_REPORTS: &str = "    regions: {attribute: cloud.region}\n";
+pub(super) const REGION_REPORTS: &str = "    regions: {attribute: cloud.region}\n";
 
 /// What a version does in one region.
 #[derive(Debug, Clone, Copy)]
-struct Law {
-    rps: u64,
-    /// Share of failed requests, and of those of the mobile clients beside.
-    errors: f64,
-    mobile: f64,
+pub(super) struct Law {
+    pub(super) rps: u64,
+    /// Share of failed requests, and of those of the mobile clients beside, and of `GET /pay`.
+    pub(super) errors: f64,
+    pub(super) mobile: f64,
+    pub(super) pay: f64,
     /// Factor on latency.
-    slow: f64,
+    pub(super) slow: f64,
 }
 
-const WELL: Law = Law { rps: 20, errors: 0.005, mobile: 0.0, slow: 1.0 };
+pub(super) const WELL: Law = Law { rps: 20, errors: 0.005, mobile: 0.0, pay: 0.0, slow: 1.0 };
 
-struct Shop {
-    world: World,
+pub(super) struct Shop {
+    pub(super) world: World,
     random: fastrand::Rng,
     /// The bodies that were sent.
     sent: Vec<Vec<u8>>,
 }
 
 impl Shop {
-    fn open(policy: Policy) -> Self {
+    pub(super) fn open(policy: Policy) -> Self {
         Self { world: World::new(policy, Mode::Act), random: fastrand::Rng::with_seed(11), sent: Vec::new() }
     }
 
     /// A second in which versions serve, each from two instances in every region.
-    fn second(&mut self, versions: &[(&str, [Law; 3])]) {
+    pub(super) fn second(&mut self, versions: &[(&str, [Law; 3])]) {
         self.world.run(1);
         let now = self.world.now_s;
         for (version, laws) in versions {
@@ -78,16 +79,25 @@ impl Shop {
             let end = at(now - 1) + self.random.u64(..1_000_000_000);
             let took = 20_000_000.0 * law.slow * 4f64.powf(self.random.f64() * self.random.f64());
             let mobile = i % 4 == 0;
-            let errors = law.errors + if mobile { law.mobile } else { 0.0 };
+            let is_pay = i % 3 == 0;
+            let errors =
+                law.errors + if mobile { law.mobile } else { 0.0 } + if is_pay { law.pay } else { 0.0 };
             let code = if self.random.f64() < errors { "500" } else { "200" };
+            // What it is of shows in its trace id.
+            let region = REGIONS.iter().position(|known| *known == region).unwrap_or_default() as u8;
+            let mut trace_id = vec![region, u8::from(is_pay)];
+            trace_id.extend_from_slice(&[0; 6]);
+            trace_id.extend_from_slice(&end.to_be_bytes());
             spans.push(Span {
+                trace_id,
+                span_id: vec![1; 8],
                 name: "GET /".into(),
                 kind: 2,
                 start_time_unix_nano: end - took as u64,
                 end_time_unix_nano: end,
                 attributes: vec![
                     text("http.request.method", "GET"),
-                    text("http.route", if i % 3 == 0 { "/pay" } else { "/cart" }),
+                    text("http.route", if is_pay { "/pay" } else { "/cart" }),
                     text("http.response.status_code", code),
                     text("client.class", if mobile { "mobile" } else { "web" }),
                 ],

@@ -15,6 +15,7 @@ mod metrics_door;
 mod objectives;
 mod redo;
 mod restarts;
+mod scopes;
 mod senders;
 mod slis;
 mod spans;
