@@ -1,9 +1,12 @@
 //! The table of simulated situations, with what the judge owes in each.
 
+use rollguard::verdict::{Flag, RegionAction};
+
+use crate::dimensions::{CLIENTS, Dimensions, REGIONS};
 use crate::scenario::{
     ALL_NOISES, BOTH, CHANCE, Change, EXPONENTIAL_15_S, HALF, LARGE, LONG, Load, METRICS_15_S, METRICS_60_S,
-    Noise, QUARTER, REFERENCE, SAME, SINGLE, SMALL_SHARE, SPANS, SPARSE, Scenario, Sending, TAKEN_OVER,
-    TAKEN_OVER_LARGE, TENTH, UNEQUAL, UNEVEN, many,
+    Noise, QUARTER, REFERENCE, REGIONAL, SAME, SINGLE, SMALL_SHARE, SPANS, SPARSE, Scenario, Sending,
+    TAKEN_OVER, TAKEN_OVER_LARGE, TENTH, UNEQUAL, UNEVEN, many,
 };
 
 /// What a cell must show.
@@ -15,6 +18,13 @@ pub(crate) enum Expect {
     Worse {
         /// Seconds after the candidate's first.
         onset_s: i64,
+    },
+    /// Nothing is worse, but something must be said: a flag, and neither a fail nor a pass.
+    Told {
+        /// Seconds after the candidate's first.
+        onset_s: i64,
+        /// What is said.
+        flag: Flag,
     },
     /// The candidate is exactly at the margin that a PASS must exclude: no PASS; a fail is right too.
     AtPassMargin,
@@ -118,6 +128,7 @@ pub(crate) fn cells() -> Vec<Cell> {
     all.extend(special_shapes());
     all.extend(before_after());
     all.extend(regressions());
+    all.extend(dimensions());
     all.extend(metrics());
     all
 }
@@ -266,6 +277,32 @@ fn before_after() -> Vec<Cell> {
         (cell.gate.runs, cell.gate.false_fails) = (60, 3);
     }
     cells
+}
+
+/// Requests told apart by region and by kind of client, of which the versions serve different shares; and a candidate
+/// that stops showing any.
+fn dimensions() -> Vec<Cell> {
+    let regions = Dimensions {
+        regions: REGIONS,
+        is_placed: true,
+        clients: &[],
+        action: RegionAction::Fail,
+        only_in: None,
+    };
+    let both = Dimensions { is_placed: false, clients: CLIENTS, ..regions };
+    let one = Dimensions { only_in: Some("us-1"), ..regions };
+    let of = |dimensions, scenario| Scenario { dimensions: Some(dimensions), ..scenario };
+    let silent_from_s = 330;
+    let silent = Scenario { silent_from_s, ..Scenario::healthy(QUARTER) };
+    let mut falls_silent = healthy("candidate falls silent before its PASS", silent);
+    falls_silent.expect = Expect::Told { onset_s: silent_from_s, flag: Flag::CandidateSilent };
+    vec![
+        healthy("regions and clients, another mix, everything at once", of(both, with(QUARTER, ALL_NOISES))),
+        healthy("regions with instances of their own, everything at once", of(regions, everything(REGIONAL))),
+        worse("one of four regions, errors 0.1 -> 5 %", of(one, changed(REGIONAL, errors(50.0))), 120),
+        worse("one of four regions, latency x1.5", of(one, changed(REGIONAL, latency(1.5))), 180),
+        falls_silent,
+    ]
 }
 
 /// Worse candidates.

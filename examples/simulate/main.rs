@@ -14,6 +14,7 @@
 
 #[allow(dead_code, reason = "the bounds are for tests/sim")]
 mod cells;
+mod dimensions;
 mod exports;
 #[allow(dead_code, reason = "one question is for tests/sim")]
 mod gates;
@@ -27,19 +28,21 @@ mod traffic;
 
 use clap::Parser;
 
-use cells::{Expect, cells};
+use cells::{Cell, Expect, cells};
 use power::{PROMISES, Promise};
 use run::{Length, Row, run};
 
+/// Runs of each situation in which the candidate is healthy.
+const HEALTHY_RUNS: usize = 200;
 /// Runs of each situation that is held to a bound.
 const GATE_RUNS: usize = 2_000;
 
 #[derive(Debug, Parser)]
 #[command(about = "Simulate deployments and print how the judge does")]
 struct Arguments {
-    /// Runs of each situation in which the candidate is healthy.
-    #[arg(long, default_value_t = 200)]
-    runs: usize,
+    /// Runs of each situation in which the candidate is healthy, 200 by default; with `--gates` of each, 2,000.
+    #[arg(long)]
+    runs: Option<usize>,
     /// Runs of each situation in which it is worse.
     #[arg(long, default_value_t = 100)]
     worse_runs: usize,
@@ -52,7 +55,7 @@ struct Arguments {
     /// Seconds from the candidate's first on.
     #[arg(long, default_value_t = 1800)]
     seconds: i64,
-    /// Only the situations that are held to a bound, each run 2,000 times.
+    /// Only the situations that are held to a bound.
     #[arg(long)]
     gates: bool,
     /// Instead hold the statements about what would show to `--worse-runs` deployments each.
@@ -79,22 +82,26 @@ fn main() {
         }
         return;
     }
+    let is_wanted = |cell: &Cell| {
+        let traffic = arguments.traffic.is_empty() || cell.scenario.load.name == arguments.traffic;
+        let sent = if cell.sending.name.is_empty() { "spans" } else { cell.sending.name };
+        let sending = arguments.sending.is_empty() || sent == arguments.sending;
+        cell.name.contains(&arguments.only) && traffic && sending
+    };
     if arguments.gates {
+        let runs = arguments.runs.unwrap_or(GATE_RUNS);
         println!("{}", gates::head());
-        for (cell, bound) in gates::held() {
-            println!("{}", gates::markdown(&run(&cell, GATE_RUNS, length, arguments.seed), bound));
+        for (cell, bound) in gates::held().into_iter().filter(|(cell, _)| is_wanted(cell)) {
+            println!("{}", gates::markdown(&run(&cell, runs, length, arguments.seed), bound));
         }
         return;
     }
     println!("{}", Row::HEAD);
     for cell in cells() {
-        let traffic = arguments.traffic.is_empty() || cell.scenario.load.name == arguments.traffic;
-        let sent = if cell.sending.name.is_empty() { "spans" } else { cell.sending.name };
-        let sending = arguments.sending.is_empty() || sent == arguments.sending;
-        if cell.name.contains(&arguments.only) && traffic && sending {
+        if is_wanted(&cell) {
             let runs = match cell.expect {
-                Expect::Healthy => arguments.runs,
-                Expect::Worse { .. } | Expect::AtPassMargin => arguments.worse_runs,
+                Expect::Healthy => arguments.runs.unwrap_or(HEALTHY_RUNS),
+                Expect::Worse { .. } | Expect::Told { .. } | Expect::AtPassMargin => arguments.worse_runs,
             };
             println!("{}", run(&cell, runs, length, arguments.seed).markdown());
         }

@@ -4,7 +4,9 @@
 use rollguard::verdict::{Memory, Outlook, Policy, Timing};
 
 use crate::run::{Length, deploy};
-use crate::scenario::{CHANCE, Change, HALF, LARGE, Load, Noise, QUARTER, SAME, SMALL_SHARE, Scenario};
+use crate::scenario::{
+    CHANCE, Change, HALF, LARGE, Load, Noise, QUARTER, SAME, SMALL_SHARE, SPANS, Scenario,
+};
 use crate::traffic::Service;
 
 /// Errors in clusters of three.
@@ -63,7 +65,8 @@ impl Promise {
             increases += increase;
             let scenario = Scenario { change: Change { errors_plus: increase, ..SAME }, ..healthy };
             let until = scenario.warmup_s + self.seconds;
-            let outcome = deploy(scenario, Length { history_s: HISTORY_S, seconds: until }, seed);
+            let outcome =
+                deploy(scenario, SPANS, Length { history_s: HISTORY_S, seconds: until }, None, seed);
             found += u64::from(outcome.failed_s.is_some_and(|s| s <= until));
         }
         Kept { runs, found, mean_increase: increases / runs as f64 }

@@ -1,8 +1,10 @@
 //! Runs a cell many times and says what came out.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use rollguard::model::{Slot, Source};
-use rollguard::pipeline::recording::step;
-use rollguard::verdict::{Change, Judge, Memories, Memory, Panel, Policy, SlotInput, Timing, Verdict};
+use rollguard::verdict::{Cells, Change, Flag, Memories, Memory, Panel, Policy, SlotInput, Timing, Verdict};
 
 use crate::cells::{Cell, Expect};
 use crate::exports::Exports;
@@ -22,107 +24,145 @@ pub(crate) struct Length {
 }
 
 /// What became of one deployment; seconds from the candidate's first to the end of the deciding slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Outcome {
     /// The fail, at whichever moment.
     pub(crate) failed_s: Option<i64>,
+    /// What a fail is for, where regions may decide.
+    pub(crate) scope: Vec<String>,
     /// The first pass, if no fail came before.
     pub(crate) passed_s: Option<i64>,
+    /// The first time that the flag was set which is asked for.
+    pub(crate) flagged_s: Option<i64>,
 }
 
-/// Judges one deployment. A pass does not end it: a fail after it is counted too.
-pub(crate) fn deploy(scenario: Scenario, length: Length, seed: u64) -> Outcome {
-    let mut service = Service::new(scenario, length.history_s, seed);
-    let mut memory = Memory::default();
-    let policy = Policy { warmup_s: scenario.warmup_s, ..Policy::default() };
-    let mut outcome = Outcome { failed_s: None, passed_s: None };
-    let mut last = 0;
-    for _ in 0..length.history_s {
-        let (t, _, input) = service.second();
-        memory.begin(t, !input.baseline.is_silent());
-        memory.end(t, &input.baseline.warm, &input.baseline);
-        last = t;
-    }
-    let mut judge = match scenario.before_after {
-        true => Judge::after(Change::new(last + 1, policy.warmup_s), policy, Timing::default()),
-        false => Judge::new(policy, Timing::default()),
-    };
-    for _ in 0..length.seconds {
-        let (t, age, input) = service.second();
-        match scenario.before_after {
-            // The memory is frozen at the change.
-            true => judge.slot(t, &memory, &input),
-            false => step(t, &mut memory, &mut judge, &input),
+/// The service of a deployment, as it is remembered and judged.
+struct Judged {
+    spans: Option<Memory>,
+    metrics: Option<Memory>,
+    panel: Option<Panel>,
+    /// Whether nothing more is remembered: since a change.
+    is_frozen: bool,
+}
+
+impl Judged {
+    fn slot(&mut self, source: Source, t: Slot, input: &SlotInput) {
+        let memory = match source {
+            Source::Spans => self.spans.as_mut(),
+            Source::Metrics => self.metrics.as_mut(),
+        };
+        let Some(memory) = memory else { return };
+        if !self.is_frozen {
+            let present = !input.baseline.is_silent() || !input.started_before.is_empty();
+            memory.begin_of(t, present, &input.baseline);
         }
-        match judge.verdict(&memory) {
+        if let Some(panel) = &mut self.panel {
+            panel.slot(source, t, memory, input);
+        }
+        if !self.is_frozen {
+            memory.end(t, &remembered(input), &input.baseline);
+        }
+    }
+
+    fn memories(&self) -> Memories<'_> {
+        Memories { spans: self.spans.as_ref(), metrics: self.metrics.as_ref() }
+    }
+}
+
+/// Warm requests of the baseline, those that are only remembered included.
+fn remembered(input: &SlotInput) -> Cow<'_, Cells> {
+    let mut seen = Cow::Borrowed(&input.baseline.warm);
+    for (operation, cell) in &input.started_before {
+        seen.to_mut().entry(Arc::clone(operation)).or_default().merge(cell);
+    }
+    seen
+}
+
+/// A slot of one source.
+type Ended = (Source, Slot, SlotInput);
+
+/// What is heard of a service, second by second.
+enum Heard {
+    Spans(Service),
+    Exports(Exports),
+}
+
+impl Heard {
+    /// Seconds since the candidate began, and the slots that ended.
+    fn second(&mut self) -> (i64, [Option<Ended>; 2]) {
+        match self {
+            Self::Spans(service) => {
+                let (t, age, input) = service.second();
+                (age, [Some((Source::Spans, t, input)), None])
+            }
+            Self::Exports(exports) => {
+                let heard = exports.second();
+                let metrics = heard.metrics.map(|(slot, input)| (Source::Metrics, slot, input));
+                (heard.age, [Some((Source::Spans, heard.t, heard.spans)), metrics])
+            }
+        }
+    }
+}
+
+/// Judges one deployment, as the pipeline does. A pass does not end it: a fail after it is counted too. `awaited` is
+/// the flag that is looked for.
+pub(crate) fn deploy(
+    scenario: Scenario,
+    sending: Sending,
+    length: Length,
+    awaited: Option<Flag>,
+    seed: u64,
+) -> Outcome {
+    let mut heard = match sending.interval_s {
+        0 => Heard::Spans(Service::new(scenario, length.history_s, seed)),
+        _ => Heard::Exports(Exports::new(scenario, sending, length.history_s, seed)),
+    };
+    let mut service = Judged {
+        spans: sending.spans.then(Memory::default),
+        metrics: (sending.interval_s > 0).then(|| Memory::new(Timing::of_slot(sending.interval_s))),
+        panel: None,
+        is_frozen: false,
+    };
+    let mut policy = Policy { warmup_s: scenario.warmup_s, ..Policy::default() };
+    if let Some(dimensions) = scenario.dimensions {
+        policy = dimensions.policy(policy);
+    }
+    let mut outcome = Outcome::default();
+    for i in 0..length.history_s + length.seconds {
+        let (age, slots) = heard.second();
+        if i == length.history_s {
+            let t = slots.iter().flatten().map(|(_, t, _)| *t).next().unwrap_or_default();
+            service.is_frozen = scenario.before_after;
+            service.panel = Some(match scenario.before_after {
+                true => {
+                    let change = Change::new(t, policy.warmup_s);
+                    Panel::after(change, policy.clone(), &service.memories())
+                }
+                false => Panel::new(policy.clone(), &service.memories()),
+            });
+        }
+        for (source, t, input) in slots.iter().flatten() {
+            service.slot(*source, *t, input);
+        }
+        let Some(panel) = &service.panel else { continue };
+        let memories = service.memories();
+        if let Some(flag) = awaited
+            && outcome.flagged_s.is_none()
+            && panel.flags(&memories).contains(&flag)
+        {
+            outcome.flagged_s = Some(age + 1);
+        }
+        match panel.verdict(&memories) {
             Verdict::Fail => {
                 outcome.failed_s = Some(age + 1);
+                let regions = panel.evidence(&memories).regions;
+                outcome.scope = regions.map(|regions| regions.scope()).unwrap_or_default();
                 break;
             }
             Verdict::Pass => {
                 outcome.passed_s.get_or_insert(age + 1);
             }
             Verdict::Pending | Verdict::Inconclusive => {}
-        }
-    }
-    outcome
-}
-
-/// The service of [`deploy_exports`], as it is remembered and judged.
-struct Panelled {
-    spans: Option<Memory>,
-    metrics: Memory,
-    panel: Option<Panel>,
-}
-
-impl Panelled {
-    fn slot(&mut self, source: Source, t: Slot, input: &SlotInput) {
-        let memory = match source {
-            Source::Spans => self.spans.as_mut(),
-            Source::Metrics => Some(&mut self.metrics),
-        };
-        let Some(memory) = memory else { return };
-        memory.begin(t, !input.baseline.is_silent());
-        if let Some(panel) = &mut self.panel {
-            panel.slot(source, t, memory, input);
-        }
-        memory.end(t, &input.baseline.warm, &input.baseline);
-    }
-
-    fn memories(&self) -> Memories<'_> {
-        Memories { spans: self.spans.as_ref(), metrics: Some(&self.metrics) }
-    }
-}
-
-/// Judges one deployment of a service that sends metrics, with or without spans.
-pub(crate) fn deploy_exports(scenario: Scenario, sending: Sending, length: Length, seed: u64) -> Outcome {
-    let mut exports = Exports::new(scenario, sending, length.history_s, seed);
-    let mut service = Panelled {
-        spans: sending.spans.then(Memory::default),
-        metrics: Memory::new(Timing::of_slot(sending.interval_s)),
-        panel: None,
-    };
-    let policy = Policy { warmup_s: scenario.warmup_s, ..Policy::default() };
-    let mut outcome = Outcome { failed_s: None, passed_s: None };
-    for i in 0..length.history_s + length.seconds {
-        if i == length.history_s {
-            service.panel = Some(Panel::new(policy.clone(), &service.memories()));
-        }
-        let heard = exports.second();
-        service.slot(Source::Spans, heard.t, &heard.spans);
-        if let Some((slot, input)) = &heard.metrics {
-            service.slot(Source::Metrics, *slot, input);
-        }
-        let verdict = service.panel.as_ref().map(|panel| panel.verdict(&service.memories()));
-        match verdict {
-            Some(Verdict::Fail) => {
-                outcome.failed_s = Some(heard.age + 1);
-                break;
-            }
-            Some(Verdict::Pass) => {
-                outcome.passed_s.get_or_insert(heard.age + 1);
-            }
-            _ => {}
         }
     }
     outcome
@@ -137,32 +177,24 @@ pub(crate) struct Row {
     pub(crate) runs: usize,
     /// Fails of a healthy candidate, or before a worse one turned bad.
     pub(crate) false_fails: usize,
-    /// Delays of the right fails in seconds, sorted.
+    /// Delays of the right fails, or of the flag that is looked for, in seconds, sorted.
     pub(crate) delays_s: Vec<i64>,
+    /// Right fails whose scope is the one region that is worse.
+    pub(crate) there: usize,
     /// Runs that passed, fail or not later.
     pub(crate) passes: usize,
 }
 
 /// Runs a cell with consecutive seeds.
 pub(crate) fn run(cell: &Cell, runs: usize, length: Length, seed: u64) -> Row {
-    let mut row = Row { cell: cell.clone(), runs, false_fails: 0, delays_s: Vec::new(), passes: 0 };
+    let mut row = Row { cell: cell.clone(), runs, false_fails: 0, delays_s: Vec::new(), there: 0, passes: 0 };
     for i in 0..runs {
         let seed = seed.wrapping_mul(1_000_003).wrapping_add(i as u64);
-        let outcome = match cell.sending.interval_s {
-            0 => deploy(cell.scenario, length, seed),
-            _ => deploy_exports(cell.scenario, cell.sending, length, seed),
+        let awaited = match cell.expect {
+            Expect::Told { flag, .. } => Some(flag),
+            _ => None,
         };
-        row.passes += usize::from(outcome.passed_s.is_some());
-        let onset_s = match cell.expect {
-            Expect::Healthy => i64::MAX,
-            Expect::Worse { onset_s } => onset_s,
-            Expect::AtPassMargin => 0,
-        };
-        match outcome.failed_s {
-            Some(after) if after > onset_s => row.delays_s.push(after - onset_s),
-            Some(_) => row.false_fails += 1,
-            None => {}
-        }
+        row.add(&deploy(cell.scenario, cell.sending, length, awaited, seed));
     }
     row.delays_s.sort_unstable();
     row
@@ -172,6 +204,31 @@ impl Row {
     /// Heads of the columns.
     pub(crate) const HEAD: &'static str = "| situation | traffic | runs | false fails | found | median s | p90 s | PASS |\n\
                                     |---|---|---|---|---|---|---|---|";
+
+    /// Counts one deployment.
+    fn add(&mut self, outcome: &Outcome) {
+        self.passes += usize::from(outcome.passed_s.is_some());
+        let onset_s = match self.cell.expect {
+            Expect::Healthy | Expect::Told { .. } => i64::MAX,
+            Expect::Worse { onset_s } => onset_s,
+            Expect::AtPassMargin => 0,
+        };
+        match outcome.failed_s {
+            Some(after) if after > onset_s => {
+                self.delays_s.push(after - onset_s);
+                let only_in = self.cell.scenario.dimensions.and_then(|d| d.only_in);
+                let is_there = only_in.is_some_and(|name| outcome.scope == [format!("region={name}")]);
+                self.there += usize::from(is_there);
+            }
+            Some(_) => self.false_fails += 1,
+            None => {}
+        }
+        if let (Expect::Told { onset_s, .. }, Some(after)) = (self.cell.expect, outcome.flagged_s)
+            && after > onset_s
+        {
+            self.delays_s.push(after - onset_s);
+        }
+    }
 
     /// Share of runs in which a worse candidate was found.
     pub(crate) fn detected(&self) -> f64 {

@@ -3,6 +3,8 @@
 
 use std::sync::OnceLock;
 
+use crate::dimensions::Dimensions;
+
 /// Requests a second and the instances that serve them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Load {
@@ -30,6 +32,10 @@ pub(crate) const TAKEN_OVER_LARGE: Load =
 
 /// 50 requests a second on two new instances beside 150 on six old ones.
 pub(crate) const QUARTER: Load = Load { name: "25 % of 200", rates: [50.0, 150.0], instances: [2, 6] };
+
+/// The same on eight new instances beside twenty-four old ones, two and six in each of four regions.
+pub(crate) const REGIONAL: Load =
+    Load { name: "25 % of 200, 4 regions", rates: [50.0, 150.0], instances: [8, 24] };
 
 /// What the service sends of its requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,6 +225,10 @@ pub(crate) struct Scenario {
     pub(crate) sampled: [f64; 2],
     /// How many times as high errors and traffic are at their peak as at their trough, 12 hours later.
     pub(crate) cycle: f64,
+    /// By what its requests are told apart.
+    pub(crate) dimensions: Option<Dimensions>,
+    /// Seconds after its first from which the candidate shows no request any more: they never end.
+    pub(crate) silent_from_s: i64,
 }
 
 impl Scenario {
@@ -237,6 +247,8 @@ impl Scenario {
             before_after: false,
             sampled: [1.0; 2],
             cycle: 1.0,
+            dimensions: None,
+            silent_from_s: i64::MAX,
         }
     }
 }

@@ -8,6 +8,7 @@ use rollguard::histogram::{SparseHistogram, layout};
 use rollguard::model::Slot;
 use rollguard::verdict::{Arm, Cells, Counts, InstanceCounts, SlotInput};
 
+use crate::dimensions::{Slice, Slices};
 use crate::samplers::{binomial, exponential, gamma, geometric, normal, normals, poisson};
 use crate::scenario::{Operation, Scenario};
 
@@ -134,6 +135,7 @@ pub(crate) struct Service {
     slowdown: f64,
     /// Where in the cycle of the day it begins, in radians.
     time_of_day: f64,
+    slices: Arc<Slices>,
     tally: Tally,
     young_tally: Tally,
 }
@@ -187,6 +189,7 @@ impl Service {
             burst: (1.0, 0),
             slowdown: normal(&mut rng),
             time_of_day: if scenario.cycle > 1.0 { rng.f64() * std::f64::consts::TAU } else { 0.0 },
+            slices: Arc::new(Slices::new(scenario.dimensions, scenario.load.instances)),
             rng,
             tally: Tally::new(),
             young_tally: Tally::new(),
@@ -206,7 +209,7 @@ impl Service {
         if age < 0 || !self.scenario.baseline_ends {
             input.baseline = self.arm(BASELINE, None, age, &mut input.started_before);
         }
-        if age >= 0 {
+        if (0..self.scenario.silent_from_s).contains(&age) {
             input.candidate = self.arm(CANDIDATE, None, age, &mut Cells::new());
         }
         (self.t, age, input)
@@ -249,29 +252,54 @@ impl Service {
 
     /// What a version serves in the second: all of its instances, or `only` one.
     fn arm(&mut self, side: usize, only: Option<usize>, age: i64, before: &mut Cells) -> Arm {
+        let slices = Arc::clone(&self.slices);
+        let mut sum = Arm::default();
+        for (number, slice) in slices.each.iter().enumerate() {
+            let part = self.slice(side, only, slice, age, before);
+            slices.add(number, part, &mut sum);
+        }
+        slices.finish(&mut sum);
+        sum
+    }
+
+    /// The same of one slice.
+    fn slice(
+        &mut self,
+        side: usize,
+        only: Option<usize>,
+        slice: &Slice,
+        age: i64,
+        before: &mut Cells,
+    ) -> Arm {
         let mut arm = Arm { status_seen: true, ..Arm::default() };
         arm.instances = (0..self.instances[side].len() as u32)
             .map(|ordinal| InstanceCounts { ordinal, ..InstanceCounts::default() })
             .collect();
         for o in 0..self.scenario.operations.len() {
             if self.scenario.operations[o].long {
-                self.serve_long(side, o, age, &mut arm, before);
+                self.serve_long(side, o, (slice, age), &mut arm, before);
             } else {
-                self.serve(side, only, o, age, &mut arm);
+                self.serve(side, only, o, (slice, age), &mut arm);
             }
         }
         arm.young.latency = self.young_tally.take();
-        arm.instances.retain(|i| i.requests > 0);
         arm
     }
 
     /// One operation of one version.
-    fn serve(&mut self, side: usize, only: Option<usize>, o: usize, age: i64, arm: &mut Arm) {
+    fn serve(
+        &mut self,
+        side: usize,
+        only: Option<usize>,
+        o: usize,
+        (slice, age): (&Slice, i64),
+        arm: &mut Arm,
+    ) {
         for group in 0..2 {
             let mut counts = Counts::default();
-            let is_asked = |i: &usize| only.is_none_or(|only| only == *i);
+            let is_asked = |i: &usize| only.is_none_or(|only| only == *i) && slice.is_served_by(*i);
             for i in (group..self.instances[side].len()).step_by(2).filter(is_asked) {
-                let serving = self.draw(side, o, i, age);
+                let serving = self.draw(side, o, i, (slice, age));
                 let young = self.is_young(side, i, serving.requests);
                 let cell = if young { &mut arm.young } else { &mut counts };
                 cell.requests += serving.requests;
@@ -299,22 +327,23 @@ impl Service {
         first.is_none_or(|first| t - first < self.scenario.warmup_s)
     }
 
-    fn draw(&mut self, side: usize, o: usize, i: usize, age: i64) -> Serving {
+    fn draw(&mut self, side: usize, o: usize, i: usize, (slice, age): (&Slice, i64)) -> Serving {
         let Scenario { load, operations, noise, change, .. } = self.scenario;
         let operation = operations[o];
         let instance = &self.instances[side][i];
         let share = self.scenario.mix.filter(|_| side == CANDIDATE).map_or(operation.share, |mix| mix[o]);
-        let mut rate = operation.error_rate * self.burst.0 * instance.error_factor;
+        let share = share * slice.shares[side];
+        let mut rate = operation.error_rate * self.burst.0 * instance.error_factor * slice.errors_times;
         if let Some([_, _, added]) = noise.instance_bursts {
             rate += added * instance.bursting;
         }
         let mut middle = buckets(operation.median_s.ln() + noise.slowdowns * self.slowdown);
-        middle += instance.latency_shift;
+        middle += instance.latency_shift + buckets(slice.latency_times.ln());
         let of_day = std::f64::consts::TAU * (self.t - self.began) as f64 / 86_400.0;
         let cycle = (0.5 * self.scenario.cycle.ln() * (self.time_of_day + of_day).sin()).exp();
         rate *= cycle;
         if side == CANDIDATE || (self.scenario.before_after && age >= 0) {
-            if (change.from_s..change.until_s).contains(&age) {
+            if slice.is_changed && (change.from_s..change.until_s).contains(&age) {
                 rate = rate * change.errors_times + change.errors_plus;
                 middle += buckets(change.latency_times.ln());
             }
@@ -322,7 +351,7 @@ impl Service {
             middle += buckets((1.0 + slower).ln());
         }
         let rng = &mut self.rng;
-        let requests = poisson(rng, cycle * load.rates[side] * share / load.instances[side] as f64);
+        let requests = poisson(rng, cycle * load.rates[side] * share / slice.instances[side] as f64);
         let bad = clustered(rng, requests, rate.min(1.0), noise.cluster);
         let mut client_errors = binomial(rng, requests - bad, CLIENT_ERRORS);
         let kept = self.scenario.sampled[side];
@@ -359,10 +388,17 @@ impl Service {
 
     /// An operation whose requests are long and whose failures are fast: of the candidate only those have ended
     /// that began after it did; the baseline's that began before are told apart.
-    fn serve_long(&mut self, side: usize, o: usize, age: i64, arm: &mut Arm, before: &mut Cells) {
+    fn serve_long(
+        &mut self,
+        side: usize,
+        o: usize,
+        (slice, age): (&Slice, i64),
+        arm: &mut Arm,
+        before: &mut Cells,
+    ) {
         let name = Arc::clone(&self.names[side][o]);
-        for i in 0..self.instances[side].len() {
-            let serving = self.draw(side, o, i, age);
+        for i in (0..self.instances[side].len()).filter(|i| slice.is_served_by(*i)) {
+            let serving = self.draw(side, o, i, (slice, age));
             let young = self.is_young(side, i, serving.requests);
             for k in 0..serving.requests {
                 let bad = k < serving.bad;

@@ -251,14 +251,17 @@ impl CohortJudges {
                 self.each.insert(Arc::clone(label), judge);
             }
             let Some(judge) = self.each.get_mut(label) else { continue };
-            let arm = |arm: &Arm| arm.cohorts.get(label).unwrap_or(&nothing).arm.clone();
+            let arm = |arm: &Arm| {
+                let own = arm.cohorts.get(label).unwrap_or(&nothing).arm.clone();
+                Arm { cohorts: combinations(policy, arm, label), ..own }
+            };
             let input = SlotInput {
                 baseline: arm(&input.baseline),
                 started_before: input.baseline.cohorts.get(label).unwrap_or(&nothing).started_before.clone(),
                 candidate: arm(&input.candidate),
             };
             judge.set_context(context);
-            judge.slot(t, of_cohort, &input);
+            judge.slot_within(t, of_cohort, memory, &input);
             if self.watching {
                 judge.watch();
             }
@@ -269,6 +272,18 @@ impl CohortJudges {
     pub(crate) fn watch(&mut self) {
         self.watching = true;
         self.each.values_mut().filter(|judge| judge.last_slot() > 0).for_each(Judge::watch);
+    }
+
+    /// The judge of each value.
+    #[cfg(test)]
+    pub(crate) fn judges(&self) -> impl Iterator<Item = (&str, &Judge)> {
+        self.each.iter().map(|(label, judge)| (&**label, judge))
+    }
+
+    /// Labels of the regions that were fixed.
+    #[cfg(test)]
+    pub(crate) fn region_labels(&self) -> &[Arc<str>] {
+        self.regions.as_deref().unwrap_or_default()
     }
 
     /// Number of regions by which a verdict may be decided.
@@ -415,6 +430,16 @@ impl CohortJudges {
             scope: if self.deciding(policy) > 0 { names } else { Vec::new() },
         })
     }
+}
+
+/// The combinations of values that one value is part of: by the others the mix within it may shift.
+fn combinations(policy: &Policy, arm: &Arm, label: &str) -> BTreeMap<Arc<str>, CohortArm> {
+    if policy.dimensions.len() < 2 {
+        return BTreeMap::new();
+    }
+    let is_within = |joint: &str| joint.contains(BETWEEN) && joint.split(BETWEEN).any(|own| own == label);
+    let within = arm.cohorts.iter().filter(|(joint, _)| is_within(joint));
+    within.map(|(joint, one)| (Arc::clone(joint), one.clone())).collect()
 }
 
 /// Whether a label names values of several dimensions, or none.

@@ -190,6 +190,67 @@ fn without_dimensions_cohorts_change_nothing() {
     assert_eq!(run(true), run(false));
 }
 
+/// Scenario: in each of two regions the candidate serves mostly the kind of client that fails more requests for both;
+/// regions may fail the version. Guarantee: a region is compared within kinds of clients, so that none fails.
+#[test]
+fn a_region_is_compared_within_the_other_dimensions() {
+    let two = Arc::new(vec![
+        Dimension { attribute: "region".into(), values: 8 },
+        Dimension { attribute: "client".into(), values: 8 },
+    ]);
+    let split = |rng: &mut Rng, [web, batch]: [u64; 2]| {
+        let mut all = Arm { status_seen: true, ..Arm::default() };
+        for region in ["eu", "us"] {
+            let one = arm(rng, &[("web", web, 0.002), ("batch", batch, 0.06)]);
+            for (label, cohort) in one.cohorts {
+                let client = cohort_label("client", cohort_parts(&label).1);
+                let each: [Arc<str>; 2] = [cohort_label("region", region).into(), client.into()];
+                let joint = Arc::from(joint_label(&each));
+                for label in each.iter().chain([&joint]) {
+                    let one = all.cohorts.entry(Arc::clone(label)).or_default();
+                    one.is_joint = *label == joint;
+                    one.arm.status_seen = true;
+                    for (operation, cell) in &cohort.arm.warm {
+                        one.arm.warm.entry(Arc::clone(operation)).or_default().merge(cell);
+                    }
+                }
+            }
+            for (operation, cell) in &one.warm {
+                all.warm.entry(Arc::clone(operation)).or_default().merge(cell);
+            }
+        }
+        all
+    };
+    let mut world = World::new();
+    for i in 0..600 {
+        let t = world.t + i;
+        let begun = i >= 180;
+        if i == 180 {
+            let policy = Policy { dimensions: Arc::clone(&two), ..policy(RegionAction::Fail) };
+            world.panel = Some(Panel::new(policy, &world.memories()));
+        }
+        let input = SlotInput {
+            candidate: if begun { split(&mut world.rng, [4, 20]) } else { Arm::default() },
+            baseline: split(&mut world.rng, [20, 4]),
+            ..SlotInput::default()
+        };
+        world.memory.begin_of(t, true, &input.baseline);
+        if let Some(panel) = &mut world.panel {
+            panel.slot(Source::Spans, t, &world.memory, &input);
+            assert_ne!(
+                panel.verdict(&Memories { spans: Some(&world.memory), metrics: None }),
+                Verdict::Fail,
+                "{i}"
+            );
+        }
+        world.memory.end(t, &input.baseline.warm, &input.baseline);
+    }
+    let evidence = world.panel.as_ref().unwrap().evidence(&world.memories());
+    let eu = evidence.cohorts.iter().find(|one| one.value == "eu").unwrap();
+    assert!(eu.ln_e < 1.0 && eu.requests[0] > 5_000, "{eu:?}");
+    assert!(!evidence.has(Flag::CohortWorse));
+}
+
 /// Scenario: the candidate serves mostly the region that fails more requests for both. Guarantee: split by region that
 /// is no fault; pooled it is one.
 #[test]

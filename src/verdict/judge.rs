@@ -245,6 +245,11 @@ impl Judge {
 
     /// Judges slot `t`. The caller has called [`Memory::begin`] for it and calls [`Memory::end`] afterwards.
     pub fn slot(&mut self, t: Slot, memory: &Memory, input: &SlotInput) {
+        self.slot_within(t, memory, memory, input);
+    }
+
+    /// The same of one cohort; `whole` remembers the combinations of values that it is split by.
+    pub(super) fn slot_within(&mut self, t: Slot, memory: &Memory, whole: &Memory, input: &SlotInput) {
         let seen = with_old(&input.baseline.warm, &input.started_before);
         self.meet(t, memory, &seen, input);
         self.notice_absence(t, memory);
@@ -257,8 +262,8 @@ impl Judge {
             if self.gone && self.taken.is_none() {
                 self.taken = Some(t.max(first + self.warmup_s()));
             }
-            self.look_at_parts(t, memory);
-            self.judge(t, first, memory, input, totals(&seen));
+            self.look_at_parts(t, whole);
+            self.judge((t, first), (memory, whole), input, totals(&seen));
         }
         self.look_back(t, memory, &seen, input);
     }

@@ -84,9 +84,12 @@ impl Policy {
         self.dimensions.iter().any(|dimension| dimension.attribute == attribute)
     }
 
-    /// What one cohort is judged by: the same, and nothing below it.
+    /// What one cohort is judged by: the same, without regions that decide. Where there are other dimensions, a mix of
+    /// their values can shift within it, too.
     pub(crate) fn of_cohort(&self) -> Self {
-        Self { slis: Arc::default(), dimensions: Arc::default(), regions: None, ..self.clone() }
+        let dimensions =
+            if self.dimensions.len() > 1 { Arc::clone(&self.dimensions) } else { Arc::default() };
+        Self { slis: Arc::default(), dimensions, regions: None, ..self.clone() }
     }
 
     /// Evidence in nats that every required SLI needs for PASS: ln(1/beta).

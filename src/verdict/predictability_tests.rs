@@ -16,6 +16,9 @@ use crate::model::Slot;
 use crate::model::snapshot::{Reader, Snapshot, Writer};
 use crate::stats::Term;
 
+#[path = "split_predictability_tests.rs"]
+mod splits;
+
 /// Traffic of a random stream: requests per slot and operation of each version, and when things happen.
 #[derive(Debug, Clone)]
 struct Stream {

@@ -26,7 +26,14 @@ const GUARD: (f64, f64) = (10.0, 0.05);
 const ERROR_FACTOR: f64 = 2.0;
 
 impl Judge {
-    pub(super) fn judge(&mut self, t: Slot, first: Slot, memory: &Memory, input: &SlotInput, seen: [u64; 2]) {
+    /// Judges slot `t`; `whole` is the memory in which parts are looked up.
+    pub(super) fn judge(
+        &mut self,
+        (t, first): (Slot, Slot),
+        (memory, whole): (&Memory, &Memory),
+        input: &SlotInput,
+        seen: [u64; 2],
+    ) {
         let begin = first + self.warmup_s();
         let (since, warmup_s) = match &self.change {
             Some(change) => change.settles_from(self.timing),
@@ -44,7 +51,7 @@ impl Judge {
         if self.gone {
             self.judge_remembered(t, begin, memory, &input.candidate.warm);
         } else {
-            self.judge_concurrent(t, begin, memory, input);
+            self.judge_concurrent((t, begin), (memory, whole), input);
         }
     }
 
@@ -104,7 +111,12 @@ impl Judge {
     }
 
     /// Both versions serve: every operation's groups, summed at service level.
-    fn judge_concurrent(&mut self, t: Slot, begin: Slot, memory: &Memory, input: &SlotInput) {
+    fn judge_concurrent(
+        &mut self,
+        (t, begin): (Slot, Slot),
+        (memory, whole): (&Memory, &Memory),
+        input: &SlotInput,
+    ) {
         let renamed = self.renamed();
         if renamed != self.renamed {
             self.renamed = renamed;
@@ -130,8 +142,7 @@ impl Judge {
             for key in &split {
                 let Some(part) = parts.get_mut(key) else { continue };
                 let cells = arms.map(|arm| split::part(arm, key));
-                let cuts =
-                    |bounds: &Bounds| memory.cohort(&key.1)?.strata.get(operation)?.cuts(bounds, extra);
+                let cuts = |bounds: &Bounds| whole.cohort(&key.1)?.strata.get(operation)?.cuts(bounds, extra);
                 if let Some(group) = self.add_to_group(t, &mut part.state, cells, fixed, cuts) {
                     state.compared[0] += group.candidate.requests;
                     state.compared[1] += group.baseline.requests;

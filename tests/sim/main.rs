@@ -12,6 +12,8 @@
 mod cells;
 #[path = "../../examples/alerts/days.rs"]
 mod days;
+#[path = "../../examples/simulate/dimensions.rs"]
+mod dimensions;
 #[path = "../../examples/simulate/exports.rs"]
 mod exports;
 #[path = "../../examples/simulate/gates.rs"]
@@ -52,7 +54,8 @@ fn complaints(row: &Row) -> Vec<String> {
             found.push(format!("{} wrong passes", row.passes));
         }
         Expect::AtPassMargin => {}
-        Expect::Worse { .. } => {
+        Expect::Told { .. } if row.passes > 0 => found.push(format!("{} passes", row.passes)),
+        Expect::Worse { .. } | Expect::Told { .. } => {
             if row.detected() < gate.detected {
                 found.push(format!("found in {:.2}, at least {}", row.detected(), gate.detected));
             }
