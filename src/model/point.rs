@@ -1,7 +1,7 @@
 //! A metric data point as a borrowed view, and what a shard keeps of it. Only points of metrics that count
 //! requests are handed on (their names are known, see [`Family`], or configured), and of those that a measure reads.
 
-use super::{Discard, InstanceId, Marks, Outcome, SeriesId, StatusSource, UnixNanos};
+use super::{DimensionTexts, Discard, InstanceId, Marks, Outcome, SeriesId, StatusSource, UnixNanos};
 
 /// A stream of points, interned: one time series of one sender. Never reused while the program runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -258,6 +258,8 @@ pub struct PointView<'a> {
     pub overflow: bool,
     /// What it counts for beside requests, by the measures of the service that its resource names.
     pub marks: Marks,
+    /// Values of the dimensions by which the requests of that service are told apart; `None` where it has none.
+    pub dimensions: Option<&'a DimensionTexts>,
     /// How many, when, how long.
     pub numbers: PointNumbers<'a>,
 }

@@ -344,10 +344,10 @@ impl Program {
         self.metrics.marks(name, is_duration, attribute)
     }
 
-    /// Tells this program from others that were compiled for the same service: numbers stand for the same measures in
-    /// all of them, but a later one has more.
-    pub fn measures(&self) -> usize {
-        self.keys.len()
+    /// Tells this program from others that were compiled for the same service: numbers stand for the same measures and
+    /// dimensions in all of them, but a later one has more.
+    pub fn revision(&self) -> u64 {
+        u64::from(self.dimensions) << 32 | self.keys.len() as u64
     }
 
     /// The measure of error logs, if there is one.

@@ -68,8 +68,8 @@ pub trait PointSink {
     fn known_point(&mut self, _stream: RecalledStream, _numbers: &PointNumbers<'_>) {}
     /// Points with this key are discarded for this reason; this one was counted.
     fn remember_discard(&mut self, _key: PointKey, _reason: Discard) {}
-    /// The measures of the service that a resource is of, if any is counted by metrics. Who judges by no SLIs of a
-    /// policy's own leaves this as it is.
+    /// What the points of a resource are compared with, if its service has measures that metrics count or dimensions. Who
+    /// judges by neither leaves this as it is.
     fn metric_program(&mut self, _resource: &ResourceView<'_>) -> Option<Arc<Program>> {
         None
     }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use super::cohorts::Cohort;
 use super::ledger::{Disposition, Ledger};
 use super::passage::Signal;
-use crate::model::{InstanceId, Observation, Program, SeriesId};
+use crate::model::{InstanceId, Program, SeriesId};
 use crate::verdict::{
     ALL_OPERATIONS, Arm, Cell, Cells, CohortArm, Counts, InstanceCounts, Measured, NO_COHORT,
 };
-use crate::window::{self, ClosedMeasures, ClosedSlot, MeasureCounts};
+use crate::window::{self, ClosedMeasures, ClosedSlot, MeasureCounts, OperationSlot};
 
 /// One version in one closed slot.
 #[derive(Debug, Default)]
@@ -56,18 +56,20 @@ impl Closed {
             let all = operation.all_counts();
             closed.by_operation.push((Arc::clone(name), all.n, all.bad));
             closed.arm.young.merge(&counts(&operation.young));
-            let warm = Cell {
-                groups: [counts(&operation.warm[0]), counts(&operation.warm[1])],
-                bounds: bounds.map(Arc::clone),
-            };
+            let (warm, old) = cells(operation, bounds);
             put(&mut closed.arm.warm, name, &warm);
-            let old =
-                Cell { groups: [counts(&operation.old), Counts::default()], bounds: bounds.map(Arc::clone) };
             put(&mut closed.started_before, name, &old);
         }
         closed.arm.instances = instances(slot, ordinals, |_| true);
         closed
     }
+}
+
+/// What is compared of an operation, and what is only remembered.
+fn cells(operation: &OperationSlot, bounds: Option<&Arc<[f64]>>) -> (Cell, Cell) {
+    let cell = |groups| Cell { groups, bounds: bounds.map(Arc::clone) };
+    let warm = cell(operation.warm.each_ref().map(counts));
+    (warm, cell([counts(&operation.old), Counts::default()]))
 }
 
 /// Counts of the instances that are named.
@@ -109,21 +111,22 @@ impl SeriesCohorts {
     }
 
     /// Takes note of who serves.
-    pub(super) fn note(&mut self, o: &Observation) {
-        if let Some(cohort) = self.series.get(&o.series)
-            && !self.served.contains(&(cohort.number, o.instance))
+    pub(super) fn note(&mut self, series: SeriesId, instance: InstanceId) {
+        if let Some(cohort) = self.series.get(&series)
+            && !self.served.contains(&(cohort.number, instance))
         {
-            self.served.insert((cohort.number, o.instance));
+            self.served.insert((cohort.number, instance));
         }
     }
 
     /// Tells the requests of a slot apart by cohort. An instance counts whole in each cohort that it serves: how far
-    /// instances differ from each other is asked of them, not of what they serve.
+    /// instances differ from each other is asked of them, not of what they serve. `bounds` as for [`Closed::new`].
     pub(super) fn split(
         &self,
         slot: &ClosedSlot,
         operations: &BTreeMap<SeriesId, Arc<str>>,
         ordinals: &BTreeMap<InstanceId, u32>,
+        bounds: Option<&Arc<[f64]>>,
         arm: &mut Arm,
     ) {
         if self.series.is_empty() {
@@ -132,9 +135,7 @@ impl SeriesCohorts {
         let mut served: BTreeMap<Arc<str>, BTreeSet<InstanceId>> = BTreeMap::new();
         for (series, operation) in &slot.operations {
             let Some(name) = operations.get(series) else { continue };
-            let warm =
-                Cell { groups: [counts(&operation.warm[0]), counts(&operation.warm[1])], bounds: None };
-            let old = Cell { groups: [counts(&operation.old), Counts::default()], bounds: None };
+            let (warm, old) = cells(operation, bounds);
             let Some(cohort) = self.series.get(series) else {
                 let one = arm.cohorts.entry(NO_COHORT.into()).or_default();
                 one.is_joint = true;

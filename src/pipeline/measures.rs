@@ -27,7 +27,7 @@ pub(crate) struct ServiceMeasures {
     /// When metrics of a version came last, of whatever name: what no point says is 0 only where others came. Of at
     /// most as many versions as [`HEARD`].
     heard: Mutex<BTreeMap<VersionId, UnixNanos>>,
-    /// Whether any service has a measure that metrics count; shared by all.
+    /// Whether any service has a measure that metrics count, or dimensions; shared by all.
     any_metrics: Arc<AtomicBool>,
     /// What its requests are told apart by beside their operation.
     pub(super) cohorts: ServiceCohorts,
@@ -37,7 +37,7 @@ pub(crate) struct ServiceMeasures {
 const HEARD: usize = 256;
 
 impl ServiceMeasures {
-    /// No measures yet; `any_metrics` is set by the first that metrics count.
+    /// No measures yet; `any_metrics` is set by the first that metrics count, or that tells them apart.
     pub(super) fn of(any_metrics: &Arc<AtomicBool>) -> Self {
         Self { any_metrics: Arc::clone(any_metrics), ..Self::default() }
     }
@@ -147,6 +147,7 @@ impl ServiceMeasures {
         if self.cohorts.attributes().len() > before
             && let Ok(program) = self.compile(&admitted)
         {
+            self.any_metrics.store(true, Ordering::Relaxed);
             self.program.store(Some(Arc::new(program)));
         }
         refused

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use self::cohorts::{Placing, RecordedValues};
 use self::court::Court;
 use self::measures::{MarkedArms, RecordedMark};
-use self::points::{MetricSlots, RecordedPoints};
+use self::points::{MetricSlots, PointValues, RecordedPoints};
 
 use crate::histogram::layout;
 use crate::model::{
@@ -70,6 +70,8 @@ pub struct Recording {
     spans: Vec<(u32, Recorded)>,
     /// What spans are compared with, and what they count for.
     program: Option<Arc<Program>>,
+    /// The same of points, which are told apart by dimensions and nothing else.
+    point_program: Option<Arc<Program>>,
     values: RecordedValues,
     marks: Vec<RecordedMark>,
     points: RecordedPoints,
@@ -186,8 +188,9 @@ impl Recording {
     pub fn under(policy: &Policy) -> Self {
         let measures: Vec<Measure> = policy.slis.iter().map(|sli| sli.measure.clone()).collect();
         let dimensions: Vec<String> = policy.dimensions.iter().map(|one| one.attribute.clone()).collect();
-        let program = Program::with_dimensions(&measures, &dimensions).ok().map(Arc::new);
-        Self { program, ..Self::default() }
+        let program = |measures| Program::with_dimensions(measures, &dimensions).ok().map(Arc::new);
+        let point_program = program(&[]).filter(|program| program.has_dimensions());
+        Self { program: program(&measures), point_program, ..Self::default() }
     }
 
     fn push(&mut self, span: &SpanView<'_>, values: Option<u32>) {
@@ -269,7 +272,8 @@ impl Recording {
             let placing = Placing { candidate, first, ordinals: &ordinals, operations };
             cohorts::put(&spans, &self.values, &policy.dimensions, &placing, &mut slots);
         }
-        let metrics = self.points.slots(arms, &self.operations.names, policy.latency_margin);
+        let values = PointValues { texts: &self.values, dimensions: &policy.dimensions };
+        let metrics = self.points.slots(arms, &self.operations.names, &values, policy.latency_margin);
         let first = first.into_iter().chain(metrics.first).min();
         let mut court = Court::new(policy, !slots.is_empty(), &metrics);
         let (mut verdict, mut decided) = (Verdict::Pending, None);

@@ -344,7 +344,7 @@ impl Registry {
         Arc::clone(&self.measures.entry(service.clone()).or_insert_with(fresh))
     }
 
-    /// Whether any service has a measure that metrics count.
+    /// Whether any service has a measure that metrics count, or dimensions.
     pub(super) fn reads_metrics(&self) -> bool {
         self.any_metrics.load(Ordering::Relaxed)
     }

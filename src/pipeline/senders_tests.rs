@@ -125,6 +125,7 @@ fn points(door: &Intake, second: u64, view: &ResourceView<'_>) -> Vec<String> {
         status: StatusSource::Code,
         overflow: false,
         marks: 0,
+        dimensions: None,
         numbers: PointNumbers {
             start: UnixNanos(1),
             time: UnixNanos::from_secs(second),

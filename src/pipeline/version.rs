@@ -160,7 +160,7 @@ impl Version {
             placement.young = self.instances.placement(InstanceId::UNKNOWN, slot, self.warmup_s).young;
         }
         let placed = self.open.record(o, placement);
-        self.cohorts.note(o);
+        self.cohorts.note(o.series, o.instance);
         if placed == Placed::Counted {
             self.see(o.start, o.end);
             if o.marks != 0 {
@@ -233,11 +233,13 @@ impl Version {
     /// Where the requests of a metric interval belong.
     pub(super) fn metered_placement(
         &mut self,
+        series: SeriesId,
         instance: InstanceId,
         delta: &Delta,
         arrival: UnixNanos,
         ordinal: Option<u32>,
     ) -> Placement {
+        self.cohorts.note(series, instance);
         let Some(side) = &mut self.metered else { return Placement::default() };
         let (mut placement, is_new) = side.placement(instance, delta, ordinal, self.warmup_s);
         if let Some(ordinal) = ordinal.filter(|_| is_new) {
@@ -353,7 +355,7 @@ impl Version {
             passed_over: self.open.fates().late - late,
             ..Closed::new(&slots, &self.operations, &self.ordinals, None)
         };
-        self.cohorts.split(&slots, &self.operations, &self.ordinals, &mut closed.arm);
+        self.cohorts.split(&slots, &self.operations, &self.ordinals, None, &mut closed.arm);
         if let (Some(measures), Some(program)) = (&mut self.measures, program) {
             let of_slot = measures.close(slot);
             closed.arm.measures = measured(&of_slot, program, &self.operations);
@@ -403,7 +405,9 @@ impl Version {
 
     /// Names what a reduced metric interval knows by number.
     pub(super) fn named(&self, slot: &ClosedSlot, bounds: Option<Arc<[f64]>>) -> Closed {
-        Closed::new(slot, &self.operations, &self.ordinals, bounds.as_ref())
+        let mut closed = Closed::new(slot, &self.operations, &self.ordinals, bounds.as_ref());
+        self.cohorts.split(slot, &self.operations, &self.ordinals, bounds.as_ref(), &mut closed.arm);
+        closed
     }
 
     /// Spans in open slots.

@@ -15,7 +15,7 @@ use super::memory::Memory;
 use super::policy::Policy;
 use super::summary::{LIST_RATE, place};
 use crate::model::snapshot::{snapshot_fields, snapshot_index};
-use crate::model::{DIMENSION_VALUES_MAX, DIMENSIONS_MAX, Slot};
+use crate::model::{DIMENSION_VALUES_MAX, DIMENSIONS_MAX, Slot, Source};
 use crate::stats::{degraded_list, watch_threshold};
 
 /// Combinations of values of one service; beyond it only the value of the first dimension is told apart.
@@ -213,22 +213,34 @@ pub(crate) struct CohortJudges {
     /// Labels of the regions that are judged; `None` until the candidate's first request.
     regions: Option<Vec<Arc<str>>>,
     watching: bool,
+    /// By whose requests they are judged: spans, where the baseline has shown any. Fixed with the first judge.
+    source: Option<Source>,
 }
 
-snapshot_fields!(CohortJudges { each, regions, watching });
+snapshot_fields!(CohortJudges { each, regions, watching, source });
 
 impl CohortJudges {
+    /// No judges yet; `watching` as after [`CohortJudges::watch`].
+    pub(crate) fn begun(watching: bool) -> Self {
+        Self { watching, ..Self::default() }
+    }
+
+    /// By whose requests cohorts are judged; spans until there is any.
+    pub(crate) fn source(&self) -> Source {
+        self.source.unwrap_or_default()
+    }
+
     /// Judges slot `t` of every cohort that the baseline has shown. `seen` says whether the candidate has any request
     /// in it: with its first one the regions are fixed, by what the baseline showed before.
     pub(crate) fn slot(
         &mut self,
-        t: Slot,
+        (source, t): (Source, Slot),
         (policy, change): (&Policy, Option<Change>),
         context: Context,
         memory: &Memory,
         input: &SlotInput,
     ) {
-        if policy.dimensions.is_empty() {
+        if policy.dimensions.is_empty() || self.source.is_some_and(|other| other != source) {
             return;
         }
         if self.regions.is_none() && !input.candidate.is_silent() {
@@ -249,6 +261,7 @@ impl CohortJudges {
                     None => Judge::new(policy, timing),
                 };
                 self.each.insert(Arc::clone(label), judge);
+                self.source = Some(source);
             }
             let Some(judge) = self.each.get_mut(label) else { continue };
             let arm = |arm: &Arm| {

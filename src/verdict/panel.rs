@@ -69,7 +69,7 @@ pub struct Panel {
     coverage: Coverage,
     presence: [Presence; 2],
     contexts: [Context; 2],
-    /// Judges of the cohorts of its requests, by its spans.
+    /// Judges of the cohorts of its requests, by its spans where the baseline has shown any.
     cohorts: Box<CohortJudges>,
 }
 
@@ -166,8 +166,8 @@ impl Panel {
         self.own[source.index()] = None;
         self.presence[source.index()] = Presence::default();
         self.coverage = Coverage::default();
-        if source == Source::Spans {
-            *self.cohorts = CohortJudges::default();
+        if source == self.cohorts.source() {
+            *self.cohorts = CohortJudges::begun(self.watching);
         }
     }
 
@@ -223,8 +223,12 @@ impl Panel {
         let stays = self.is_seen_elsewhere(source, memory);
         self.presence[source.index()] = Presence { last: memory.last, gone: memory.is_gone(t) };
         let (watching, context) = (self.watching, self.contexts[source.index()]);
-        if source == Source::Spans {
-            self.cohorts.slot(t, (&self.policy, self.change), context, memory, input);
+        let tells_cohorts = match source {
+            Source::Spans => memory.first.is_some() || self.metrics.is_none(),
+            Source::Metrics => self.presence[Source::Spans.index()].last.is_none(),
+        };
+        if tells_cohorts {
+            self.cohorts.slot((source, t), (&self.policy, self.change), context, memory, input);
         }
         if let Some(judge) = self.place(source) {
             let gone_not_before = if stays { Slot::MAX } else { context.gone_not_before };
@@ -481,7 +485,7 @@ impl Panel {
             slot_seconds,
             span_share: self.coverage.share(),
             cohorts: memories
-                .spans
+                .of(self.cohorts.source())
                 .map_or_else(Vec::new, |m| self.cohorts.evidence(&self.policy, m, is_fail)),
             regions: self.cohorts.regions(&self.policy, is_fail),
             mix: self.spans.as_ref().and_then(Judge::mix_shift).or_else(|| own.mix.clone()),

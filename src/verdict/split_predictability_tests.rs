@@ -157,7 +157,13 @@ impl Divided {
     fn step(&mut self, t: Slot, input: &SlotInput) {
         let present = !input.baseline.is_silent() || !input.started_before.is_empty();
         self.memory.begin_of(t, present, &input.baseline);
-        self.cohorts.slot(t, (&self.policy, None), Context::default(), &self.memory, input);
+        self.cohorts.slot(
+            (crate::model::Source::Spans, t),
+            (&self.policy, None),
+            Context::default(),
+            &self.memory,
+            input,
+        );
         self.judge.slot(t, &self.memory, input);
         self.memory.end(t, &with_old(&input.baseline.warm, &input.started_before), &input.baseline);
     }

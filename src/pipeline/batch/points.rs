@@ -87,7 +87,8 @@ impl PointSink for Batch {
             return None;
         }
         let sender = self.known_sender(Signal::Metrics, resource)?;
-        sender.version.measures.program().filter(|program| !program.metric_measures().is_empty())
+        let program = sender.version.measures.program()?;
+        (!program.metric_measures().is_empty() || program.has_dimensions()).then_some(program)
     }
 
     fn sender_of_points(&mut self, resource: &ResourceView<'_>, points: u64) {
@@ -141,9 +142,17 @@ fn resolve(
         }
     };
     let operation = operation(point);
+    // The dimensions are those of the service that the resource names.
+    let is_of_service = (subject.service, subject.namespace, subject.environment)
+        == (resource.service, resource.namespace, resource.environment);
+    let dimensions = point.dimensions.filter(|_| is_of_service);
+    let cohort = dimensions.and_then(|texts| version.measures.cohorts.of(texts));
     let meta = StreamMeta {
         key: point.stream,
-        series: registry.resolve_series(&version, &operation),
+        series: match &cohort {
+            None => registry.resolve_series(&version, &operation),
+            Some(cohort) => registry.resolve_cohort(&version, &operation, cohort),
+        },
         instance,
         family: point.family,
         temporality: point.temporality,

@@ -212,7 +212,8 @@ impl Metered {
             counts,
             bounds: place.bounds,
         };
-        let placement = version.metered_placement(place.meta.instance, delta, arrival, place.ordinal);
+        let placement =
+            version.metered_placement(place.meta.series, place.meta.instance, delta, arrival, place.ordinal);
         let side = version.metered.as_mut()?;
         // The side of a version that was met before the interval was known has had no slot yet.
         if let Some(timing) = self.timing.filter(|timing| timing.slot_s() != side.slot_s()) {
@@ -480,7 +481,7 @@ impl Service {
             if let Some(side) = &mut version.metered {
                 side.count(slot, &one.total);
                 if !is_blind {
-                    side.memory.begin(slot, one.is_present());
+                    side.memory.begin_of(slot, one.is_present(), &one.arm);
                 }
             }
         }

@@ -27,6 +27,10 @@ impl RecordedValues {
         self.texts.push(texts.clone());
         number
     }
+
+    pub(super) fn get(&self, number: u32) -> Option<&DimensionTexts> {
+        self.texts.get(number as usize)
+    }
 }
 
 /// What places the requests of a recording.
@@ -50,7 +54,7 @@ pub(super) fn put(
     let known = ServiceCohorts::default();
     known.admit(dimensions);
     let mut by_end: Vec<(&Recorded, &DimensionTexts)> =
-        spans.iter().filter_map(|span| Some((span, values.texts.get(span.values? as usize)?))).collect();
+        spans.iter().filter_map(|span| Some((span, values.get(span.values?)?))).collect();
     by_end.sort_by(|(a, x), (b, y)| (a.end, x.all()).cmp(&(b.end, y.all())));
     let mut served: BTreeMap<(bool, Arc<str>), BTreeSet<u32>> = BTreeMap::new();
     for of_slot in by_end.chunk_by(|(a, _), (b, _)| a.end.slot() == b.end.slot()) {

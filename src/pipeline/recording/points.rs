@@ -6,17 +6,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::super::arms::Closed;
+use super::super::arms::{Closed, SeriesCohorts};
+use super::super::cohorts::ServiceCohorts;
 use super::super::metered::{Choice, Interval};
+use super::cohorts::RecordedValues;
 use super::{FAR_NANOS, NO_INSTANCE, Recording};
 use crate::histogram::Form;
 use crate::histogram::exponential::downscale;
 use crate::model::{
-    BoundsId, Class, Discard, Durations, Family, InstanceId, PointSink, PointView, ResourceView, SeriesId,
-    Shape, Slot, StreamMeta, Temporality, UnixNanos,
+    BoundsId, Class, DimensionTexts, Discard, Durations, Family, InstanceId, PointSink, PointView, Program,
+    ResourceView, SeriesId, Shape, Slot, StreamMeta, Temporality, UnixNanos,
 };
 use crate::pipeline::batch::bounds_id;
-use crate::verdict::{SlotInput, Timing};
+use crate::verdict::{Dimension, SlotInput, Timing};
 use crate::window::{Addition, ClosedInterval, Delta, OpenIntervals, Placement, Point, Stream, Taken};
 
 /// Seconds between exports where no stream has two points.
@@ -28,6 +30,15 @@ pub(super) struct RecordedPoints {
     points: Vec<RecordedPoint>,
     counts: Vec<u64>,
     bounds: BTreeMap<BoundsId, Arc<[f64]>>,
+    /// Operation and values of dimensions of each series, and their numbers.
+    series: Vec<(u32, Option<u32>)>,
+    numbers: BTreeMap<(u32, Option<u32>), u32>,
+}
+
+/// What points are told apart by beside their operation.
+pub(super) struct PointValues<'a> {
+    pub(super) texts: &'a RecordedValues,
+    pub(super) dimensions: &'a [Dimension],
 }
 
 #[derive(Debug, Clone)]
@@ -79,9 +90,11 @@ impl PointSink for Recording {
             true => self.operations.number(crate::pipeline::OVERFLOW_OPERATION),
             false => self.operations.number(&String::from_utf8_lossy(&parts.concat())),
         };
+        let is_of_service = point.service.is_empty() || point.service == resource.service;
+        let values = point.dimensions.filter(|_| is_of_service).map(|texts| self.values.number(texts));
         let meta = StreamMeta {
             key: point.stream,
-            series: SeriesId(operation),
+            series: self.points.series(operation, values),
             instance: InstanceId(instance),
             family: point.family,
             temporality: point.temporality,
@@ -93,12 +106,25 @@ impl PointSink for Recording {
         self.points.push(service, version, meta, point);
     }
 
+    fn metric_program(&mut self, _resource: &ResourceView<'_>) -> Option<Arc<Program>> {
+        self.point_program.clone()
+    }
+
     fn discard_points(&mut self, reason: Discard, points: u64) {
         *self.discarded.entry(reason).or_default() += points;
     }
 }
 
 impl RecordedPoints {
+    fn series(&mut self, operation: u32, values: Option<u32>) -> SeriesId {
+        let next = self.series.len() as u32;
+        let number = *self.numbers.entry((operation, values)).or_insert(next);
+        if number == next {
+            self.series.push((operation, values));
+        }
+        SeriesId(number)
+    }
+
     fn push(&mut self, service: u32, version: u32, meta: StreamMeta, point: &PointView<'_>) {
         let numbers = &point.numbers;
         let from = self.counts.len();
@@ -142,6 +168,7 @@ impl RecordedPoints {
         &self,
         (service, baseline, candidate): (u32, u32, u32),
         names: &[Arc<str>],
+        values: &PointValues<'_>,
         margin: i32,
     ) -> MetricSlots {
         let is_arm =
@@ -154,7 +181,8 @@ impl RecordedPoints {
         let far = (all - points.len()) as u64;
         let (added, interval) = self.differences(&points, candidate);
         let timing = Timing::of_slot(interval.mode().unwrap_or(INTERVAL_S));
-        let mut slots = in_slots(&added, &self.bounds, timing, names, margin);
+        let named = Named::new(&added, &self.series, names, values);
+        let mut slots = in_slots(&added, &self.bounds, timing, named, margin);
         slots.points = [points.len() as u64, far];
         slots
     }
@@ -187,7 +215,7 @@ fn in_slots(
     added: &[Added],
     bounds: &BTreeMap<BoundsId, Arc<[f64]>>,
     timing: Timing,
-    names: &[Arc<str>],
+    mut named: Named,
     margin: i32,
 ) -> MetricSlots {
     let mut open = [(); 2].map(|()| OpenIntervals::new(timing.slot_s(), Slot::MIN));
@@ -213,20 +241,62 @@ fn in_slots(
             },
         };
         open[arm].record(&addition, Placement { young: false, group: (ordinal % 2) as u8 });
-        slots.insert(timing.slot_of(a.delta.end.slot()));
+        let slot = timing.slot_of(a.delta.end.slot());
+        slots.insert(slot);
+        named.serving.entry(slot).or_default()[arm].insert((a.meta.series, a.meta.instance));
         if a.is_candidate && a.delta.count > 0 {
             first = Some(first.map_or(a.delta.start, |seen: UnixNanos| seen.min(a.delta.start)));
         }
     }
     let closed: Vec<(Slot, [ClosedInterval; 2])> =
         slots.into_iter().map(|slot| (slot, open.each_mut().map(|arm| arm.close(slot)))).collect();
-    let slots = reduced(closed, names, &ordinals, margin);
+    let slots = reduced(closed, named, &ordinals, margin);
     MetricSlots { timing, slots, first, points: [0; 2] }
+}
+
+/// What the series of a recording are, and who served them when.
+struct Named {
+    operations: BTreeMap<SeriesId, Arc<str>>,
+    cohorts: [SeriesCohorts; 2],
+    serving: BTreeMap<Slot, [BTreeSet<(SeriesId, InstanceId)>; 2]>,
+}
+
+impl Named {
+    /// Values are interned in the order of time, so that the order in the files does not matter.
+    fn new(
+        added: &[Added],
+        series: &[(u32, Option<u32>)],
+        names: &[Arc<str>],
+        values: &PointValues<'_>,
+    ) -> Self {
+        let all = || series.iter().enumerate().map(|(i, of)| (SeriesId(i as u32), of));
+        let operations = all()
+            .filter_map(|(id, (operation, _))| Some((id, Arc::clone(names.get(*operation as usize)?))))
+            .collect();
+        let known = ServiceCohorts::default();
+        known.admit(values.dimensions);
+        let texts: BTreeMap<SeriesId, &DimensionTexts> =
+            all().filter_map(|(id, (_, number))| Some((id, values.texts.get((*number)?)?))).collect();
+        let mut by_time: Vec<(UnixNanos, &DimensionTexts)> =
+            added.iter().filter_map(|a| Some((a.delta.end, *texts.get(&a.meta.series)?))).collect();
+        by_time.sort_by(|(a, x), (b, y)| (a, x.all()).cmp(&(b, y.all())));
+        by_time.iter().for_each(|(_, texts)| drop(known.of(texts)));
+        let cohorts = [(); 2].map(|()| {
+            let mut cohorts = SeriesCohorts::default();
+            for (id, texts) in &texts {
+                if let Some(cohort) = known.of(texts) {
+                    cohorts.add(*id, &cohort);
+                }
+            }
+            cohorts
+        });
+        Self { operations, cohorts, serving: BTreeMap::new() }
+    }
 }
 
 fn reduced(
     closed: Vec<(Slot, [ClosedInterval; 2])>,
-    names: &[Arc<str>],
+    mut named: Named,
     ordinals: &[BTreeMap<InstanceId, u32>; 2],
     margin: i32,
 ) -> BTreeMap<Slot, SlotInput> {
@@ -244,17 +314,21 @@ fn reduced(
             arm.admit(&mut form, margin, |family| choice.counts(family, sent));
         }
     }
-    let operations: BTreeMap<SeriesId, Arc<str>> =
-        names.iter().enumerate().map(|(i, name)| (SeriesId(i as u32), Arc::clone(name))).collect();
     let bounds = form.bounds();
-    let in_words = |arm: ClosedInterval, i: usize| {
+    let mut in_words = |slot: Slot, arm: ClosedInterval, i: usize| {
         let reduced = arm.reduce(&form, |family| choice.counts(family, &sent[i]));
-        Closed::new(&reduced.slot, &operations, &ordinals[i], bounds.as_ref()).arm
+        let Named { operations, cohorts, serving } = &mut named;
+        for (series, instance) in serving.get(&slot).iter().flat_map(|arms| &arms[i]) {
+            cohorts[i].note(*series, *instance);
+        }
+        let mut arm = Closed::new(&reduced.slot, operations, &ordinals[i], bounds.as_ref()).arm;
+        cohorts[i].split(&reduced.slot, operations, &ordinals[i], bounds.as_ref(), &mut arm);
+        arm
     };
-    let input = |[baseline, candidate]: [ClosedInterval; 2]| SlotInput {
-        baseline: in_words(baseline, 0),
-        candidate: in_words(candidate, 1),
+    let mut input = |slot: Slot, [baseline, candidate]: [ClosedInterval; 2]| SlotInput {
+        baseline: in_words(slot, baseline, 0),
+        candidate: in_words(slot, candidate, 1),
         ..SlotInput::default()
     };
-    closed.into_iter().map(|(slot, arms)| (slot, input(arms))).collect()
+    closed.into_iter().map(|(slot, arms)| (slot, input(slot, arms))).collect()
 }

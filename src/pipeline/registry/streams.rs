@@ -26,7 +26,9 @@ impl Registry {
     /// the version was retired. One that counts for something else since the policy changed gets a new id; what it
     /// said last is known by its identity, so nothing of it counts twice.
     pub(crate) fn resolve_stream(&self, entry: &VersionEntry, meta: &StreamMeta) -> Option<StreamId> {
-        let is_same = |id: &StreamId| self.streams.get(id).is_some_and(|known| known.marks == meta.marks);
+        let is_same = |id: &StreamId| {
+            self.streams.get(id).is_some_and(|known| (known.marks, known.series) == (meta.marks, meta.series))
+        };
         let known = read(&entry.below).streams.get(&meta.key).copied();
         if known.filter(is_same).is_some() {
             return known;

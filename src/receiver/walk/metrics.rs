@@ -30,6 +30,7 @@ use super::super::identity::Identity;
 use super::super::ids::bad_exemplars;
 use super::super::settings::WalkSettings;
 use super::super::value::key_value;
+use super::watch::{note_attribute, of_resource};
 use crate::model::{
     AttributeValue, Discard, Family, Outcome, PointKey, PointSink, PointView, Program, Recalled,
     ResourceView, Temporality,
@@ -227,7 +228,7 @@ impl<S: PointSink> Walk<'_, S> {
         let program = self.sink.metric_program(&resource);
         if let Some(program) = &program {
             // What a point counts for may change with the policy.
-            key = self.add(key, Part::Measures, &program.measures().to_le_bytes());
+            key = self.add(key, Part::Measures, &program.revision().to_le_bytes());
         }
         let envelope = Envelope { resource, level: Level::new(message, key), program };
         let before = self.counts.points;
@@ -348,8 +349,16 @@ impl<S: PointSink> Walk<'_, S> {
         let program = place.envelope.program.as_ref();
         let measured = program.filter(|program| program.reads_metric(place.header.name));
         let mut values: Vec<(&[u8], AttributeValue<'_>)> = Vec::new();
+        let split = program.filter(|program| program.has_dimensions());
+        let mut dimensions = match split {
+            Some(program) => Some((program, of_resource(program, place.envelope.level.message)?)),
+            None => None,
+        };
         given.each(|attribute| {
             pieces.add(&self.digest, attribute);
+            if let Some((program, texts)) = &mut dimensions {
+                note_attribute(program, attribute, texts)?;
+            }
             if measured.is_some()
                 && let Some((name, value)) = key_value(attribute, Some)?
             {
@@ -399,6 +408,7 @@ impl<S: PointSink> Walk<'_, S> {
             status,
             overflow: attributes.overflow,
             marks,
+            dimensions: dimensions.as_ref().map(|(_, texts)| texts),
             numbers: raw.numbers(&self.buckets, place.meaning.unit, outcome == Outcome::Bad),
         };
         self.sink.point(&place.envelope.resource, &view);

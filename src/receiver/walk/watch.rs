@@ -28,33 +28,7 @@ impl Watch {
         if !self.program.has_dimensions() {
             return Ok(());
         }
-        self.of_resource = DimensionTexts::default();
-        let mut fields = Fields::new(message);
-        while let Some(key) = fields.next_key()? {
-            match key {
-                RESOURCE => self.read_resource(fields.bytes()?)?,
-                _ => fields.skip(key)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn read_resource(&mut self, resource: &[u8]) -> Result<(), WalkError> {
-        let mut fields = Fields::new(resource);
-        while let Some(key) = fields.next_key()? {
-            match key {
-                RESOURCE_ATTRIBUTE => {
-                    let named = |name: &[u8]| {
-                        let watched = self.program.watched(Attribute::named(name), name)?;
-                        self.program.dimension(watched)
-                    };
-                    if let Some((dimension, value)) = key_value(fields.bytes()?, named)? {
-                        self.of_resource.set(dimension, value.attribute());
-                    }
-                }
-                _ => fields.skip(key)?,
-            }
-        }
+        self.of_resource = of_resource(&self.program, message)?;
         Ok(())
     }
 
@@ -86,4 +60,41 @@ impl Watch {
     pub(super) fn dimensions(&self) -> Option<&DimensionTexts> {
         self.program.has_dimensions().then_some(&self.of_span)
     }
+}
+
+/// The dimensions that a resource has; `message` is the `ResourceSpans` or `ResourceMetrics` that holds it.
+pub(super) fn of_resource(program: &Program, message: &[u8]) -> Result<DimensionTexts, WalkError> {
+    let mut texts = DimensionTexts::default();
+    let mut fields = Fields::new(message);
+    while let Some(key) = fields.next_key()? {
+        match key {
+            RESOURCE => read_resource(program, fields.bytes()?, &mut texts)?,
+            _ => fields.skip(key)?,
+        }
+    }
+    Ok(texts)
+}
+
+fn read_resource(program: &Program, resource: &[u8], texts: &mut DimensionTexts) -> Result<(), WalkError> {
+    let mut fields = Fields::new(resource);
+    while let Some(key) = fields.next_key()? {
+        match key {
+            RESOURCE_ATTRIBUTE => note_attribute(program, fields.bytes()?, texts)?,
+            _ => fields.skip(key)?,
+        }
+    }
+    Ok(())
+}
+
+/// Takes note of an attribute, if it is a dimension.
+pub(super) fn note_attribute(
+    program: &Program,
+    attribute: &[u8],
+    texts: &mut DimensionTexts,
+) -> Result<(), WalkError> {
+    let named = |name: &[u8]| program.dimension(program.watched(Attribute::named(name), name)?);
+    if let Some((dimension, value)) = key_value(attribute, named)? {
+        texts.set(dimension, value.attribute());
+    }
+    Ok(())
 }

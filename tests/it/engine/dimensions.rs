@@ -1,16 +1,21 @@
 //! Dimensions and regions, end to end: a configuration, OTLP through the real walker into the real pipeline, a verdict.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::metrics::v1::{
+    Histogram, HistogramDataPoint, Metric, ResourceMetrics, ScopeMetrics, metric::Data,
+};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
 use rollguard::deployment::{Deployment, Mode};
-use rollguard::model::{ServiceKey, UnixNanos};
+use rollguard::model::{ServiceKey, Source, UnixNanos};
 use rollguard::pipeline::recording::{Recording, Selection};
-use rollguard::receiver::{WalkSettings, walk_traces};
+use rollguard::receiver::{WalkSettings, walk_metrics, walk_traces};
 use rollguard::verdict::{Flag, Policy, Verdict};
 
 use super::world::{World, at};
@@ -53,11 +58,61 @@ pub(super) struct Shop {
     random: fastrand::Rng,
     /// The bodies that were sent.
     sent: Vec<Vec<u8>>,
+    /// Where it sends metrics in place of spans, what its instances have counted.
+    meters: Option<BTreeMap<String, Meter>>,
+}
+
+/// What an instance counts: requests by route, kind of client and status, in buckets of their duration.
+#[derive(Debug, Default)]
+struct Meter {
+    started_s: u64,
+    requests: BTreeMap<(&'static str, &'static str, &'static str), [u64; BOUNDS.len() + 1]>,
+}
+
+const BOUNDS: [f64; 7] = [0.02, 0.03, 0.04, 0.05, 0.06, 0.075, 0.1];
+/// Seconds between two exports.
+const EXPORT_S: u64 = 5;
+
+impl Meter {
+    /// What it exports at `now_s`, as an SDK writes it.
+    fn export(&self, resource: Option<Resource>, now_s: u64) -> Vec<u8> {
+        let point = |((route, class, code), buckets): (&(&str, &str, &str), &[u64; BOUNDS.len() + 1])| {
+            HistogramDataPoint {
+                attributes: vec![
+                    text("http.request.method", "GET"),
+                    text("http.route", route),
+                    text("http.response.status_code", code),
+                    text("client.class", class),
+                ],
+                start_time_unix_nano: at(self.started_s),
+                time_unix_nano: at(now_s),
+                count: buckets.iter().sum(),
+                explicit_bounds: BOUNDS.to_vec(),
+                bucket_counts: buckets.to_vec(),
+                ..Default::default()
+            }
+        };
+        let data_points = self.requests.iter().map(point).collect();
+        let metric = Metric {
+            name: "http.server.request.duration".into(),
+            unit: "s".into(),
+            data: Some(Data::Histogram(Histogram { data_points, aggregation_temporality: 2 })),
+            ..Default::default()
+        };
+        let scope_metrics = vec![ScopeMetrics { metrics: vec![metric], ..Default::default() }];
+        let envelope = ResourceMetrics { resource, scope_metrics, ..Default::default() };
+        ExportMetricsServiceRequest { resource_metrics: vec![envelope] }.encode_to_vec()
+    }
 }
 
 impl Shop {
     pub(super) fn open(policy: Policy) -> Self {
-        Self { world: World::new(policy, Mode::Act), random: fastrand::Rng::with_seed(11), sent: Vec::new() }
+        Self {
+            world: World::new(policy, Mode::Act),
+            random: fastrand::Rng::with_seed(11),
+            sent: Vec::new(),
+            meters: None,
+        }
     }
 
     /// A second in which versions serve, each from two instances in every region.
@@ -74,6 +129,18 @@ impl Shop {
     }
 
     fn send(&mut self, version: &str, region: &str, instance: u64, law: Law, now: u64) {
+        let name = format!("{version}-{region}-{instance}");
+        let attributes = vec![
+            text("service.name", "shop"),
+            text("service.version", version),
+            text("service.instance.id", &name),
+            text("cloud.region", region),
+        ];
+        let resource = Some(Resource { attributes, ..Default::default() });
+        let mut meter = self.meters.as_mut().map(|meters| {
+            let fresh = || Meter { started_s: now, ..Meter::default() };
+            meters.entry(name).or_insert_with(fresh)
+        });
         let mut spans = Vec::new();
         for i in 0..law.rps / 2 {
             let end = at(now - 1) + self.random.u64(..1_000_000_000);
@@ -83,6 +150,13 @@ impl Shop {
             let errors =
                 law.errors + if mobile { law.mobile } else { 0.0 } + if is_pay { law.pay } else { 0.0 };
             let code = if self.random.f64() < errors { "500" } else { "200" };
+            let route = if is_pay { "/pay" } else { "/cart" };
+            let class = if mobile { "mobile" } else { "web" };
+            if let Some(meter) = &mut meter {
+                let buckets = meter.requests.entry((route, class, code)).or_default();
+                buckets[BOUNDS.partition_point(|bound| bound * 1e9 < took)] += 1;
+                continue;
+            }
             // What it is of shows in its trace id.
             let region = REGIONS.iter().position(|known| *known == region).unwrap_or_default() as u8;
             let mut trace_id = vec![region, u8::from(is_pay)];
@@ -97,22 +171,25 @@ impl Shop {
                 end_time_unix_nano: end,
                 attributes: vec![
                     text("http.request.method", "GET"),
-                    text("http.route", if is_pay { "/pay" } else { "/cart" }),
+                    text("http.route", route),
                     text("http.response.status_code", code),
-                    text("client.class", if mobile { "mobile" } else { "web" }),
+                    text("client.class", class),
                 ],
                 status: (code == "500")
                     .then(|| opentelemetry_proto::tonic::trace::v1::Status { code: 2, ..Default::default() }),
                 ..Default::default()
             });
         }
-        let attributes = vec![
-            text("service.name", "shop"),
-            text("service.version", version),
-            text("service.instance.id", &format!("{version}-{region}-{instance}")),
-            text("cloud.region", region),
-        ];
-        let resource = Some(Resource { attributes, ..Default::default() });
+        if let Some(meter) = meter {
+            if (now + instance * 2).is_multiple_of(EXPORT_S) {
+                let body = meter.export(resource, now);
+                let mut batch = self.world.intake.begin(UnixNanos(at(now) + 300_000_000));
+                walk_metrics(&body, &WalkSettings::default(), &mut batch).expect("sound");
+                batch.commit().expect("room");
+                self.sent.push(body);
+            }
+            return;
+        }
         let scope_spans = vec![ScopeSpans { spans, ..Default::default() }];
         let envelope = ResourceSpans { resource, scope_spans, ..Default::default() };
         let body = ExportTraceServiceRequest { resource_spans: vec![envelope] }.encode_to_vec();
@@ -220,14 +297,26 @@ fn a_kind_of_client_is_named() {
 /// scope, and the order in the file changes nothing.
 #[test]
 fn a_recording_is_told_apart_by_the_same_dimensions() {
+    for by_metrics in [false, true] {
+        a_recording_is_told_apart(by_metrics);
+    }
+}
+
+fn a_recording_is_told_apart(by_metrics: bool) {
     let keys = format!("{REGION_FAILS}    dimensions: {{client.class: {{values: 1}}}}\n");
     let policy = Policy { warmup_s: 10, ..policy(&keys) };
     let mut shop = Shop::open(policy.clone());
+    shop.meters = by_metrics.then(BTreeMap::new);
     shop.judge([WELL; 3], [WELL, Law { errors: 0.06, ..WELL }, WELL], None);
     let judged = |bodies: &mut dyn Iterator<Item = &Vec<u8>>| {
         let mut recording = Recording::under(&policy);
         for body in bodies {
-            walk_traces(body, &WalkSettings::default(), &mut recording).expect("sound");
+            let settings = WalkSettings::default();
+            let walked = match by_metrics {
+                false => walk_traces(body, &settings, &mut recording).map(drop),
+                true => walk_metrics(body, &settings, &mut recording).map(drop),
+            };
+            walked.expect("sound");
         }
         recording.judge(&Selection::default(), policy.clone(), |_, _, _, _| {}).expect("two versions")
     };
@@ -236,4 +325,44 @@ fn a_recording_is_told_apart_by_the_same_dimensions() {
     let regions = forwards.evidence.regions.as_ref().expect("regions are judged");
     assert_eq!(regions.scope(), ["region=us-1"], "{:?}", forwards.evidence.cohorts);
     assert_eq!(forwards, judged(&mut shop.sent.iter().rev()));
+}
+
+/// A shop that sends metrics and no spans, judged.
+fn judged_by_metrics(keys: &str, new: [Law; 3], restart_at: Option<u64>) -> (Shop, Arc<Deployment>) {
+    let mut shop = Shop::open(policy(keys));
+    shop.meters = Some(BTreeMap::new());
+    let d = shop.judge([WELL; 3], new, restart_at);
+    (shop, d)
+}
+
+/// Scenario: a service of three regions that sends metrics and no spans; the new version fails requests, or is slow, in
+/// one region. Guarantees: it fails for that region alone, over a restart too.
+#[test]
+fn a_bad_region_is_the_scope_by_metrics_too() {
+    let failing = Law { errors: 0.06, ..WELL };
+    let slow = Law { slow: 1.7, ..WELL };
+    for (bad, restart_at) in [(failing, None), (slow, None), (failing, Some(25))] {
+        let (shop, d) = judged_by_metrics(REGION_FAILS, [WELL, bad, WELL], restart_at);
+        assert_eq!(d.verdict, Verdict::Fail, "{bad:?}: {}", d.explanation);
+        assert_eq!(d.evidence.required, Source::Metrics);
+        let regions = d.evidence.regions.as_ref().expect("regions are judged");
+        assert_eq!(regions.scope(), ["region=us-1"], "{bad:?}: {regions:?} {:#?}", d.evidence.cohorts);
+        assert_eq!((regions.judged, d.evidence.cohorts[0].value.as_str()), (3, "us-1"));
+        assert!(shop.world.kept.rollbacks[0].evidence.regions.is_some());
+    }
+}
+
+/// Scenario: the same, with an attribute of the points that tells kinds of clients apart; one kind fails, or nothing is
+/// wrong. Guarantees: that kind is named; a healthy version passes.
+#[test]
+fn an_attribute_of_points_tells_clients_apart() {
+    let keys = format!("{REGION_REPORTS}    dimensions: {{client.class: {{values: 4}}}}\n");
+    let (_, d) = judged_by_metrics(&keys, [Law { mobile: 0.2, ..WELL }; 3], None);
+    assert_eq!(d.verdict, Verdict::Fail, "{}", d.explanation);
+    let worst = &d.evidence.cohorts[0];
+    assert_eq!((worst.attribute.as_str(), worst.value.as_str()), ("client.class", "mobile"), "{worst:?}");
+    let (_, d) = judged_by_metrics(&keys, [WELL; 3], None);
+    assert_eq!(d.verdict, Verdict::Pass, "{} {:?}", d.explanation, d.evidence.flags);
+    assert_eq!(d.evidence.cohorts.len(), 5, "{:#?}", d.evidence.cohorts);
+    assert!(d.evidence.cohorts.iter().all(|one| !one.is_worse && one.requests[0] > 0));
 }

@@ -168,6 +168,7 @@ fn export_at(
                 status: StatusSource::Code,
                 overflow: false,
                 marks: 0,
+                dimensions: None,
                 numbers: PointNumbers {
                     start: UnixNanos(at(start_s)),
                     time: UnixNanos(at(made_s)),
