@@ -5,6 +5,7 @@
 pub mod access;
 mod cohorts;
 mod config;
+mod days;
 mod deployments;
 mod error;
 mod explanation;

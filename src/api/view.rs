@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::cohorts::{CohortView, MixView, RegionsView};
+use super::days::OtherDaysView;
 use super::logs::LogsView;
 use crate::deployment::Deployment;
 use crate::model::{Labels, ServiceKey, Slot, Source, UnixNanos};
@@ -109,6 +110,8 @@ struct EvidenceView<'a> {
     regions: Option<RegionsView<'a>>,
     /// The largest difference between what the versions serve; null before both have served.
     mix: Option<MixView<'a>>,
+    /// The same time of other days, where it rests on what is remembered; null where that is not known.
+    other_days: Option<OtherDaysView>,
 }
 
 /// What is held against what, before and after a time.
@@ -308,6 +311,7 @@ impl<'a> EvidenceView<'a> {
             cohorts: CohortView::all(e),
             regions: e.regions.as_ref().map(RegionsView::new),
             mix: e.mix.as_ref().map(MixView::new),
+            other_days: e.other_days.as_ref().map(OtherDaysView::new),
         }
     }
 }

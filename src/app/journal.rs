@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use crate::config::Config;
 use crate::deployment::{Action, Deployment};
-use crate::pipeline::{Alert, Commit, Journal, JournalError};
+use crate::pipeline::{Alert, Commit, HourRow, Journal, JournalError, WantedHours};
 use crate::remedy::{KIND_ROLLBACK, Links, alert_body, alert_kind, fail_body};
 use crate::store::{NewOutboxRow, Store, outbox_id};
 
@@ -29,6 +29,10 @@ impl Journal for DurableJournal {
             self.wake.notify_one();
         }
         Ok(())
+    }
+
+    fn hours(&mut self, wanted: &WantedHours) -> Result<Vec<HourRow>, JournalError> {
+        self.store.hours(&wanted.service, &wanted.numbers).map_err(|e| JournalError(chain(&e)))
     }
 }
 

@@ -140,6 +140,13 @@ pub enum Event {
         /// The same in plain words.
         explanation: String,
     },
+    /// It would fail, but around this time of day it looked like this on other days, too.
+    Withheld {
+        /// On what grounds.
+        evidence: Arc<Evidence>,
+        /// The same in plain words.
+        explanation: String,
+    },
     /// The error budget burns faster than twice what the objective allows while this deployment is the newest one.
     UnderReview {
         /// How fast.
@@ -201,6 +208,7 @@ pub fn transition(deployment: &Deployment, event: Event, now: UnixNanos) -> Step
             step.deployment.explanation = explanation;
             step.judged(verdict, decided_after_seconds, now);
         }
+        Event::Withheld { evidence, explanation } if judging => step.withheld(evidence, explanation, now),
         Event::UnderReview { burn } if judging => step.under_review(burn, now),
         Event::ReviewOver => step.review_over(now),
         Event::HorizonOver => step.inconclusive(None, now),
@@ -235,6 +243,7 @@ pub fn transition(deployment: &Deployment, event: Event, now: UnixNanos) -> Step
         Event::CancelledBy(who) => step.enter(Phase::Cancelled, format!("Cancelled: {who}."), now),
         Event::Judged { .. }
         | Event::Degraded { .. }
+        | Event::Withheld { .. }
         | Event::UnderReview { .. }
         | Event::MemoryOver(_)
         | Event::TrafficEnded
@@ -347,6 +356,9 @@ impl Step {
             let reason = match (self.deployment.candidate_first, &self.deployment.baseline) {
                 (None, _) => format!("No request of {} came in time.", self.deployment.candidate),
                 (_, None) => "There was no version to compare with.".into(),
+                _ if self.deployment.evidence.has(Flag::AsOtherDays) => {
+                    "Worse than before, but as around this time of other days.".into()
+                }
                 _ => "The horizon ended without a decision.".into(),
             };
             self.decide(Verdict::Inconclusive, Phase::Inconclusive, decided_after_seconds, reason, now);
@@ -386,6 +398,17 @@ impl Step {
                 "No longer under review: the error budget does not burn like that any more.".into(),
                 now,
             );
+        }
+    }
+
+    /// Said once in the history, however often it is seen.
+    fn withheld(&mut self, evidence: Arc<Evidence>, explanation: String, now: UnixNanos) {
+        const SAID: &str = "A fail is withheld: ";
+        let is_said = self.deployment.history.iter().any(|line| line.reason.starts_with(SAID));
+        let reason = format!("{SAID}{explanation}");
+        (self.deployment.evidence, self.deployment.explanation) = (evidence, explanation);
+        if !is_said {
+            self.note(reason, now);
         }
     }
 

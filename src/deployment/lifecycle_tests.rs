@@ -67,6 +67,9 @@ fn event(word: &str) -> Event {
         "undecided" => judged(Verdict::Inconclusive),
         "horizon" => Event::HorizonOver,
         "degraded" => degraded(),
+        "withheld" => {
+            Event::Withheld { evidence: Arc::default(), explanation: "As yesterday. More words.".into() }
+        }
         "ended" => Event::TrafficEnded,
         "recovered" => Event::Recovered,
         "timeout" => Event::RecoveryTimedOut,
@@ -121,6 +124,9 @@ fn a_change_waits_for_its_time_and_ends_with_what_is_remembered() {
         ("time fail fail over", "failed", "fail", 1),
         ("time fail recovered", "recovered", "fail", 1),
         ("time fail timeout", "not_recovered", "fail", 1),
+        ("time withheld withheld undecided", "inconclusive", "inconclusive", 0),
+        ("time withheld fail", "failed", "fail", 1),
+        ("time fail withheld", "failed", "fail", 1),
         ("time undecided over", "closed", "inconclusive", 0),
         ("time superseded fail pass", "superseded", "pending", 0),
         ("time ended fail", "closed", "pending", 0),
@@ -143,6 +149,14 @@ fn a_change_waits_for_its_time_and_ends_with_what_is_remembered() {
     let scoped = Deployment { scope: Scope::new(eu), ..begun_at };
     assert_eq!(&*scoped.subject(), "checkout (cloud.region eu-1)");
     assert_eq!(scoped.action_scope(), ["cloud.region=eu-1"]);
+    // That a fail is withheld is told once.
+    let (told, _) = run(Deployment { time: Some(at(0)), ..begun(Mode::Act, None) }, "time withheld withheld");
+    let told: Vec<&str> = told.history.iter().map(|line| line.reason.as_str()).collect();
+    assert_eq!(
+        told.iter().filter(|line| line.starts_with("A fail is withheld: As yesterday.")).count(),
+        1,
+        "{told:?}"
+    );
     // A version's deployment knows neither event.
     let (version, _) = run(begun(Mode::Act, Some("v1")), "seen time over");
     assert_eq!((&*version.candidate, version.phase), ("v2", Phase::Warming));
@@ -257,7 +271,7 @@ fn history_is_bounded_and_keeps_its_first_line() {
     assert_eq!(step.deployment.history[HISTORY_LINES - 1].reason, "line 199");
 }
 
-const WORDS: [&str; 18] = [
+const WORDS: [&str; 19] = [
     "change",
     "change=other",
     "seen",
@@ -271,6 +285,7 @@ const WORDS: [&str; 18] = [
     "undecided",
     "horizon",
     "degraded",
+    "withheld",
     "ended",
     "recovered",
     "timeout",

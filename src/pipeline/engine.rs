@@ -463,7 +463,7 @@ impl Engine {
         }
         self.next_snapshot = second + SNAPSHOT_S;
         self.diagnose(now);
-        self.choose_behind();
+        self.choose_behind(commit);
         let round = second / SNAPSHOT_S;
         let rounds = QUIET_SNAPSHOT_S / SNAPSHOT_S;
         self.keep_dormant(round, now, commit);
@@ -485,9 +485,9 @@ impl Engine {
         }
     }
 
-    /// Copies of what was remembered are kept for the services that are likely to be asked about a time that has
+    /// Copies of what was remembered, and what they do around the clock, are kept for the services that are likely to be asked about a time that has
     /// passed: those with a policy of their own and those with a recent deployment.
-    fn choose_behind(&mut self) {
+    fn choose_behind(&mut self, commit: &mut Commit) {
         let recent: HashSet<&ServiceKey> = self.ended.iter().map(|d| &d.service).collect();
         let mut kept = 0;
         for (key, service) in &mut self.services {
@@ -496,6 +496,7 @@ impl Engine {
             let is_kept = is_likely && kept < KEPT_BEHIND;
             kept += usize::from(is_kept);
             service.keep_behind(is_kept);
+            service.keep_hours(is_kept, commit);
         }
     }
 
@@ -537,6 +538,8 @@ impl Engine {
         let snapshots = self.services.values().map(|s| s.snapshot(now)).collect();
         let mut commit = Commit { at: now, snapshots, ..Commit::default() };
         self.services.values().for_each(|s| s.objectives.save(&s.key, now, &mut commit));
+        // A new version may not read the snapshots: hours that are not over are written as they are.
+        self.services.values().for_each(|s| s.write_open_hours(&mut commit));
         self.dormant.iter().for_each(|(key, objectives)| objectives.save(key, now, &mut commit));
         commit
     }

@@ -18,6 +18,7 @@ use super::journal::{Commit, Journal};
 use super::shards::{Drained, Shards};
 use crate::deployment::Phase;
 use crate::objective::Change;
+use crate::verdict::Flag;
 
 /// What the thread works with.
 pub struct EvaluatorParts {
@@ -134,9 +135,23 @@ impl Loop {
         merge(&mut self.waiting, commit);
         let durable = self.commit();
         if durable.is_ok() {
+            self.read_hours();
             self.parts.board.store(Arc::new(self.parts.engine.board(now)));
         }
         answers.into_iter().for_each(|answer| answer(durable.clone()));
+    }
+
+    /// Reads the hours of other days that the engine asks for. One that cannot be read is one that is not known.
+    fn read_hours(&mut self) {
+        let now = self.parts.clock.now();
+        for wanted in self.parts.engine.wanted_hours(now) {
+            let rows = self.parts.journal.hours(&wanted).unwrap_or_else(|error| {
+                tracing::warn!(%error, service = %wanted.service,
+                    "the hours of other days cannot be read; there is no second opinion");
+                Vec::new()
+            });
+            self.parts.engine.take_hours(&wanted, &rows, now);
+        }
     }
 
     fn commit(&mut self) -> Result<(), CommandError> {
@@ -177,6 +192,7 @@ impl Loop {
             // The two that somebody should look at stand out.
             match d.phase {
                 Phase::Failed | Phase::NotRecovered => log!(Level::WARN),
+                _ if d.evidence.has(Flag::AsOtherDays) && !d.phase.is_over() => log!(Level::WARN),
                 _ => log!(Level::INFO),
             }
         }
@@ -229,6 +245,10 @@ fn merge(waiting: &mut Commit, newer: Commit) {
     for state in newer.objectives {
         waiting.objectives.retain(|s| (&s.service, &s.journey) != (&state.service, &state.journey));
         waiting.objectives.push(state);
+    }
+    for hour in newer.hours {
+        waiting.hours.retain(|h| (&h.service, h.number) != (&hour.service, hour.number));
+        waiting.hours.push(hour);
     }
     waiting.alerts.extend(newer.alerts);
     waiting.actions.extend(newer.actions);

@@ -6,7 +6,9 @@ use super::*;
 use crate::deployment::{Mode, Request};
 use crate::model::{DeploymentId, ServiceKey};
 use crate::pipeline::clock::SystemClock;
-use crate::pipeline::{DeploymentLimits, EngineParts, JournalError, Registry, RegistryLimits, Restored};
+use crate::pipeline::{
+    DeploymentLimits, EngineParts, HourRow, JournalError, Registry, RegistryLimits, Restored, WantedHours,
+};
 use crate::verdict::Policy;
 use crate::window::LatenessConfig;
 
@@ -15,6 +17,10 @@ struct Broken;
 impl Journal for Broken {
     fn commit(&mut self, _: &Commit) -> Result<(), JournalError> {
         panic!("as a fault of ours would");
+    }
+
+    fn hours(&mut self, _: &WantedHours) -> Result<Vec<HourRow>, JournalError> {
+        Ok(Vec::new())
     }
 }
 

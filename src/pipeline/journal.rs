@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::hours::{HourRow, WantedHours};
 use super::objectives::Alert;
 use crate::deployment::{Action, Deployment};
 use crate::model::{ServiceKey, UnixNanos, VersionKey};
@@ -24,6 +25,8 @@ pub struct Commit {
     pub alerts: Vec<Alert>,
     /// States of objectives for which one was due, and of those that an alert is about.
     pub objectives: Vec<ObjectiveState>,
+    /// Hours of services that are over.
+    pub hours: Vec<HourRow>,
 }
 
 /// The state of one service as bytes ([`crate::model::snapshot`]).
@@ -59,6 +62,7 @@ impl Commit {
             && self.snapshots.is_empty()
             && self.alerts.is_empty()
             && self.objectives.is_empty()
+            && self.hours.is_empty()
     }
 }
 
@@ -79,11 +83,14 @@ pub struct Restored {
 pub trait Journal: Send {
     /// Writes everything or nothing.
     fn commit(&mut self, commit: &Commit) -> Result<(), JournalError>;
+
+    /// Reads those of some hours that were written.
+    fn hours(&mut self, wanted: &WantedHours) -> Result<Vec<HourRow>, JournalError>;
 }
 
-/// Failed to write; the evaluator keeps the commit and tries again at its next tick.
+/// Failed to write or to read; after a write that failed the evaluator keeps the commit and tries again at its next tick.
 #[derive(Debug, thiserror::Error)]
-#[error("commit to the journal: {0}")]
+#[error("use the journal: {0}")]
 pub struct JournalError(pub String);
 
 /// Forgets everything: replay and tests.
@@ -93,5 +100,9 @@ pub struct NoJournal;
 impl Journal for NoJournal {
     fn commit(&mut self, _: &Commit) -> Result<(), JournalError> {
         Ok(())
+    }
+
+    fn hours(&mut self, _: &WantedHours) -> Result<Vec<HourRow>, JournalError> {
+        Ok(Vec::new())
     }
 }

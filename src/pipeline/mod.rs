@@ -22,6 +22,7 @@ mod evaluator;
 mod exporters;
 mod findings;
 mod flags;
+mod hours;
 pub mod human;
 mod intake;
 mod joins;
@@ -59,6 +60,7 @@ pub use engine::{DeploymentLimits, Engine, EngineCounters, EngineParts, Policies
 pub use evaluator::{Evaluator, EvaluatorParts};
 pub use exporters::{ExporterReport, Exporters, NoExporters, QueueReport, RejectedRequest};
 pub use flags::FlagTelemetry;
+pub use hours::{HourRow, WantedHours};
 pub use intake::Intake;
 pub use joins::JoinCounters;
 pub use journal::{Commit, Journal, JournalError, NoJournal, ObjectiveState, Restored, ServiceSnapshot};

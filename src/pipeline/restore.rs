@@ -9,13 +9,13 @@ use super::journal::{ObjectiveState, Restored, ServiceSnapshot};
 use super::logs::ServiceLogs;
 use super::metered::{Metered, MeteredVersion};
 use super::passage::Signal;
-use super::running::{Before, Running};
+use super::running::{Before, Running, SecondOpinion};
 use super::service::Service;
 use super::version::{Totals, Version, Versions};
 use crate::deployment::Deployment;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer};
 use crate::model::{DeploymentId, MeasureKey, ServiceKey, Slot, UnixNanos};
-use crate::verdict::{Memory, Panel};
+use crate::verdict::{Hours, Memory, Panel};
 use crate::window::{Churn, Counts, Fates, History, Lateness, LatenessConfig};
 
 impl Service {
@@ -38,10 +38,12 @@ impl Service {
             running.judge_from().save(&mut out);
             running.panel().cloned().save(&mut out);
             running.before().cloned().save(&mut out);
+            running.second_opinion().kept().save(&mut out);
         }
         self.logs.is_some().save(&mut out);
         self.logs.iter().for_each(|logs| logs.save(&mut out));
         self.measures.read_so_far().save(&mut out);
+        self.hours.as_deref().cloned().save(&mut out);
         ServiceSnapshot { service: (*self.key).clone(), at: now, bytes: out.into_bytes() }
     }
 }
@@ -104,6 +106,7 @@ struct Continued {
     judge_from: Slot,
     panel: Option<Panel>,
     before: Option<Before>,
+    second: SecondOpinion,
 }
 
 /// What a snapshot holds.
@@ -118,6 +121,8 @@ struct State {
     logs: Option<(ServiceLogs, u64)>,
     /// Since when points are read for measures.
     reads_since: BTreeMap<MeasureKey, UnixNanos>,
+    /// What it did in the last hours.
+    hours: Option<Hours>,
 }
 
 fn read(bytes: &[u8], lateness: LatenessConfig, now: UnixNanos) -> Result<State, Corrupt> {
@@ -141,13 +146,15 @@ fn read(bytes: &[u8], lateness: LatenessConfig, now: UnixNanos) -> Result<State,
                 judge_from: Slot::load(&mut from)?,
                 panel: Option::load(&mut from)?,
                 before: Option::load(&mut from)?,
+                second: SecondOpinion::load(&mut from)?,
             })
         })
         .collect::<Result<_, Corrupt>>()?;
     let logs = if bool::load(&mut from)? { Some(ServiceLogs::load(&mut from)?) } else { None };
     let reads_since = BTreeMap::load(&mut from)?;
+    let hours = Option::load(&mut from)?;
     if from.is_empty() {
-        Ok(State { versions, lateness_s, metered, judges, lost, logs, reads_since })
+        Ok(State { versions, lateness_s, metered, judges, lost, logs, reads_since, hours })
     } else {
         Err(Corrupt::Body)
     }
@@ -196,7 +203,7 @@ impl Engine {
     }
 
     fn restore_service(&mut self, key: &ServiceKey, state: State, now: UnixNanos) -> Vec<Continued> {
-        let State { versions, lateness_s, metered, judges, lost, logs, reads_since } = state;
+        let State { versions, lateness_s, metered, judges, lost, logs, reads_since, hours } = state;
         self.parts.ledger.lose(Signal::Traces, lost[0]);
         self.parts.ledger.lose(Signal::Metrics, lost[1]);
         let lateness = Lateness::new(LatenessConfig { initial: lateness_s, ..self.parts.lateness });
@@ -205,6 +212,7 @@ impl Engine {
         service.versions = versions;
         service.metered = metered;
         service.lateness = lateness;
+        service.hours = hours.map(Box::new);
         if let Some((logs, lost)) = logs {
             service.ledger.lose(Signal::Logs, lost);
             service.logs = Some(Box::new(logs));
@@ -226,8 +234,8 @@ impl Engine {
         }
         let at = judges.iter().position(|j| j.id == deployment.id);
         let (judged, from) = match at.map(|i| judges.swap_remove(i)) {
-            Some(c) => ((c.panel, c.before), c.judge_from.min(now.slot() + 1)),
-            None => ((None, None), Slot::MAX),
+            Some(c) => ((c.panel, c.before, c.second), c.judge_from.min(now.slot() + 1)),
+            None => ((None, None, SecondOpinion::default()), Slot::MAX),
         };
         let service = self.service(&Arc::new(deployment.service.clone()), now);
         service.admit(&deployment.policy, now);

@@ -1,6 +1,7 @@
 //! A deployment that is not over: its record, its judges while slots are judged, and what moves it on.
 
 mod change;
+mod other_days;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::window::Counts;
 
 pub(super) use change::Before;
 use change::Recovering;
+pub(super) use other_days::SecondOpinion;
 
 /// Trace ids kept with the evidence.
 const EXEMPLARS: usize = 5;
@@ -56,6 +58,8 @@ pub(super) struct Running {
     recovering: Recovering,
     /// Requests and failed ones of its scope that were judged, where it has one.
     in_scope: [u64; 2],
+    /// What other days say.
+    second: SecondOpinion,
 }
 
 impl Running {
@@ -70,13 +74,14 @@ impl Running {
             before: None,
             recovering: Recovering::default(),
             in_scope: [0; 2],
+            second: SecondOpinion::default(),
         }
     }
 
     /// As it was before a restart. The judges go on; without any they begin anew.
     pub(super) fn restored(
         deployment: Arc<Deployment>,
-        (panel, before): (Option<Panel>, Option<Before>),
+        (panel, before, second): (Option<Panel>, Option<Before>, SecondOpinion),
         judge_from: Slot,
     ) -> Self {
         let panel = panel.filter(|_| deployment.phase.is_judging());
@@ -85,7 +90,18 @@ impl Running {
         let (before, recovering) = (before.map(Arc::new), Recovering::default());
         let in_scope = [deployment.spent.requests, deployment.spent.failed];
         let sdk_differs = false;
-        Self { deployment, panel, judge_from, exemplars, sdk_differs, logs, before, recovering, in_scope }
+        Self {
+            deployment,
+            panel,
+            judge_from,
+            exemplars,
+            sdk_differs,
+            logs,
+            before,
+            recovering,
+            in_scope,
+            second,
+        }
     }
 
     pub(super) fn deployment(&self) -> &Arc<Deployment> {
@@ -216,9 +232,11 @@ impl Running {
             // Decided already: judges made anew, or from a snapshot before the decision, watch from here on.
             panel.watch();
         }
-        let verdict = panel.verdict(&memories);
+        let (verdict, slot_s) = (panel.verdict(&memories), memory.timing().slot_s());
+        self.count_second((source, slot), slot_s, &input.candidate.warm);
+        let verdict = self.withhold(verdict, slot, &memories, (now, commit));
         if verdict != Verdict::Pending {
-            self.decide(verdict, slot + memory.timing().slot_s(), &memories, now, commit);
+            self.decide(verdict, slot + slot_s, &memories, now, commit);
         }
     }
 
@@ -255,6 +273,7 @@ impl Running {
         evidence.exemplars.clone_from(&self.exemplars);
         evidence.logs.clone_from(&self.logs);
         evidence.change = self.change_evidence();
+        self.second.furnish(evidence);
         if self.sdk_differs {
             evidence.flags.push(Flag::SdkDiffers);
         }

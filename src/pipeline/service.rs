@@ -12,6 +12,7 @@ use super::blindness::Blindness;
 use super::board::{MetricsSide, ServiceBoard, VersionBoard};
 use super::changes::Behind;
 use super::findings::Finding;
+use super::hours;
 use super::journal::Commit;
 use super::ledger::{Disposition, Ledger};
 use super::logs::ServiceLogs;
@@ -27,7 +28,7 @@ use crate::model::{
     Discard, Exemplar, Extra, MeasureKey, NANOS_PER_SECOND, Observation, Outcome, Program, SeriesId,
     ServiceKey, Slot, Source, UnixNanos, VersionId, VersionKey,
 };
-use crate::verdict::{ALL_OPERATIONS, Cell, Cells, Counts, OwnSli, Policy, Verdict, with_old};
+use crate::verdict::{ALL_OPERATIONS, Cell, Cells, Counts, Hours, OwnSli, Policy, Verdict, with_old};
 use crate::window::{Lateness, LatenessConfig, Placed, Wanted};
 
 /// Slots that may be closed in one tick; after a longer stop of the clock the rest is skipped, for all
@@ -66,6 +67,8 @@ pub(super) struct Service {
     pub(super) objectives: ServiceObjectives,
     /// What was remembered a minute ago, where a time that has passed is likely to be asked for.
     pub(super) behind: Option<Box<Behind>>,
+    /// What it does around the clock, where that is kept.
+    pub(super) hours: Option<Box<Hours>>,
 }
 
 impl Service {
@@ -99,6 +102,7 @@ impl Service {
             gone_not_before: Slot::MIN,
             objectives: ServiceObjectives::default(),
             behind: None,
+            hours: None,
         }
     }
 
@@ -189,6 +193,8 @@ impl Service {
         }
         self.tick_metrics(now, blindness, commit);
         self.move_on(now, blindness.by(now).is_some(), commit);
+        self.begin_second_opinions();
+        self.write_hours(now, commit);
         self.notice_returns();
         self.know_versions(commit);
     }
@@ -199,6 +205,7 @@ impl Service {
     fn close(&mut self, slot: Slot, now: UnixNanos, blindness: &Blindness, commit: &mut Commit) {
         self.begin_changes(slot, now, commit);
         self.copy_behind(slot);
+        self.begin_hour(slot);
         let program = self.measures.program();
         let program = program.as_deref();
         if blindness.covers(Source::Spans, slot) {
@@ -223,6 +230,7 @@ impl Service {
                 one.settle(&self.ledger);
                 if version.shows(Source::Spans) {
                     self.objectives.close(slot, &one);
+                    hours::count(self.hours.as_deref_mut(), slot, &one);
                 }
                 version.memory.begin_of(slot, one.is_present(), &one.arm);
                 version.memory.end(slot, &seen(&one), &one.arm);
@@ -236,6 +244,7 @@ impl Service {
             one.settle(&self.ledger);
             if version.shows(Source::Spans) {
                 self.objectives.close(slot, &one);
+                hours::count(self.hours.as_deref_mut(), slot, &one);
             }
             version.memory.begin_of(slot, one.is_present(), &one.arm);
             closed.insert(Arc::clone(label), one);
@@ -575,6 +584,6 @@ fn count_logs(one: &mut Closed, label: &str, slot: Slot, logs: Option<(MeasureKe
 }
 
 /// Warm requests of a slot, those that are only remembered included.
-fn seen(closed: &Closed) -> Cow<'_, Cells> {
+pub(super) fn seen(closed: &Closed) -> Cow<'_, Cells> {
     with_old(&closed.arm.warm, &closed.started_before)
 }

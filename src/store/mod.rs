@@ -8,6 +8,7 @@
 
 mod config;
 mod error;
+mod hours;
 mod objectives;
 mod outbox;
 mod queue;

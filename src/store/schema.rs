@@ -11,7 +11,7 @@ use super::StoreError;
 const APPLICATION_ID: i64 = 0x5247_5244;
 
 /// Step `n` leads from schema `n` to `n + 1`. Steps are never edited once released, only added.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "
 CREATE TABLE deployments (
     id TEXT PRIMARY KEY,
@@ -79,6 +79,18 @@ CREATE TABLE objectives (
     PRIMARY KEY (namespace, service, environment, extra, journey)
 ) STRICT;
 CREATE INDEX objectives_by_age ON objectives (at);
+",
+    "
+CREATE TABLE hours (
+    namespace TEXT NOT NULL,
+    service TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    extra TEXT NOT NULL,
+    hour INTEGER NOT NULL,
+    bytes BLOB NOT NULL,
+    PRIMARY KEY (namespace, service, environment, extra, hour)
+) STRICT;
+CREATE INDEX hours_by_age ON hours (hour);
 ",
 ];
 

@@ -9,11 +9,11 @@ use rusqlite::{Connection, Transaction, params};
 use sha2::{Digest, Sha256};
 
 use super::outbox::NewOutboxRow;
-use super::{StoreError, objectives, queue, schema};
+use super::{StoreError, hours, objectives, queue, schema};
 use crate::deployment::Deployment;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer};
 use crate::model::{NANOS_PER_SECOND, ServiceKey, UnixNanos, VersionKey};
-use crate::pipeline::{Commit, Restored, ServiceSnapshot};
+use crate::pipeline::{Commit, HourRow, Restored, ServiceSnapshot};
 
 /// Ended deployments kept in the file.
 pub const KEEP_DEPLOYMENTS: u32 = 1_000;
@@ -73,6 +73,10 @@ impl Store {
         for state in &commit.objectives {
             objectives::save(&transaction, state).map_err(StoreError::sql("write an objective"))?;
         }
+        for hour in &commit.hours {
+            hours::save(&transaction, hour).map_err(StoreError::sql("write an hour"))?;
+        }
+        hours::prune(&transaction, &commit.hours).map_err(StoreError::sql("prune hours"))?;
         prune(&transaction, commit).map_err(StoreError::sql("prune"))?;
         transaction.commit().map_err(StoreError::sql("commit"))
     }
@@ -88,6 +92,11 @@ impl Store {
             known_versions: load_versions(&connection).map_err(StoreError::sql("read the known versions"))?,
             objectives: objectives::load(&connection).map_err(StoreError::sql("read the objectives"))?,
         })
+    }
+
+    /// Those of some hours of a service that there are.
+    pub fn hours(&self, service: &ServiceKey, numbers: &[i64]) -> Result<Vec<HourRow>, StoreError> {
+        hours::load(&self.lock(), service, numbers).map_err(StoreError::sql("read hours"))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Connection> {

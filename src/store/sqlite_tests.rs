@@ -205,6 +205,33 @@ fn objectives_outlive_snapshots_and_end_after_their_days() {
 }
 
 #[test]
+fn hours_are_read_by_number_and_end_after_eight_days() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path().join("rollguard.db")).unwrap();
+    let hour = |service: &str, number: i64, byte: u8| HourRow {
+        service: ServiceKey { name: service.into(), ..ServiceKey::default() },
+        number,
+        bytes: vec![byte],
+    };
+    let write = |hours: Vec<HourRow>| {
+        store.commit(&Commit { hours, ..commit(10, Vec::new()) }, &[]).unwrap();
+    };
+    write(vec![hour("a", 1_000, 1), hour("a", 1_001, 2), hour("b", 1_000, 3)]);
+    // Written again when it is over: the newer one stays.
+    write(vec![hour("a", 1_001, 4)]);
+    let read = |service: &str, numbers: &[i64]| store.hours(&hour(service, 0, 0).service, numbers).unwrap();
+    assert_eq!(read("a", &[999, 1_000, 1_001]), [hour("a", 1_000, 1), hour("a", 1_001, 4)]);
+    assert_eq!(read("b", &[1_000, 1_001]), [hour("b", 1_000, 3)]);
+    assert_eq!(read("c", &[1_000]), []);
+    write(vec![hour("b", 1_000 + 192, 5)]);
+    assert_eq!(read("a", &[1_000]), [hour("a", 1_000, 1)], "eight days are kept");
+    write(vec![hour("b", 1_001 + 192, 5)]);
+    assert_eq!((read("a", &[1_000]), read("a", &[1_001]).len()), (Vec::new(), 1));
+    store.refuse_writes(true);
+    assert_eq!(read("a", &[1_001]).len(), 1);
+}
+
+#[test]
 fn old_things_are_pruned_and_running_ones_never() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path().join("rollguard.db")).unwrap();
@@ -241,7 +268,7 @@ fn files_that_are_not_ours_are_refused_with_a_way_out() {
     for (name, says) in [
         ("text.db", "this is not a Rollguard database"),
         ("foreign.db", "this is not a Rollguard database"),
-        ("newer.db", "written by a newer Rollguard (schema 99, this one knows 2)"),
+        ("newer.db", "written by a newer Rollguard (schema 99, this one knows 3)"),
         ("nowhere/rollguard.db", "the file and its directory must exist and be writable"),
         ("plain/rollguard.db", "the file and its directory must exist and be writable"),
     ] {

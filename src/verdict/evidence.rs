@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::change::ChangeEvidence;
 use super::cohort::{CohortEvidence, MixShift, RegionEvidence};
 use super::logs::LogEvidence;
+use super::other_days::OtherDays;
 use super::own::OwnEvidence;
 use super::slot_log::SlotLog;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields, snapshot_index};
@@ -148,11 +149,13 @@ pub enum Flag {
     SdkDiffers,
     /// A region or another cohort is worse by its own evidence, where that decides nothing. Blocks PASS.
     CohortWorse,
+    /// Worse than what is remembered, as at the same time of another day: a fail is withheld.
+    AsOtherDays,
 }
 
 impl Flag {
     /// All flags.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::SinglePod,
         Self::MixShift,
         Self::OperationsDiffer,
@@ -170,6 +173,7 @@ impl Flag {
         Self::Sampled,
         Self::SdkDiffers,
         Self::CohortWorse,
+        Self::AsOtherDays,
     ];
 
     /// The word used in the API and in metrics.
@@ -192,6 +196,7 @@ impl Flag {
             Self::Sampled => "sampled",
             Self::SdkDiffers => "sdk_differs",
             Self::CohortWorse => "cohort_worse",
+            Self::AsOtherDays => "as_other_days",
         }
     }
 
@@ -328,6 +333,8 @@ pub struct Evidence {
     pub regions: Option<RegionEvidence>,
     /// The largest difference between what the versions serve.
     pub mix: Option<MixShift>,
+    /// Where it rests on what is remembered: what the same time of other days showed. `None` where that is not known.
+    pub other_days: Option<OtherDays>,
 }
 
 impl Evidence {
@@ -389,4 +396,5 @@ snapshot_fields!(Evidence {
     cohorts,
     regions,
     mix,
+    other_days,
 });

@@ -3,6 +3,7 @@
 //! significant digits, because the third one is noise.
 
 use super::cohort_words::cohort_words;
+use super::day_words::{unlike, withheld};
 use super::log_words::beside;
 use super::notes::{notes, passed_latencies};
 use super::own_words::own_ground;
@@ -50,7 +51,8 @@ pub fn explain(d: &ExplainInput<'_>) -> String {
 
 fn verdict(d: &ExplainInput<'_>) -> String {
     let text = match d.verdict {
-        Verdict::Fail => fail(d),
+        Verdict::Fail => fail(d) + &unlike(d.evidence),
+        _ if d.evidence.has(Flag::AsOtherDays) => fail(d) + &withheld(d.evidence, d.verdict),
         _ if d.evidence.has(Flag::Degraded) => degraded(d),
         Verdict::Pass => pass(d),
         Verdict::Inconclusive => inconclusive(d),

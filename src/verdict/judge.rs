@@ -323,6 +323,12 @@ impl Judge {
         !self.gone || self.taken.is_none_or(|taken| t <= taken + self.timing.whole(REMEMBERED_FAIL_S))
     }
 
+    /// Whether it compares, and has so far, with what is remembered only.
+    pub(super) fn is_remembered_only(&self) -> bool {
+        let compares = self.first.is_some_and(|first| self.last_slot >= first + self.warmup_s());
+        self.gone && compares && self.requests[1] == 0
+    }
+
     /// What other judges of the same slots go by; `None` before the candidate's first request.
     pub(super) fn stage(&self, t: Slot) -> Option<Stage> {
         Some(Stage {

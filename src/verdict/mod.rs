@@ -14,10 +14,12 @@ mod decayed;
 mod dispersion;
 mod evidence;
 mod heterogeneity;
+mod hours;
 mod input;
 mod judge;
 mod logs;
 mod memory;
+mod other_days;
 mod own;
 mod pairing;
 mod panel;
@@ -46,6 +48,7 @@ pub use cohort::{
     RegionAction, RegionEvidence, Regions, cohort_label, cohort_parts, joint_label,
 };
 pub use evidence::{Evidence, Flag, Grain, Sli, SliEvidence, Verdict};
+pub use hours::{DAYS_KEPT, HOUR_S, Hour, Hours, Marks, Tally};
 pub(crate) use input::with_old;
 pub use input::{
     ALL_OPERATIONS, Arm, Cell, Cells, Counts, InstanceCounts, Measured, MeasuredCells, SlotInput,
@@ -53,10 +56,12 @@ pub use input::{
 pub use judge::{Context, Judge};
 pub use logs::{Exposure, Leaning, LogArm, LogEvidence, LogInput, LogSlot, NewException, SAMPLED};
 pub use memory::Memory;
+pub use other_days::{OtherDay, OtherDays, Since};
 pub use own::{OwnEvidence, OwnKind, OwnSli, OwnSource, OwnTest};
 pub use panel::{Memories, Panel};
 mod account;
 mod cohort_words;
+mod day_words;
 mod explain;
 mod log_words;
 mod notes;

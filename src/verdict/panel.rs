@@ -413,6 +413,16 @@ impl Panel {
         is_any && self.ln_later() >= self.threshold()
     }
 
+    /// Whether the judge on whom a PASS rests has compared with nothing but what is remembered.
+    pub fn is_remembered_only(&self) -> bool {
+        self.chair().is_some_and(Judge::is_remembered_only)
+    }
+
+    /// Whether evidence of slot `t` counts towards FAIL.
+    pub fn is_in_time(&self, t: Slot) -> bool {
+        self.judges().any(|(_, judge)| judge.in_time(t))
+    }
+
     /// The first slot with a request of the candidate, of any source.
     pub fn first_slot(&self) -> Option<Slot> {
         self.judges().filter_map(|(_, judge)| judge.first_slot()).min()

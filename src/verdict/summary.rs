@@ -125,6 +125,8 @@ impl Judge {
             Flag::SdkDiffers => false,
             // Set by who sees the cohorts.
             Flag::CohortWorse => false,
+            // Set by who knows other days.
+            Flag::AsOtherDays => false,
         }
     }
 

@@ -19,6 +19,7 @@ use crate::pipeline::arms::Closed;
 use crate::pipeline::arrivals::Arrivals;
 use crate::pipeline::blindness::Blindness;
 use crate::pipeline::board::MetricsSide;
+use crate::pipeline::hours;
 use crate::pipeline::journal::Commit;
 use crate::pipeline::ledger::{Disposition, Ledger};
 use crate::pipeline::objectives::ServiceObjectives;
@@ -477,6 +478,9 @@ impl Service {
             version.show(Source::Metrics, one.total.n);
             if version.shows(Source::Metrics) {
                 self.objectives.close(slot, one);
+                if !is_blind {
+                    hours::count(self.hours.as_deref_mut(), slot, one);
+                }
             }
             if let Some(side) = &mut version.metered {
                 side.count(slot, &one.total);

@@ -184,13 +184,16 @@ impl Running {
                 && version.is_some_and(|v| is_biased(&v.sampling, &v.sampling)),
         };
         panel.set_context(source, context);
-        panel.slot(source, slot, memory, &SlotInput { candidate, ..SlotInput::default() });
+        let input = SlotInput { candidate, ..SlotInput::default() };
+        panel.slot(source, slot, memory, &input);
         if self.deployment.verdict != Verdict::Pending {
             panel.watch();
         }
-        let verdict = panel.verdict(&memories);
+        let (verdict, slot_s) = (panel.verdict(&memories), memory.timing().slot_s());
+        self.count_second((source, slot), slot_s, &input.candidate.warm);
+        let verdict = self.withhold(verdict, slot, &memories, (now, commit));
         if verdict != Verdict::Pending {
-            self.decide(verdict, slot + memory.timing().slot_s(), &memories, now, commit);
+            self.decide(verdict, slot + slot_s, &memories, now, commit);
         }
     }
 

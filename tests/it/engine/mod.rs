@@ -13,6 +13,7 @@ mod metrics;
 mod metrics_changes;
 mod metrics_door;
 mod objectives;
+mod other_days;
 mod redo;
 mod restarts;
 mod scopes;

@@ -13,8 +13,8 @@ use rollguard::objective::Change;
 use rollguard::pipeline::objectives::{JourneyConfig, ObjectiveSettings, ObjectivesConfig};
 use rollguard::pipeline::{
     Admission, Alert, Commit, DEFAULT_SHARD_CAPACITY, DataType, DeploymentLimits, Drained, Engine,
-    EngineParts, Intake, ObjectiveBoard, ObjectiveState, Policies, Registry, RegistryLimits, Restored,
-    ServiceSnapshot, Shards, VersionBoard,
+    EngineParts, HourRow, Intake, ObjectiveBoard, ObjectiveState, Policies, Registry, RegistryLimits,
+    Restored, ServiceSnapshot, Shards, VersionBoard,
 };
 use rollguard::verdict::Policy;
 use rollguard::window::LatenessConfig;
@@ -63,6 +63,7 @@ pub(super) struct Kept {
     pub(super) rollbacks: Vec<Arc<Deployment>>,
     pub(super) objectives: BTreeMap<(ServiceKey, String), ObjectiveState>,
     pub(super) alerts: Vec<Alert>,
+    pub(super) hours: BTreeMap<(ServiceKey, i64), HourRow>,
 }
 
 impl Kept {
@@ -75,6 +76,9 @@ impl Kept {
         }
         for state in commit.objectives {
             self.objectives.insert((state.service.clone(), state.journey.clone()), state);
+        }
+        for hour in commit.hours {
+            self.hours.insert((hour.service.clone(), hour.number), hour);
         }
         self.alerts.extend(commit.alerts);
         self.known.extend(commit.known_versions);
@@ -221,6 +225,11 @@ impl World {
             }
         }
         self.kept.take(commit);
+        for wanted in self.engine.wanted_hours(now) {
+            let one = |number: &i64| self.kept.hours.get(&((*wanted.service).clone(), *number)).cloned();
+            let rows: Vec<HourRow> = wanted.numbers.iter().filter_map(one).collect();
+            self.engine.take_hours(&wanted, &rows, now);
+        }
     }
 
     /// The requests of the last second happen; instances whose time has come flush.

@@ -1,0 +1,172 @@
+//! The second opinion of other days: a service that gets worse at the same time every day, held against what is
+//! remembered of the half hour before. Hours go through the door to the store and back, over a night in which the process
+//! is down.
+
+use std::sync::Arc;
+
+use rollguard::deployment::{Deployment, Mode, Phase, Request};
+use rollguard::model::UnixNanos;
+use rollguard::pipeline::Commit;
+use rollguard::verdict::{Flag, Policy, Verdict};
+
+use super::world::{World, quick, traffic};
+
+const DAY_S: u64 = 86_400;
+const WELL: f64 = 0.002;
+
+/// As `quick`, and undecided for long enough to see a fail withheld.
+fn policy() -> Policy {
+    Policy { horizon_s: 900, min_pass_s: 600, ..quick() }
+}
+
+fn announce(world: &mut World) -> Arc<Deployment> {
+    let request = Request { service: "shop".into(), time: Some(world.now()), ..Request::default() };
+    let mut commit = Commit::default();
+    let announced = world.engine.start(&request, world.now(), &mut commit).unwrap();
+    world.kept.take(commit);
+    announced
+}
+
+fn of(world: &World, id: &Deployment) -> Arc<Deployment> {
+    let board = world.engine.board(world.now());
+    board.deployments.into_iter().find(|d| d.id == id.id).unwrap()
+}
+
+/// A service that failed `yesterday` of its requests for seven minutes, which began `ago` days before `lead_s` seconds from
+/// now, and is well since.
+fn days_after(yesterday: f64, ago: u64, lead_s: u64) -> World {
+    let mut world = World::with_known_v1(policy(), Mode::Act, 60.0, WELL);
+    // With a recent deployment its hours are kept.
+    let id = announce(&mut world);
+    world.engine.cancel(&id.id, world.now(), &mut Commit::default()).unwrap();
+    world.run(600);
+    let rise = world.now_s;
+    world.sends("v1", traffic(4, 60.0, yesterday));
+    world.run(420);
+    world.sends("v1", traffic(4, 60.0, WELL));
+    world.run(120);
+    world.restart(rise + ago * DAY_S - 600 - lead_s - world.now_s);
+    world.run(600);
+    assert_eq!(world.now_s + lead_s, rise + ago * DAY_S);
+    assert!(!world.kept.hours.is_empty(), "yesterday's hours were written");
+    world
+}
+
+/// Scenario: the same rise of errors as yesterday or a week ago, half a minute after a change; the process is killed in
+/// the middle. Guarantees: the fail is withheld, told in history, flag and words, and inconclusive in the end; nothing is
+/// rolled back.
+#[test]
+fn what_was_so_at_this_time_of_day_is_no_fail() {
+    for (ago, name, restart) in [(1, "yesterday", false), (7, "a week ago", false), (1, "yesterday", true)] {
+        let mut world = days_after(0.08, ago, 30);
+        let id = announce(&mut world);
+        world.run(30);
+        world.sends("v1", traffic(4, 60.0, 0.08));
+        world.run(90);
+        let d = of(&world, &id);
+        assert_eq!((d.verdict, d.phase), (Verdict::Pending, Phase::Evaluating), "{}", d.explanation);
+        assert!(d.evidence.has(Flag::AsOtherDays), "{:?} {:?}", d.evidence.flags, d.evidence.other_days);
+        assert!(d.evidence.ln_e_bar >= d.evidence.fail_threshold);
+        assert!(d.explanation.contains("That would be a fail"), "{}", d.explanation);
+        assert!(
+            d.explanation.contains(name) && d.explanation.contains("looked at again"),
+            "{}",
+            d.explanation
+        );
+        assert!(
+            d.history.iter().any(|line| line.reason.starts_with("A fail is withheld")),
+            "{:?}",
+            d.history
+        );
+        if restart {
+            world.restart(3);
+        }
+        world.run(240);
+        let d = of(&world, &id);
+        assert_eq!((d.verdict, d.phase), (Verdict::Inconclusive, Phase::Inconclusive), "{}", d.explanation);
+        assert!(d.evidence.has(Flag::AsOtherDays) && world.kept.rollbacks.is_empty());
+        assert!(d.explanation.contains("nothing is rolled back"), "{}", d.explanation);
+        let other = d.evidence.other_days.clone().unwrap();
+        let day = other.days.iter().find(|day| u64::from(day.days_ago) == ago).unwrap();
+        assert!(day.errors_alike && day.tally.error_rate().is_some_and(|rate| rate > 0.03), "{other:?}");
+    }
+}
+
+/// Scenario: a rise of errors after a change where yesterday was well at this time, or worse by far less; and one that
+/// begins as yesterday and gets worse. Guarantees: it fails, and no later than without other days; once it is unlike
+/// yesterday while it could be the change's doing, it fails too.
+#[test]
+fn what_was_not_so_fails() {
+    let seconds = |yesterday: f64| {
+        let mut world = days_after(yesterday, 1, 30);
+        let id = announce(&mut world);
+        world.run(30);
+        world.sends("v1", traffic(4, 60.0, 0.2));
+        world.run(90);
+        let d = of(&world, &id);
+        assert_eq!(d.verdict, Verdict::Fail, "{yesterday}: {}", d.explanation);
+        assert_eq!(world.kept.rollbacks.len(), 1);
+        assert!(d.explanation.contains("it did not look like this yesterday"), "{}", d.explanation);
+        d.decided_after_seconds.unwrap()
+    };
+    let (well, less) = (seconds(WELL), seconds(0.06));
+    assert!(well < 60.0 && less < 60.0, "{well} {less}");
+    let mut world = days_after(0.08, 1, 30);
+    let id = announce(&mut world);
+    world.run(30);
+    world.sends("v1", traffic(4, 60.0, 0.08));
+    world.run(60);
+    assert!(of(&world, &id).evidence.has(Flag::AsOtherDays));
+    world.sends("v1", traffic(4, 60.0, 0.5));
+    world.run(60);
+    let d = of(&world, &id);
+    assert_eq!(d.verdict, Verdict::Fail, "{}", d.explanation);
+    assert!(!d.evidence.has(Flag::AsOtherDays), "{:?}", d.evidence.flags);
+}
+
+/// Scenario: a new version takes over at once, and errors rise as they did yesterday. Guarantee: it is held against what is
+/// remembered, and its fail is withheld; beside a version that serves, the same rise fails.
+#[test]
+fn a_version_that_took_over_is_looked_at_too() {
+    for beside in [false, true] {
+        let mut world = days_after(0.08, 1, 180);
+        world.sends("v2", traffic(4, 60.0, WELL));
+        if !beside {
+            world.stops("v1");
+        }
+        // The old version counts as gone after two minutes at the latest.
+        world.run(180);
+        world.sends("v2", traffic(4, 60.0, 0.08));
+        world.run(240);
+        let d = world.deployment("v2").unwrap();
+        let flags = &d.evidence.flags;
+        if beside {
+            assert_eq!(d.verdict, Verdict::Fail, "{}", d.explanation);
+            assert_eq!(d.evidence.other_days, None);
+        } else {
+            assert_ne!(d.verdict, Verdict::Fail, "{} {flags:?} {:?}", d.explanation, d.evidence.other_days);
+            assert!(d.evidence.has(Flag::AsOtherDays), "{flags:?} {}", d.explanation);
+        }
+    }
+}
+
+/// Scenario: the process is down for the very minutes yesterday. Guarantee: a gap is no zero and no day: there is no second
+/// opinion, and the fail stands without a word of other days.
+#[test]
+fn a_gap_says_nothing() {
+    let mut world = World::with_known_v1(policy(), Mode::Act, 60.0, WELL);
+    let id = announce(&mut world);
+    world.engine.cancel(&id.id, world.now(), &mut Commit::default()).unwrap();
+    world.run(120);
+    let rise = world.now_s + 3_000;
+    world.restart(rise + DAY_S - 200 - world.now_s);
+    world.run(170);
+    let id = announce(&mut world);
+    world.run(30);
+    assert_eq!(world.now(), UnixNanos::from_secs(rise + DAY_S));
+    world.sends("v1", traffic(4, 60.0, 0.2));
+    world.run(90);
+    let d = of(&world, &id);
+    assert_eq!((d.verdict, &d.evidence.other_days), (Verdict::Fail, &None), "{}", d.explanation);
+    assert!(!d.explanation.contains("yesterday"), "{}", d.explanation);
+}
