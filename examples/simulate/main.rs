@@ -6,6 +6,7 @@
 //! cargo run --release --example simulate -- --only "cold start" --runs 500
 //! cargo run --release --example simulate -- --gates
 //! cargo run --release --example simulate -- --power
+//! cargo run --release --example simulate -- --gauges
 //! ```
 //!
 //! `--runs` is for each healthy situation, `--worse-runs` for each worse one. The same seed gives the same table.
@@ -18,6 +19,8 @@ mod dimensions;
 mod exports;
 #[allow(dead_code, reason = "one question is for tests/sim")]
 mod gates;
+#[allow(dead_code, reason = "the bounds are held by tests/sim")]
+mod gauges;
 #[allow(dead_code, reason = "how often it is run there is for tests/sim")]
 mod power;
 #[allow(dead_code, reason = "one figure is for tests/sim")]
@@ -29,6 +32,7 @@ mod traffic;
 use clap::Parser;
 
 use cells::{Cell, Expect, cells};
+use gauges::{SITUATIONS, Situation};
 use power::{PROMISES, Promise};
 use run::{Length, Row, run};
 
@@ -61,6 +65,9 @@ struct Arguments {
     /// Instead hold the statements about what would show to `--worse-runs` deployments each.
     #[arg(long)]
     power: bool,
+    /// Instead gauges of young instances, each situation 2,000 times.
+    #[arg(long)]
+    gauges: bool,
     /// Only situations whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
@@ -79,6 +86,14 @@ fn main() {
         println!("{}", Promise::HEAD);
         for promise in &PROMISES {
             println!("{}", promise.markdown(&promise.keep(arguments.worse_runs as u64, arguments.seed)));
+        }
+        return;
+    }
+    if arguments.gauges {
+        let runs = arguments.runs.unwrap_or(GATE_RUNS) as u64;
+        println!("{}", Situation::HEAD);
+        for situation in SITUATIONS.iter().filter(|s| s.name.contains(&arguments.only)) {
+            println!("{}", situation.markdown(&situation.play(runs, arguments.seed)));
         }
         return;
     }

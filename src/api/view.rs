@@ -11,7 +11,8 @@ use super::logs::LogsView;
 use crate::deployment::Deployment;
 use crate::model::{Labels, ServiceKey, Slot, Source, UnixNanos};
 use crate::objective::Spent;
-use crate::verdict::{ChangeEvidence, Evidence, OwnEvidence, Policy, SliEvidence, Timing};
+use crate::verdict::{AgeEvidence, ChangeEvidence, Evidence, OwnEvidence, Policy, SliEvidence, Timing};
+use crate::window::AGE_EDGES_S;
 
 /// One deployment.
 #[derive(Debug, Serialize)]
@@ -167,6 +168,40 @@ struct OwnView {
     direction: &'static str,
     required: bool,
     report_only: bool,
+    /// Of a gauge: what is known of each age of instances.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ages: Vec<AgeView>,
+}
+
+/// A gauge at one age of instances, of the candidate and of earlier starts of the service.
+#[derive(Debug, Serialize)]
+struct AgeView {
+    from_seconds: i64,
+    to_seconds: i64,
+    testable: bool,
+    instances: Sides<u32>,
+    /// Instances that started within half a minute of each other are one.
+    starts: Sides<u32>,
+    /// Of what the starts showed.
+    median: Sides<Option<f64>>,
+    nats: f64,
+}
+
+impl AgeView {
+    fn new(age: &AgeEvidence) -> Self {
+        let sides = |[candidate, baseline]: [u32; 2]| Sides { candidate, baseline };
+        let [candidate, baseline] = age.middles;
+        let edge = |at: usize| AGE_EDGES_S.get(at).copied().unwrap_or_default();
+        Self {
+            from_seconds: edge(usize::from(age.age)),
+            to_seconds: edge(usize::from(age.age) + 1),
+            testable: age.is_testable,
+            instances: sides(age.instances),
+            starts: sides(age.starts),
+            median: Sides { candidate, baseline },
+            nats: age.ln_e,
+        }
+    }
 }
 
 impl OwnView {
@@ -177,6 +212,7 @@ impl OwnView {
             direction: if own.is_decrease { "decrease" } else { "increase" },
             required: own.required,
             report_only: weight <= 0.0 && !own.required,
+            ages: own.ages.iter().map(AgeView::new).collect(),
         }
     }
 }

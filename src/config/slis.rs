@@ -55,12 +55,13 @@ fn check_name(path: &str, name: &str, checks: &mut Checks) {
 }
 
 /// Which keys of an SLI are set beside those that any may have.
-fn set_keys(sli: &SliConfig) -> [(&'static str, bool); 8] {
+fn set_keys(sli: &SliConfig) -> [(&'static str, bool); 9] {
     [
         ("total", sli.total.is_some()),
         ("bad", sli.bad.is_some()),
         ("good", sli.good.is_some()),
         ("events", sli.events.is_some()),
+        ("value", sli.value.is_some()),
         ("quantity", sli.quantity.is_some()),
         ("codes", sli.codes.is_some()),
         ("quantile", sli.quantile.is_some()),
@@ -77,6 +78,7 @@ const fn keys_of(kind: SliKind) -> &'static [&'static str] {
         SliKind::LogErrors => &[],
         SliKind::Rate => &["total", "events", "quantity"],
         SliKind::Counter => &["events"],
+        SliKind::Gauge => &["value"],
     }
 }
 
@@ -110,17 +112,25 @@ fn definition(path: &str, sli: &SliConfig, checks: &mut Checks) {
             let message = "a counter needs `events` with the `metric` that counts them";
             checks.require(is_named, path, message);
         }
+        SliKind::Gauge => gauge(path, sli, checks),
         SliKind::ClientErrors | SliKind::LogErrors => {}
     }
     of_one_signal(path, kind, sli, checks);
-    let is_rate = matches!(kind, SliKind::Rate | SliKind::LogErrors | SliKind::Counter);
-    let message = "fewer is worse only of a rate or of log errors; of a ratio, swap `good` and `bad`";
+    let is_rate = matches!(kind, SliKind::Rate | SliKind::LogErrors | SliKind::Counter | SliKind::Gauge);
+    let message =
+        "fewer is worse only of a rate, a gauge or of log errors; of a ratio, swap `good` and `bad`";
     let direction = sli.direction != Some(Direction::Decrease) || is_rate;
     checks.require(direction, &format!("{path}.direction"), message);
     let is_quantile = kind == SliKind::Latency && sli.quantile.is_some();
     let message = "a quantile has no share to give slack to; use `margin`";
     checks.require(!is_quantile || sli.slack.is_none(), &format!("{path}.slack"), message);
-    let selections = [("total", &sli.total), ("bad", &sli.bad), ("good", &sli.good), ("events", &sli.events)];
+    let selections = [
+        ("total", &sli.total),
+        ("bad", &sli.bad),
+        ("good", &sli.good),
+        ("events", &sli.events),
+        ("value", &sli.value),
+    ];
     for (key, chosen) in selections {
         if let Some(chosen) = chosen {
             selection(&format!("{path}.{key}"), chosen, checks);
@@ -132,6 +142,16 @@ fn definition(path: &str, sli: &SliConfig, checks: &mut Checks) {
     }
     let is_named = sli.quantity.as_ref().is_none_or(|name| !name.is_empty());
     checks.require(is_named, &format!("{path}.quantity"), "must name the attribute that holds the quantity");
+}
+
+/// A gauge is held against earlier starts of the service only.
+fn gauge(path: &str, sli: &SliConfig, checks: &mut Checks) {
+    let is_named = sli.value.as_ref().is_some_and(|value| value.metric.is_some());
+    checks.require(is_named, path, "a gauge needs `value` with the `metric` that shows it");
+    let message = "a PASS cannot rest on a gauge, which is held against earlier starts only; remove it";
+    checks.require(sli.required != Some(true), &format!("{path}.required"), message);
+    let message = "says what a PASS must have ruled out, and no PASS rests on a gauge; remove it";
+    checks.require(sli.pass_margin.is_none(), &format!("{path}.pass_margin"), message);
 }
 
 /// An SLI is of spans or of metrics, not of both.
@@ -159,7 +179,7 @@ fn of_one_signal(path: &str, kind: SliKind, sli: &SliConfig, checks: &mut Checks
             let message = "client errors are told from requests; of a metric, write a `ratio`";
             checks.require(!total, &format!("{path}.total.metric"), message);
         }
-        SliKind::Latency | SliKind::LogErrors | SliKind::Counter => {}
+        SliKind::Latency | SliKind::LogErrors | SliKind::Counter | SliKind::Gauge => {}
     }
 }
 
@@ -185,9 +205,13 @@ fn decides(path: &str, sli: &SliConfig, checks: &mut Checks) {
     checks.require(!(reports && sli.weight.is_some()), &key("weight"), message);
     let message = "a PASS cannot rest on an SLI that is `report_only`; remove one of the two";
     checks.require(!(reports && sli.required == Some(true)), &key("required"), message);
-    for (name, value, most) in
-        [("margin", sli.margin, 100.0), ("slack", sli.slack, 1.0), ("pass_margin", sli.pass_margin, 100.0)]
-    {
+    // What a gauge stands at may be bytes.
+    let most_slack = if sli.kind.is_none_or(|kind| kind == SliKind::Gauge) { 1e18 } else { 1.0 };
+    for (name, value, most) in [
+        ("margin", sli.margin, 100.0),
+        ("slack", sli.slack, most_slack),
+        ("pass_margin", sli.pass_margin, 100.0),
+    ] {
         let ok = value.is_none_or(|v| (0.0..=most).contains(&v));
         checks.require(ok, &key(name), format!("must be between 0 and {most}"));
     }
@@ -280,6 +304,8 @@ mod tests {
             "a: {kind: ratio, bad: {metric: m, attributes: {x: y}}}",
             "a: {kind: latency, total: {metric: m}, threshold: 250ms}",
             "a: {kind: counter, events: {metric: m}, required: true}",
+            "a: {kind: gauge, value: {metric: m, attributes: {x: y}}}",
+            "a: {kind: gauge, value: {metric: m}, direction: decrease, margin: 0.2, slack: 5e8, weight: 0.05}",
         ] {
             assert_eq!(problem(slis), "", "{slis}");
         }
@@ -287,7 +313,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_says_where_and_the_way_out() {
-        let rows: [(&str, &[&str]); 31] = [
+        let rows: [(&str, &[&str]); 36] = [
             ("err: {kind: log_errors}", &["slis.err", "every service has; give yours another"]),
             ("Mine: {kind: log_errors}", &["slis.Mine", "a-z, 0-9 and _"]),
             ("a: {kind: ratio}", &["slis.a", "either `bad` or `good`"]),
@@ -339,6 +365,17 @@ mod tests {
             ),
             ("a: {kind: rate, events: {}, total: {metric: m}}", &["slis.a.total", "`metric` in `events`"]),
             ("a: {kind: rate, events: {metric: m}, quantity: x}", &["slis.a.quantity", "of spans"]),
+            ("a: {kind: gauge}", &["slis.a", "needs `value` with the `metric`"]),
+            ("a: {kind: gauge, value: {}}", &["slis.a", "needs `value` with the `metric`"]),
+            ("a: {kind: gauge, events: {metric: m}}", &["slis.a.events", "no key of kind `gauge`", "value"]),
+            (
+                "a: {kind: gauge, value: {metric: m}, required: true}",
+                &["slis.a.required", "held against earlier starts only"],
+            ),
+            (
+                "a: {kind: gauge, value: {metric: m}, pass_margin: 2}",
+                &["slis.a.pass_margin", "no PASS rests on a gauge"],
+            ),
             ("a: {kind: client_errors, total: {metric: m}}", &["slis.a.total.metric", "write a `ratio`"]),
         ];
         for (slis, expected) in rows {

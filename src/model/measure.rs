@@ -56,14 +56,20 @@ pub enum Counted {
         /// The events.
         events: Selection,
     },
+    /// Nothing is counted: what a gauge of each instance stands at.
+    Level {
+        /// The gauge.
+        value: Selection,
+    },
 }
 
 impl Counted {
-    /// Whether a metric says how many: then it is counted in the slots of metrics.
+    /// Whether a metric says how many, or how much.
     pub fn is_of_metrics(&self) -> bool {
         let chosen = match self {
             Self::Share { total, .. } | Self::Slower { total, .. } | Self::Latency { total } => total,
             Self::PerRequest { events, .. } | Self::Occurrences { events } => events,
+            Self::Level { value } => value,
             Self::ErrorLogs => return false,
         };
         chosen.metric.is_some()
@@ -75,7 +81,7 @@ impl Counted {
             Self::Share { total, part, .. } => [Some(total), Some(part)],
             Self::Slower { total, .. } | Self::Latency { total } => [Some(total), None],
             Self::PerRequest { requests, events, .. } => [Some(events), Some(requests)],
-            Self::Occurrences { events } => [Some(events), None],
+            Self::Occurrences { events: one } | Self::Level { value: one } => [Some(one), None],
             Self::ErrorLogs => [None; 2],
         };
         chosen.into_iter().flatten().filter_map(|selection| selection.metric.as_deref())
@@ -131,6 +137,10 @@ impl Snapshot for Counted {
                 5u8.save(out);
                 events.save(out);
             }
+            Self::Level { value } => {
+                6u8.save(out);
+                value.save(out);
+            }
         }
     }
     fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
@@ -149,6 +159,7 @@ impl Snapshot for Counted {
             },
             4 => Self::ErrorLogs,
             5 => Self::Occurrences { events: Selection::load(from)? },
+            6 => Self::Level { value: Selection::load(from)? },
             _ => return Err(Corrupt::Body),
         })
     }

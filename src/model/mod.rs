@@ -30,12 +30,12 @@ pub use log::{ExceptionView, LogSink, LogView, SpanException};
 pub use measure::{Counted, Measure, MeasureKey};
 pub use observation::{Exemplar, Extra, InstanceId, Observation, SeriesId, VersionId};
 pub use point::{
-    BoundsId, Class, DurationUnit, Durations, Family, PointKey, PointNumbers, PointObservation, PointView,
-    Recalled, RecalledStream, Shape, StreamId, StreamMeta, Temporality,
+    BoundsId, Class, DurationUnit, Durations, Family, Level, PointKey, PointNumbers, PointObservation,
+    PointView, Recalled, RecalledStream, Shape, StreamId, StreamMeta, Temporality,
 };
 pub use program::{
     CONDITIONS_MAX, Completion, EncodedValue, Facts, MEASURES_MAX, Marks, MetricMeasure, Program,
-    QUANTITIES_MAX, Recent, SpanFacts, TooMany, part_bit, total_bit,
+    QUANTITIES_MAX, Reading, Recent, SpanFacts, TooMany, part_bit, total_bit,
 };
 pub use resource::{ResourceAttribute, ResourceTexts, ResourceView};
 pub use selection::{AttributeTest, AttributeValue, Pattern, Selection, SpanStatus, ValueTest};

@@ -217,6 +217,8 @@ pub struct PointNumbers<'a> {
     pub time: UnixNanos,
     /// Requests.
     pub count: u64,
+    /// What a gauge stands at, of points that count nothing.
+    pub level: Option<f64>,
     /// Unit of the durations.
     pub unit: DurationUnit,
     /// How long they took.
@@ -280,6 +282,24 @@ pub enum Shape {
         /// Values of about 0.
         zero: u64,
     },
+    /// Nothing is counted: it says what a gauge stands at.
+    Level(Level),
+}
+
+/// What a gauge stands at, a finite number; equal where it is the same to the bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Level(u64);
+
+impl Level {
+    /// Of a number.
+    pub const fn new(value: f64) -> Self {
+        Self(value.to_bits())
+    }
+
+    /// The number.
+    pub const fn value(self) -> f64 {
+        f64::from_bits(self.0)
+    }
 }
 
 /// One data point on its way to the evaluator; its bucket counts lie in the arena of the log that holds it.

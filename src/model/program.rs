@@ -7,7 +7,7 @@ mod names;
 mod recent;
 
 use self::metrics::MetricRules;
-pub use self::metrics::{Completion, MetricMeasure};
+pub use self::metrics::{Completion, MetricMeasure, Reading};
 use self::names::Names;
 pub use self::recent::{EncodedValue, Recent};
 use self::recent::{Ends, Noted};
@@ -214,7 +214,7 @@ impl Program {
                 }
                 Rule::PerRequest { requests: self.mask(requests)?, events: self.mask(events)? }
             }
-            Counted::ErrorLogs | Counted::Occurrences { .. } => return Ok(None),
+            Counted::ErrorLogs | Counted::Occurrences { .. } | Counted::Level { .. } => return Ok(None),
         }))
     }
 
@@ -328,20 +328,19 @@ impl Program {
         self.metric_measures().iter().any(|measure| measure.completion == Completion::PerRequest)
     }
 
-    /// Whether any measure is about a metric of this name.
-    pub fn reads_metric(&self, name: &[u8]) -> bool {
-        self.metrics.reads(name)
+    /// Whether any measure is about a metric of this name, as a gauge or as what counts.
+    pub fn reads_metric(&self, name: &[u8], is_level: bool) -> bool {
+        self.metrics.reads(name, is_level)
     }
 
-    /// What the points of a stream of a metric count for, by its attributes; `is_duration` where its unit is one of
-    /// time.
+    /// What the points of a stream of a metric count for, by its attributes and how they are read.
     pub fn metric_marks<'a>(
         &self,
         name: &[u8],
-        is_duration: bool,
+        reading: Reading,
         attribute: impl Fn(&[u8]) -> AttributeValue<'a>,
     ) -> Marks {
-        self.metrics.marks(name, is_duration, attribute)
+        self.metrics.marks(name, reading, attribute)
     }
 
     /// Tells this program from others that were compiled for the same service: numbers stand for the same measures and

@@ -119,17 +119,26 @@ pub(super) struct Place {
 
 pub(super) type Instances = HashMap<InstanceId, InstanceMeta, foldhash::fast::RandomState>;
 
-/// The number of an instance; looked up once.
+/// The number of an instance.
 pub(super) fn ordinal(known: &mut Instances, registry: &Registry, id: InstanceId) -> Option<u32> {
+    instance_meta(known, registry, id).map(|meta| meta.ordinal)
+}
+
+/// What is known of an instance; looked up once.
+pub(super) fn instance_meta(
+    known: &mut Instances,
+    registry: &Registry,
+    id: InstanceId,
+) -> Option<InstanceMeta> {
     if id == InstanceId::UNKNOWN {
         return None;
     }
     if let Some(meta) = known.get(&id) {
-        return Some(meta.ordinal);
+        return Some(*meta);
     }
     let meta = registry.instance(id)?;
     known.insert(id, meta);
-    Some(meta.ordinal)
+    Some(meta)
 }
 
 /// What the engine could not use or refused. Monotone.

@@ -22,6 +22,7 @@ mod evaluator;
 mod exporters;
 mod findings;
 mod flags;
+mod gauges;
 mod hours;
 pub mod human;
 mod intake;

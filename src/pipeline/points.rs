@@ -9,8 +9,9 @@ use super::ledger::Disposition;
 use super::metered::PointPlace;
 use super::passage::Signal;
 use super::registry::Registry;
+use super::service::Service;
 use super::shards::Drained;
-use crate::model::{BoundsId, NANOS_PER_SECOND, Shape, StreamId, StreamMeta, UnixNanos};
+use crate::model::{BoundsId, NANOS_PER_SECOND, Shape, StreamId, StreamMeta, UnixNanos, VersionId};
 
 /// Seconds between two searches for streams that are silent.
 const SWEEP_S: u64 = 60;
@@ -95,6 +96,11 @@ impl Streams {
         self.listening_since = now;
     }
 
+    /// What is known of a stream of a version.
+    pub(super) fn meta_of(&self, id: StreamId, version: VersionId) -> Option<&StreamMeta> {
+        self.places.known(id).filter(|known| known.place.id == version).map(|known| &known.meta)
+    }
+
     /// Forgets the streams of places that are over.
     pub(super) fn retain(&mut self, lives: impl Fn(&Place) -> bool) {
         self.places.retain(|_, known| lives(&known.place));
@@ -111,6 +117,10 @@ impl Engine {
                 points.next();
                 continue;
             };
+            if matches!(first.shape, Shape::Level(_)) {
+                self.absorb_levels(&mut points, &place);
+                continue;
+            }
             let Self { services, streams: Streams { places, bounds, .. }, instances, parts, .. } = self;
             let run = services.get_mut(&place.service).and_then(|service| service.point_run(&place.version));
             let Some(mut run) = run else {
@@ -120,6 +130,9 @@ impl Engine {
             };
             let mut sender = None;
             while let Some((point, counts)) = points.peek() {
+                if matches!(point.shape, Shape::Level(_)) {
+                    break;
+                }
                 let known = places.known(point.stream);
                 let Some(meta) = known.filter(|known| known.place.id == place.id).map(|known| &known.meta)
                 else {
@@ -132,7 +145,7 @@ impl Engine {
                 sender = Some((meta.instance, ordinal));
                 let bounds = match point.shape {
                     Shape::Explicit(id) => bounds_of(bounds, &parts.registry, id, now),
-                    Shape::Count | Shape::Exponential { .. } => None,
+                    Shape::Count | Shape::Exponential { .. } | Shape::Level(_) => None,
                 };
                 run.observe(&PointPlace { version: place.id, meta, ordinal, bounds }, point, counts, now);
                 points.next();
@@ -166,7 +179,10 @@ impl Engine {
         if before < self.streams.listening_since {
             return;
         }
-        let forgotten: Vec<_> = self.services.values_mut().flat_map(|s| s.forget_streams(before)).collect();
+        let of = |service: &mut Service| {
+            [service.forget_streams(before), service.forget_level_streams(before)].concat()
+        };
+        let forgotten: Vec<_> = self.services.values_mut().flat_map(of).collect();
         for (version, keys) in forgotten {
             self.parts.registry.retire_streams(version, &keys);
         }

@@ -10,11 +10,13 @@ mod streams;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
+use foldhash::quality::FixedState;
 
 use super::cohorts::Cohort;
 use super::joins::{JoinCounters, Joins};
@@ -127,6 +129,8 @@ pub struct InstanceMeta {
     pub version: VersionId,
     /// 0 for the first instance of its version that was seen, 1 for the second, and so on.
     pub ordinal: u32,
+    /// A hash of its name, the same in every run of the program.
+    pub name: u64,
 }
 
 /// A version while it lives: its metadata and the ids below it.
@@ -382,7 +386,8 @@ impl Registry {
         }
         let id = InstanceId(self.next_instance.fetch_add(1, Ordering::Relaxed));
         let ordinal = below.instances.len() as u32;
-        self.instances.insert(id, InstanceMeta { version: entry.meta.id, ordinal });
+        let name = FixedState::default().hash_one(scratch.as_slice());
+        self.instances.insert(id, InstanceMeta { version: entry.meta.id, ordinal, name });
         below.instances.insert(scratch.as_slice().into(), id);
         id
     }

@@ -35,7 +35,8 @@ fn the_same_resource_has_the_same_ids() {
     let other = registry.resolve(&resource("shop", "v1", "b"));
     assert_eq!(other.0, first.0);
     assert_eq!(registry.instance(first.1).unwrap().ordinal, 0);
-    assert_eq!(registry.instance(other.1).unwrap(), InstanceMeta { version: first.0, ordinal: 1 });
+    let InstanceMeta { version, ordinal, .. } = registry.instance(other.1).unwrap();
+    assert_eq!((version, ordinal), (first.0, 1));
     let fork = ResourceView { process_id: 7, ..resource("shop", "v1", "b") };
     assert_eq!(registry.instance(registry.resolve(&fork).1).unwrap().ordinal, 2);
     assert_eq!(registry.resolve(&resource("shop", "v1", "")).1, InstanceId::UNKNOWN);

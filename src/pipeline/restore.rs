@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::engine::Engine;
+use super::gauges::ServiceGauges;
 use super::journal::{ObjectiveState, Restored, ServiceSnapshot};
 use super::logs::ServiceLogs;
 use super::metered::{Metered, MeteredVersion};
@@ -31,6 +32,7 @@ impl Service {
         if let Some(metered) = &self.metered {
             metered.save(&mut out);
         }
+        self.save_gauges(&mut out);
         let judged = || self.running.iter().filter(|r| r.panel().is_some() || r.before().is_some());
         (judged().count() as u32).save(&mut out);
         for running in judged() {
@@ -114,6 +116,7 @@ struct State {
     versions: Versions,
     lateness_s: f64,
     metered: Option<Box<Metered>>,
+    gauges: Option<Box<ServiceGauges>>,
     judges: Vec<Continued>,
     /// Spans and points in slots that were open.
     lost: [u64; 2],
@@ -139,6 +142,7 @@ fn read(bytes: &[u8], lateness: LatenessConfig, now: UnixNanos) -> Result<State,
         true => Some(Box::new(Metered::load(&mut from, lateness, now)?)),
         false => None,
     };
+    let gauges = ServiceGauges::load(&mut from)?;
     let judges = (0..u32::load(&mut from)?)
         .map(|_| {
             Ok(Continued {
@@ -154,7 +158,7 @@ fn read(bytes: &[u8], lateness: LatenessConfig, now: UnixNanos) -> Result<State,
     let reads_since = BTreeMap::load(&mut from)?;
     let hours = Option::load(&mut from)?;
     if from.is_empty() {
-        Ok(State { versions, lateness_s, metered, judges, lost, logs, reads_since, hours })
+        Ok(State { versions, lateness_s, metered, gauges, judges, lost, logs, reads_since, hours })
     } else {
         Err(Corrupt::Body)
     }
@@ -203,7 +207,7 @@ impl Engine {
     }
 
     fn restore_service(&mut self, key: &ServiceKey, state: State, now: UnixNanos) -> Vec<Continued> {
-        let State { versions, lateness_s, metered, judges, lost, logs, reads_since, hours } = state;
+        let State { versions, lateness_s, metered, gauges, judges, lost, logs, reads_since, hours } = state;
         self.parts.ledger.lose(Signal::Traces, lost[0]);
         self.parts.ledger.lose(Signal::Metrics, lost[1]);
         let lateness = Lateness::new(LatenessConfig { initial: lateness_s, ..self.parts.lateness });
@@ -211,6 +215,7 @@ impl Engine {
         service.measures.go_on(reads_since);
         service.versions = versions;
         service.metered = metered;
+        service.gauges = gauges;
         service.lateness = lateness;
         service.hours = hours.map(Box::new);
         if let Some((logs, lost)) = logs {

@@ -15,9 +15,10 @@ use crate::deployment::{
 use crate::model::{Exemplar, NANOS_PER_SECOND, Slot, Source, UnixNanos};
 use crate::objective::Budget;
 use crate::verdict::{
-    Context, Evidence, ExplainInput, Flag, LogEvidence, Memories, Panel, SlotInput, Verdict, Waiting, explain,
+    AgeMemory, Context, Evidence, ExplainInput, Flag, LogEvidence, Memories, Panel, SlotInput, Verdict,
+    Waiting, explain,
 };
-use crate::window::Counts;
+use crate::window::{Counts, Observed};
 
 pub(super) use change::Before;
 use change::Recovering;
@@ -188,6 +189,22 @@ impl Running {
             self.panel = None;
         }
         commit.deployments.push(Arc::clone(&self.deployment));
+    }
+
+    /// An instance of a version has shown what a gauge stands at while it was young; `memory` is what starts of the
+    /// service showed. Before and after a change the candidate's are those that started after it.
+    pub(super) fn observe(&mut self, label: &str, observed: &Observed, memory: &AgeMemory) {
+        let candidate = self.deployment.candidate.as_str();
+        let is_candidates = |version: &str, first: Slot| match self.deployment.time {
+            Some(time) => first >= time.slot(),
+            None => version == candidate,
+        };
+        if label == candidate
+            && is_candidates(label, observed.first)
+            && let Some(panel) = &mut self.panel
+        {
+            panel.observe(observed, memory, is_candidates);
+        }
     }
 
     /// Judges one closed slot of one source.

@@ -130,6 +130,7 @@ fn points(door: &Intake, second: u64, view: &ResourceView<'_>) -> Vec<String> {
             start: UnixNanos(1),
             time: UnixNanos::from_secs(second),
             count: 5,
+            level: None,
             unit: DurationUnit::Seconds,
             durations: Durations::Unknown,
             trace_id: b"",

@@ -12,6 +12,7 @@ use super::blindness::Blindness;
 use super::board::{MetricsSide, ServiceBoard, VersionBoard};
 use super::changes::Behind;
 use super::findings::Finding;
+use super::gauges::ServiceGauges;
 use super::hours;
 use super::journal::Commit;
 use super::ledger::{Disposition, Ledger};
@@ -56,6 +57,8 @@ pub(super) struct Service {
     pub(super) ledger: Arc<Ledger>,
     /// The side of its request metrics; `None` where it sends none.
     pub(super) metered: Option<Box<Metered>>,
+    /// Gauges that SLIs read; `None` where none came.
+    pub(super) gauges: Option<Box<ServiceGauges>>,
     pub(super) lateness_config: LatenessConfig,
     /// When we began to look.
     pub(super) watched_since: UnixNanos,
@@ -96,6 +99,7 @@ impl Service {
             arrivals: Arrivals::default(),
             ledger,
             metered: None,
+            gauges: None,
             lateness_config,
             watched_since,
             logs: None,
@@ -121,8 +125,10 @@ impl Service {
     ) {
         let warmup_s = self.warmup_s(meta);
         let next = self.next;
+        let was_known = stored && !self.versions.contains_key(label);
         let version = self.versions.entry(Arc::clone(label)).or_insert_with(|| Box::new(Version::new(next)));
         if version.id != Some(meta.id) {
+            version.came_back = was_known || version.ended;
             version.id = Some(meta.id);
             version.ended = false;
             version.warmup_s = warmup_s;
@@ -183,6 +189,7 @@ impl Service {
 
     /// Closes and judges the slots whose time has come, and moves the deployments on.
     pub(super) fn tick(&mut self, now: UnixNanos, blindness: &Blindness, commit: &mut Commit) {
+        self.judge_gauges();
         self.lateness.renew(now);
         let open_from = self.lateness.open_from(now);
         self.next = self.next.max(open_from - CATCH_UP_SLOTS);
@@ -381,6 +388,7 @@ impl Service {
                     self.failed.pop_first();
                 }
                 self.failed.insert(candidate.clone());
+                self.forget_gauges(candidate);
             }
             Verdict::Pass => _ = self.failed.remove(candidate),
             Verdict::Fail | Verdict::Pending | Verdict::Inconclusive => {}

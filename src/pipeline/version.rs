@@ -89,6 +89,8 @@ pub(super) struct Version {
     pub(super) refused: bool,
     /// Whether it failed and has served nothing since: what it serves next is a deployment of its own.
     pub(super) withdrawn: bool,
+    /// Whether it was there before and its series had ended: who is heard of now may have run all the while.
+    pub(super) came_back: bool,
     /// Whether its series have ended; it is kept while a deployment is held against it.
     pub(super) ended: bool,
     /// All counts so far: sampling.
@@ -128,6 +130,7 @@ impl Version {
             stored: false,
             looked_at: false,
             refused: false,
+            came_back: false,
             withdrawn: false,
             ended: false,
             sampling: Counts::default(),
@@ -401,6 +404,12 @@ impl Version {
             0
         };
         self.instances.warm(side.instances(), slot, slot_s, warmup_s, sent)
+    }
+
+    /// The first second in which an instance was heard of, by its spans or what its metrics count.
+    pub(super) fn heard_of(&self, instance: InstanceId) -> Option<Slot> {
+        let metered = self.metered.as_ref().and_then(|side| side.instances().first_of(instance));
+        [self.instances.first_of(instance), metered].into_iter().flatten().min()
     }
 
     /// Names what a reduced metric interval knows by number.

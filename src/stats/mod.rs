@@ -6,6 +6,7 @@ mod combine;
 mod increment;
 mod logsum;
 mod process;
+mod ranks;
 
 pub use combine::{degraded_list, ratio_interval, score};
 pub use increment::{LADDER, LADDER_BELOW, LADDER_PASS, ODDS, STEPS, Steps, Term, lower_bound, upper_bound};
@@ -13,6 +14,7 @@ pub use logsum::{ln_add_exp, ln_sum_exp};
 pub use process::{
     BLOCK_S, EProcess, RESTART_S, Rhythm, WATCH_RESTART_S, WatchProcess, block_cap, watch_unit,
 };
+pub use ranks::{RANK_ODDS, ln_rank_evidence, ln_rank_ratio};
 
 /// ln of the Shiryaev-Roberts statistic at which watch mode fires: 43,200 minutes, that is 30 days, between
 /// false alarms of one version.

@@ -4,9 +4,10 @@
 
 use std::fmt::Write as _;
 
+use super::own_words::gauge_counts;
 use super::power::Outlook;
 use super::words::{count, duration, number, per_cent, round2, share, time_of_day};
-use super::{Evidence, Flag, Policy, Sli, SliEvidence, Verdict};
+use super::{Evidence, Flag, OwnKind, Policy, Sli, SliEvidence, Verdict};
 use crate::model::{Slot, Source};
 
 /// Grounds that are named.
@@ -183,6 +184,9 @@ fn grounds(d: &AccountInput<'_>) -> Vec<Ground> {
 
 /// `29 of 1,240 requests of v2 (2.3 %), 12 of 11,900 of v1 (0.1 %)`.
 fn counts(d: &AccountInput<'_>, e: &SliEvidence, old: &str) -> String {
+    if let Some(own) = e.own.as_ref().filter(|own| own.kind == OwnKind::Gauge) {
+        return gauge_counts(own);
+    }
     let bad = if matches!(e.sli, Sli::LatencyP50 | Sli::LatencyP75 | Sli::LatencyP95 | Sli::LatencyP99) {
         "slower than the limit: "
     } else {

@@ -8,7 +8,7 @@ use super::log_words::beside;
 use super::notes::{notes, passed_latencies};
 use super::own_words::own_ground;
 use super::words::{count, duration, interval, per_cent, round2, share, time_of_day};
-use super::{Evidence, Flag, Grain, Policy, Sli, SliEvidence, Verdict};
+use super::{Evidence, Flag, Grain, OwnKind, Policy, Sli, SliEvidence, Verdict};
 use crate::model::Source;
 
 /// What a pending deployment waits for, beside evidence.
@@ -103,6 +103,9 @@ fn fail(d: &ExplainInput<'_>) -> String {
             cause.own.as_ref().map_or_else(String::new, |own| own_ground(d.candidate, old(d), cause, own))
         }
     };
+    if cause.own.as_ref().is_some_and(|own| own.kind == OwnKind::Gauge) {
+        return format!("{what}; {}.", requests(d));
+    }
     let place = place(d, cause).map_or_else(String::new, |place| format!("; {place}"));
     let compared = service_level(d.evidence, cause).requests[0];
     let by = if cause.source == Source::Metrics { " counted by metrics" } else { "" };

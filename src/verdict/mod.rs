@@ -57,7 +57,7 @@ pub use judge::{Context, Judge};
 pub use logs::{Exposure, Leaning, LogArm, LogEvidence, LogInput, LogSlot, NewException, SAMPLED};
 pub use memory::Memory;
 pub use other_days::{OtherDay, OtherDays, Since};
-pub use own::{OwnEvidence, OwnKind, OwnSli, OwnSource, OwnTest};
+pub use own::{AgeEvidence, AgeMemory, OwnEvidence, OwnKind, OwnSli, OwnSource, OwnTest};
 pub use panel::{Memories, Panel};
 mod account;
 mod cohort_words;

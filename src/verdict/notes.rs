@@ -2,7 +2,7 @@
 //! all of the requests, and what the export interval of metrics costs.
 
 use super::words::{duration, per_cent, time_of_day};
-use super::{Evidence, Flag, Grain, Sli, Timing};
+use super::{Evidence, Flag, Grain, OwnKind, Sli, SliEvidence, Timing};
 use crate::histogram::error_of_scale;
 use crate::model::Source;
 
@@ -65,6 +65,17 @@ pub(super) fn notes(evidence: &Evidence) -> String {
     if !untested.is_empty() {
         let verb = if untested.len() == 1 { "is" } else { "are" };
         notes.push_str(&format!(" {} {verb} not tested: no bucket bound is near.", list(&untested)));
+    }
+    let gauge = |e: &&SliEvidence| e.own.as_ref().is_some_and(|own| own.kind == OwnKind::Gauge);
+    let untested =
+        evidence.slis.iter().filter(gauge).filter(|e| e.grain == Grain::NotTestable && e.weight > 0.0);
+    let untested: Vec<&str> = untested.map(SliEvidence::name).collect();
+    if !untested.is_empty() {
+        let verb = if untested.len() == 1 { "is" } else { "are" };
+        notes.push_str(&format!(
+            " {} {verb} not tested: fewer than 3 instances were seen to start before.",
+            list(&untested)
+        ));
     }
     if let (true, Some(share)) = (evidence.has(Flag::Sampled), evidence.span_share) {
         notes.push_str(&format!(

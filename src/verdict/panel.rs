@@ -14,13 +14,14 @@ use super::evidence::{Evidence, Flag, SliEvidence, Verdict};
 use super::input::{SlotInput, totals};
 use super::judge::{Context, Judge};
 use super::memory::Memory;
-use super::own::{OwnJudge, OwnSli, Stage};
+use super::own::{AgeMemory, GaugeJudges, OwnJudge, OwnSli, Stage};
 use super::policy::Policy;
 use super::summary::{LIST_RATE, place};
 use super::timing::Timing;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields};
 use crate::model::{Slot, Source};
 use crate::stats::{degraded_list, ln_sum_exp, score, watch_threshold};
+use crate::window::Observed;
 
 /// What is remembered of a version, by source; `None` where it never sent that.
 #[derive(Debug, Clone, Copy, Default)]
@@ -63,6 +64,8 @@ pub struct Panel {
     metrics: Option<Judge>,
     /// Judges of the policy's own SLIs, by the source whose slots they are judged in.
     own: [Option<Box<OwnJudge>>; 2],
+    /// Its gauges, which are not judged by slots.
+    gauges: GaugeJudges,
     /// Shares of alpha, by source; fixed before the first slot with a request of the candidate is judged.
     shares: Option<[f64; 2]>,
     watching: bool,
@@ -80,6 +83,7 @@ impl Snapshot for Panel {
         self.spans.save(out);
         self.metrics.save(out);
         self.own.iter().for_each(|own| own.save(out));
+        self.gauges.save(out);
         self.shares.save(out);
         self.watching.save(out);
         self.coverage.save(out);
@@ -94,6 +98,7 @@ impl Snapshot for Panel {
             spans: Option::load(from)?,
             metrics: Option::load(from)?,
             own: [Option::load(from)?, Option::load(from)?],
+            gauges: Snapshot::load(from)?,
             shares: Option::load(from)?,
             watching: bool::load(from)?,
             coverage: Coverage::load(from)?,
@@ -117,6 +122,7 @@ impl Panel {
 
     fn of(change: Option<Change>, policy: Policy, baseline: &Memories<'_>) -> Self {
         let mut panel = Self {
+            gauges: GaugeJudges::new(&policy),
             policy,
             change,
             spans: None,
@@ -247,6 +253,19 @@ impl Panel {
         }
     }
 
+    /// An instance of the candidate has shown what a gauge stands at while it was young; `memory` is what starts of the
+    /// service showed. Before a verdict only, for nothing is concurrent here that a watch could rest on.
+    pub fn observe(
+        &mut self,
+        observed: &Observed,
+        memory: &AgeMemory,
+        is_candidates: impl Fn(&str, Slot) -> bool,
+    ) {
+        if !self.watching {
+            self.gauges.observe(&self.policy, observed, memory, is_candidates);
+        }
+    }
+
     /// Where the comparison stands by the requests of a source; by spans where metrics count none.
     fn stage(&self, source: Source, t: Slot) -> Option<Stage> {
         let of = |source| self.judge(source).and_then(|judge| judge.stage(t));
@@ -317,13 +336,22 @@ impl Panel {
                 Some(own) => parts.push(own.ln_sums(&self.policy)[set]),
                 // Nothing of them came yet: a bet that stands as it was placed.
                 None if set != 1 => {
-                    let waiting = self.policy.slis.iter().filter(|sli| sli.source.clock() == source);
-                    parts.push(waiting.map(|sli| sli.weight).sum::<f64>().ln());
+                    let by_slots = |sli: &&OwnSli| !sli.is_gauge() && sli.source.clock() == source;
+                    parts.push(self.weight_of(by_slots).ln());
                 }
                 None => {}
             }
         }
+        match set {
+            0 if self.change.is_none() => parts.push(self.gauges.ln_sum(&self.policy)),
+            1 => {}
+            _ => parts.push(self.weight_of(|sli| sli.is_gauge()).ln()),
+        }
         ln_sum_exp(parts.iter().copied()) - (1.0 + weight).ln()
+    }
+
+    fn weight_of(&self, is_meant: impl FnMut(&&OwnSli) -> bool) -> f64 {
+        self.policy.slis.iter().filter(is_meant).map(|sli| sli.weight).sum()
     }
 
     /// What is left of a weight beside those of the policy's own SLIs.
@@ -550,6 +578,8 @@ impl Panel {
                 lines.extend(own.lines(&self.policy, memory, self.rest()));
             }
         }
+        let share = if self.change.is_none() { self.rest() } else { 0.0 };
+        lines.extend(self.gauges.lines(&self.policy, share));
         let e_values: Vec<f64> = lines.iter().map(|line| line.0).collect();
         for i in degraded_list(&e_values, LIST_RATE) {
             lines[i].1.degraded = true;

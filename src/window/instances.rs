@@ -59,6 +59,11 @@ impl Instances {
         Placement { young: slot < first + warmup_s, group: seen.map_or(0, |seen| seen.group) }
     }
 
+    /// The first slot in which an instance was seen.
+    pub fn first_of(&self, instance: InstanceId) -> Option<Slot> {
+        self.seen.get(&instance).map(|seen| seen.first)
+    }
+
     /// First slot of the version.
     pub fn first_slot(&self) -> Option<Slot> {
         self.first

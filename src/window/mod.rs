@@ -6,6 +6,7 @@
 //! about 320 bytes and 8 of them are open at the usual lateness of 5.6 s; the delays that teach the lateness
 //! less than 1 KiB; the display history 3.6 KiB after a day. In all below 8 KiB.
 
+mod ages;
 mod cell;
 mod churn;
 mod delays;
@@ -17,6 +18,7 @@ mod open;
 mod ring;
 mod streams;
 
+pub use ages::{AGE_EDGES_S, AGES, AgePoint, Ages, Observed, Read};
 pub use cell::{Cell, Counts};
 pub use churn::Churn;
 pub use instances::Instances;

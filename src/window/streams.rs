@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields};
-use crate::model::{BoundsId, Shape, Temporality, UnixNanos};
+use crate::model::{BoundsId, Level, Shape, Temporality, UnixNanos};
 
 /// Starts of one cumulative stream that are remembered: processes behind one identity. Of more, which no instance id
 /// tells apart, the rest is not believed.
@@ -321,6 +321,10 @@ impl Snapshot for Shape {
                 offset.save(out);
                 zero.save(out);
             }
+            Self::Level(level) => {
+                3_u8.save(out);
+                level.value().save(out);
+            }
         }
     }
 
@@ -333,6 +337,7 @@ impl Snapshot for Shape {
                 offset: i32::load(from)?,
                 zero: u64::load(from)?,
             },
+            3 => Self::Level(Level::new(f64::load(from)?)),
             _ => return Err(Corrupt::Body),
         })
     }

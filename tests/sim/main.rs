@@ -18,6 +18,8 @@ mod dimensions;
 mod exports;
 #[path = "../../examples/simulate/gates.rs"]
 mod gates;
+#[path = "../../examples/simulate/gauges.rs"]
+mod instances;
 #[path = "../../examples/simulate/power.rs"]
 mod promises;
 #[path = "../../examples/simulate/run.rs"]
@@ -30,6 +32,7 @@ mod scenario;
 mod traffic;
 
 mod alerts;
+mod gauges;
 mod power;
 
 use cells::{Cell, Expect, cells};

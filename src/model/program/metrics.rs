@@ -20,6 +20,31 @@ pub enum Completion {
     PerRequest,
     /// The seconds of its instances are all.
     PerSecond,
+    /// Nothing: it is no count, and no slot has a part in it.
+    Level,
+}
+
+/// How the points of a metric are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// They count something.
+    Count,
+    /// They count durations, and say how long.
+    Durations,
+    /// They say what something stands at.
+    Level,
+}
+
+impl Reading {
+    /// Whether who wants the one may read the other: a number of durations is a count.
+    const fn serves(self, wanted: Self) -> bool {
+        matches!(
+            (self, wanted),
+            (Self::Count | Self::Durations, Self::Count)
+                | (Self::Durations, Self::Durations)
+                | (Self::Level, Self::Level)
+        )
+    }
 }
 
 /// A measure that is counted by metrics.
@@ -47,8 +72,8 @@ struct MetricRule {
     metric: String,
     attributes: Vec<AttributeTest>,
     bits: Marks,
-    /// Whether their durations are wanted, so that the unit must be one of time.
-    is_duration: bool,
+    /// What is wanted of them; of durations the unit must be one of time.
+    reading: Reading,
 }
 
 /// The part of a program that is about metrics.
@@ -67,30 +92,34 @@ impl MetricRules {
         let (total, part) = (total_bit(usize::from(number)), part_bit(usize::from(number)));
         let completion = match counted {
             Counted::Share { total: all, part: some, is_good } => {
-                self.rule(all, None, total, false);
-                self.rule(some, Some(all), part, false);
+                self.rule(all, None, total, Reading::Count);
+                self.rule(some, Some(all), part, Reading::Count);
                 if *is_good { Completion::GoodOnes } else { Completion::Counts }
             }
             Counted::Slower { total: all, nanos } => {
-                self.rule(all, None, total, true);
+                self.rule(all, None, total, Reading::Durations);
                 Completion::LongerThan(*nanos)
             }
             Counted::Latency { total: all } => {
-                self.rule(all, None, total, true);
+                self.rule(all, None, total, Reading::Durations);
                 Completion::Latencies
             }
             Counted::PerRequest { requests, events, .. } => {
-                self.rule(events, None, part, false);
+                self.rule(events, None, part, Reading::Count);
                 if requests.metric.is_some() {
-                    self.rule(requests, None, total, false);
+                    self.rule(requests, None, total, Reading::Count);
                     Completion::Counts
                 } else {
                     Completion::PerRequest
                 }
             }
             Counted::Occurrences { events } => {
-                self.rule(events, None, part, false);
+                self.rule(events, None, part, Reading::Count);
                 Completion::PerSecond
+            }
+            Counted::Level { value } => {
+                self.rule(value, None, total, Reading::Level);
+                Completion::Level
             }
             Counted::ErrorLogs => return false,
         };
@@ -99,18 +128,19 @@ impl MetricRules {
     }
 
     /// A part is of the metric of its whole, and within it, unless it names another.
-    fn rule(&mut self, chosen: &Selection, whole: Option<&Selection>, bits: Marks, is_duration: bool) {
+    fn rule(&mut self, chosen: &Selection, whole: Option<&Selection>, bits: Marks, reading: Reading) {
         let named = chosen.metric.as_ref().or(whole.and_then(|whole| whole.metric.as_ref()));
         let Some(metric) = named else { return };
         let within = whole.filter(|whole| whole.metric.as_ref() == Some(metric));
         let mut attributes = chosen.attributes.clone();
         attributes.extend(within.iter().flat_map(|whole| whole.attributes.iter().cloned()));
-        self.rules.push(MetricRule { metric: metric.clone(), attributes, bits, is_duration });
+        self.rules.push(MetricRule { metric: metric.clone(), attributes, bits, reading });
     }
 
     /// Bits of the totals of the measures that want durations.
     pub(super) fn durations(&self) -> Marks {
-        self.rules.iter().filter(|rule| rule.is_duration).fold(0, |bits, rule| bits | rule.bits)
+        let wanted = self.rules.iter().filter(|rule| rule.reading == Reading::Durations);
+        wanted.fold(0, |bits, rule| bits | rule.bits)
     }
 
     pub(super) fn measures(&self) -> &[MetricMeasure] {
@@ -122,16 +152,17 @@ impl MetricRules {
         self.rules.iter().map(|rule| (rule.metric.as_str(), rule.bits))
     }
 
-    /// Whether any measure is about a metric.
-    pub(super) fn reads(&self, name: &[u8]) -> bool {
-        self.rules.iter().any(|rule| rule.metric.as_bytes() == name)
+    /// Whether any measure is about a metric, as a gauge or as what counts.
+    pub(super) fn reads(&self, name: &[u8], is_level: bool) -> bool {
+        let is_meant = |rule: &MetricRule| rule.metric.as_bytes() == name;
+        self.rules.iter().any(|rule| is_meant(rule) && (rule.reading == Reading::Level) == is_level)
     }
 
     /// What the points of a stream count for.
     pub(super) fn marks<'a>(
         &self,
         name: &[u8],
-        is_duration: bool,
+        reading: Reading,
         attribute: impl Fn(&[u8]) -> AttributeValue<'a>,
     ) -> Marks {
         let holds = |test: &AttributeTest| {
@@ -140,7 +171,7 @@ impl MetricRules {
         };
         let fits = |rule: &&MetricRule| {
             rule.metric.as_bytes() == name
-                && (is_duration || !rule.is_duration)
+                && reading.serves(rule.reading)
                 && rule.attributes.iter().all(holds)
         };
         self.rules.iter().filter(fits).fold(0, |marks, rule| marks | rule.bits)
@@ -183,35 +214,46 @@ mod tests {
             },
             Counted::Occurrences { events: chosen("calls", Some("x")) },
             Counted::ErrorLogs,
+            Counted::Level { value: chosen("pool", Some("x")) },
+            Counted::Occurrences { events: chosen("pool", None) },
         ];
         let measures: Vec<Measure> = counted
             .into_iter()
             .map(|counted| Measure { key: MeasureKey::of(&format!("{counted:?}")), counted })
             .collect();
         let program = Program::compile(&measures).unwrap();
-        let marks = |name: &str, is_duration: bool, result: &'static str| {
+        let marks = |name: &str, reading: Reading, result: &'static str| {
             let value = |wanted: &[u8]| match wanted {
                 b"result" if !result.is_empty() => AttributeValue::Text(result.as_bytes()),
                 _ => AttributeValue::Absent,
             };
-            program.metric_marks(name.as_bytes(), is_duration, value)
+            program.metric_marks(name.as_bytes(), reading, value)
         };
+        use Reading::{Count, Durations, Level};
         let rows = [
-            ("payments", true, "ab", total_bit(0) | part_bit(0) | total_bit(1)),
-            ("payments", true, "ac", total_bit(0) | total_bit(1)),
+            ("payments", Durations, "ab", total_bit(0) | part_bit(0) | total_bit(1)),
+            ("payments", Durations, "ac", total_bit(0) | total_bit(1)),
             // Bad, but none of all.
-            ("payments", true, "xb", total_bit(1)),
-            ("good", false, "", part_bit(1)),
-            ("took", true, "", total_bit(2)),
-            ("took", false, "", 0),
-            ("calls", false, "", part_bit(3)),
-            ("calls", false, "x", part_bit(3) | part_bit(4)),
-            ("other", true, "x", 0),
+            ("payments", Durations, "xb", total_bit(1)),
+            ("good", Count, "", part_bit(1)),
+            ("took", Durations, "", total_bit(2)),
+            ("took", Count, "", 0),
+            ("calls", Count, "", part_bit(3)),
+            ("calls", Count, "x", part_bit(3) | part_bit(4)),
+            // Of one name a gauge and a counter are told apart by what they are.
+            ("pool", Level, "x", total_bit(6)),
+            ("pool", Level, "y", 0),
+            ("pool", Count, "x", part_bit(7)),
+            ("other", Durations, "x", 0),
         ];
-        for (name, is_duration, result, expected) in rows {
-            assert_eq!(marks(name, is_duration, result), expected, "{name} {result}");
+        for (name, reading, result, expected) in rows {
+            assert_eq!(marks(name, reading, result), expected, "{name} {result}");
         }
-        assert!(program.reads_metric(b"took") && !program.reads_metric(b"other"));
+        let reads = |name: &[u8]| [false, true].map(|is_level| program.reads_metric(name, is_level));
+        assert_eq!(
+            [b"took", b"pool", b"else"].map(|name| reads(name)),
+            [[true, false], [true; 2], [false; 2]]
+        );
         assert!(program.needs_requests() && program.is_empty(), "no span counts for any of them");
         assert_eq!(program.latencies(), total_bit(2));
         let completions: Vec<Completion> = program.metric_measures().iter().map(|m| m.completion).collect();
@@ -220,6 +262,8 @@ mod tests {
             Completion::GoodOnes,
             Completion::Latencies,
             Completion::PerRequest,
+            Completion::PerSecond,
+            Completion::Level,
             Completion::PerSecond,
         ];
         assert_eq!(completions, expected);

@@ -314,7 +314,7 @@ impl Naive<'_> {
                 let amount = self.value(name).quantity().filter(|amount| *amount > 0);
                 (self.whole(requests), false, amount.filter(|_| self.whole(events)))
             }
-            Counted::ErrorLogs | Counted::Occurrences { .. } => (false, false, None),
+            Counted::ErrorLogs | Counted::Occurrences { .. } | Counted::Level { .. } => (false, false, None),
         }
     }
 }

@@ -12,7 +12,7 @@ use super::recall::Known;
 use super::{Batch, BatchBuffers, FAILED_EXEMPLARS};
 use crate::histogram::exponential::downscale;
 use crate::model::{
-    BoundsId, Discard, DurationUnit, Durations, Exemplar, InstanceId, Outcome, PointKey, PointNumbers,
+    BoundsId, Discard, DurationUnit, Durations, Exemplar, InstanceId, Level, Outcome, PointKey, PointNumbers,
     PointObservation, PointSink, PointView, Program, Recalled, RecalledStream, ResourceView, Shape,
     StreamMeta, UnixNanos, VersionKey,
 };
@@ -194,7 +194,7 @@ fn push(
         time: numbers.time,
         arrival,
         count: numbers.count,
-        shape: Shape::Count,
+        shape: numbers.level.map_or(Shape::Count, |level| Shape::Level(Level::new(level))),
         counts_at: 0,
         counts_len: 0,
     };

@@ -22,6 +22,10 @@ const WEIGHT: f64 = 0.05;
 /// Increase of a share of client errors that is tolerated, and the one that a PASS must have ruled out.
 const CLIENT_SLACK: [f64; 2] = [0.02, 0.04];
 
+/// Relative change of a gauge that is tolerated: more than of what is compared at the same time, for traffic and data are
+/// others than at earlier starts.
+const GAUGE_MARGIN: f64 = 0.5;
+
 /// What an SLI asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -38,6 +42,8 @@ pub enum SliKind {
     Rate,
     /// Events per minute of an instance, as a metric counts them.
     Counter,
+    /// What a gauge of each instance stands at while it is young.
+    Gauge,
 }
 
 impl SliKind {
@@ -50,6 +56,7 @@ impl SliKind {
             Self::LogErrors => "log_errors",
             Self::Rate => "rate",
             Self::Counter => "counter",
+            Self::Gauge => "gauge",
         }
     }
 }
@@ -84,6 +91,9 @@ pub struct SliConfig {
     /// The events that are counted per request of `total`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub events: Option<SelectionConfig>,
+    /// The gauge whose value is compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<SelectionConfig>,
     /// The attribute that says how much, instead of 1 per event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quantity: Option<String>,
@@ -234,6 +244,7 @@ impl SliConfig {
                 Counted::Share { total, part, is_good }
             }
             SliKind::Counter => Counted::Occurrences { events: of(&self.events) },
+            SliKind::Gauge => Counted::Level { value: of(&self.value) },
             SliKind::ClientErrors => {
                 let part = match &self.codes {
                     Some(codes) => Selection { codes: codes.tests().0, ..Selection::default() },
@@ -259,6 +270,8 @@ impl SliConfig {
     /// In the words of the core, under an objective for good requests.
     pub fn resolve(&self, name: &str, slo: f64) -> Option<OwnSli> {
         let (kind, counted) = (self.kind?, self.counted()?);
+        // Nothing is concurrent in the comparison of a gauge, so it decides only where it is given weight.
+        let default = if kind == SliKind::Gauge { 0.0 } else { WEIGHT };
         let report_only = self.report_only == Some(true);
         Some(OwnSli {
             name: name.to_owned(),
@@ -269,6 +282,7 @@ impl SliConfig {
                 SliKind::LogErrors => OwnKind::LogErrors,
                 SliKind::Rate => OwnKind::Rate,
                 SliKind::Counter => OwnKind::Counter,
+                SliKind::Gauge => OwnKind::Gauge,
             },
             source: match kind {
                 SliKind::LogErrors => OwnSource::Logs,
@@ -277,7 +291,7 @@ impl SliConfig {
             },
             measure: Measure { key: MeasureKey::of(&format!("{counted:?}")), counted },
             test: self.test(kind, 1.0 - slo),
-            weight: if report_only { 0.0 } else { self.weight.unwrap_or(WEIGHT) },
+            weight: if report_only { 0.0 } else { self.weight.unwrap_or(default) },
             required: self.required == Some(true),
         })
     }
@@ -291,10 +305,17 @@ impl SliConfig {
                 pass_margin: buckets(self.pass_margin.unwrap_or(0.24)),
             };
         }
+        if kind == SliKind::Gauge {
+            return OwnTest::Gauge {
+                ratio: 1.0 + self.margin.unwrap_or(GAUGE_MARGIN),
+                slack: self.slack.unwrap_or(0.0),
+                is_decrease: self.direction == Some(Direction::Decrease),
+            };
+        }
         let (margin, slack, pass_slack, is_share) = match kind {
             SliKind::Ratio | SliKind::Latency => (0.1, 0.1 * budget, budget, true),
             SliKind::ClientErrors => (0.5, CLIENT_SLACK[0], CLIENT_SLACK[1], true),
-            SliKind::LogErrors | SliKind::Rate | SliKind::Counter => (0.25, 0.0, 0.0, false),
+            SliKind::LogErrors | SliKind::Rate | SliKind::Counter | SliKind::Gauge => (0.25, 0.0, 0.0, false),
         };
         // Exposure is counted in seconds, and people count in minutes.
         let unit = if kind == SliKind::Counter { 60.0 } else { 1.0 };
@@ -339,6 +360,13 @@ mod tests {
         near(rate("{kind: counter, events: {metric: m}, slack: 0.6}"), (1.25, 0.01, false, false));
         let latency = sli("{kind: latency, quantile: 0.95}").resolve("a", 0.99).unwrap();
         assert_eq!(latency.test, OwnTest::Latency { quantile: 2, margin: 4, pass_margin: 10 });
+        let gauge =
+            |words: &str| sli(&format!("{{kind: gauge, value: {{metric: m}}{words}}}")).resolve("a", 0.99);
+        let shown = gauge("").unwrap();
+        assert_eq!(shown.test, OwnTest::Gauge { ratio: 1.5, slack: 0.0, is_decrease: false });
+        assert_eq!((shown.weight, gauge(", weight: 0.05").unwrap().weight), (0.0, 0.05));
+        let fewer = gauge(", direction: decrease, margin: 0.2, slack: 20").unwrap().test;
+        assert_eq!(fewer, OwnTest::Gauge { ratio: 1.2, slack: 20.0, is_decrease: true });
     }
 
     #[test]
@@ -349,6 +377,7 @@ mod tests {
             ("{kind: rate, events: {metric: m}}", OwnSource::Metrics),
             ("{kind: latency, total: {metric: m}, quantile: 0.95}", OwnSource::Metrics),
             ("{kind: counter, events: {metric: m}}", OwnSource::Metrics),
+            ("{kind: gauge, value: {metric: m}}", OwnSource::Metrics),
             ("{kind: rate, events: {span_kind: client}}", OwnSource::Spans),
             ("{kind: log_errors}", OwnSource::Logs),
         ];

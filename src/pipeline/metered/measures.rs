@@ -30,7 +30,11 @@ impl Service {
     pub(in crate::pipeline) fn sli_metrics(&self) -> BTreeMap<String, bool> {
         let Some(program) = self.measures.program() else { return BTreeMap::new() };
         let shown = self.metered.as_ref().map(|metered| &metered.shown);
-        let has_come = |measure: &MetricMeasure| shown.is_some_and(|shown| shown.contains_key(&measure.key));
+        let gauges = self.gauges.as_ref().map(|gauges| &gauges.shown);
+        let has_come = |measure: &MetricMeasure| {
+            shown.is_some_and(|shown| shown.contains_key(&measure.key))
+                || gauges.is_some_and(|shown| shown.contains(&measure.key))
+        };
         let come =
             program.metric_measures().iter().filter(|m| has_come(m)).fold(0, |bits, m| bits | m.bits());
         let mut metrics = BTreeMap::new();
@@ -167,6 +171,7 @@ fn groups(
             let events = by_group(events.filter_map(|(id, n)| Some((*warm.get(&id)?, n))));
             [0, 1].map(|group| count(exposure[group], events[group]))
         }
+        Completion::Level => return None,
     };
     groups.iter().any(|counts| counts.requests > 0).then_some(groups)
 }

@@ -237,7 +237,7 @@ fn in_slots(
             counts: &a.counts,
             bounds: match a.delta.shape {
                 Shape::Explicit(id) => bounds.get(&id),
-                Shape::Count | Shape::Exponential { .. } => None,
+                Shape::Count | Shape::Exponential { .. } | Shape::Level(_) => None,
             },
         };
         open[arm].record(&addition, Placement { young: false, group: (ordinal % 2) as u8 });

@@ -127,6 +127,19 @@ struct Envelope<'a> {
     program: Option<Arc<Program>>,
 }
 
+impl Envelope<'_> {
+    /// What a metric means that counts no requests for `reason`, by the SLIs that read it.
+    fn measured(&self, header: &Header<'_>, reason: Discard) -> Result<Recognised, Discard> {
+        let reads = |is_level| self.program.as_ref().is_some_and(|p| p.reads_metric(header.name, is_level));
+        if !reads(false) && !reads(true) {
+            return Err(reason);
+        }
+        // A gauge is no counter, and the other way round.
+        names::measured(header)
+            .and_then(|found| reads(found.is_level()).then_some(found).ok_or(Discard::Kind))
+    }
+}
+
 /// What the points being read are of: a resource, a scope within it.
 struct Level<'a> {
     /// The message that has it.
@@ -279,9 +292,8 @@ impl<S: PointSink> Walk<'_, S> {
         message: &'a [u8],
     ) -> Result<(), WalkError> {
         let Some(header) = Header::read(message)? else { return Ok(()) };
-        let measured = envelope.program.as_ref().filter(|program| program.reads_metric(header.name));
-        let recognised = names::recognise(&header, self.settings)
-            .or_else(|reason| measured.map_or(Err(reason), |_| names::counted(&header)));
+        let recognised =
+            names::recognise(&header, self.settings).or_else(|reason| envelope.measured(&header, reason));
         let meaning = match recognised {
             Ok(recognised) => recognised,
             Err(reason) => {
@@ -316,7 +328,8 @@ impl<S: PointSink> Walk<'_, S> {
 
     fn point(&mut self, place: &Place<'_, '_>, message: &[u8]) -> Result<(), WalkError> {
         self.counts.points += 1;
-        let (raw, attributes) = RawPoint::read(place.header.kind, message, &mut self.buckets)?;
+        let kind = (place.header.kind, place.meaning.is_level());
+        let (raw, attributes) = RawPoint::read(kind, message, &mut self.buckets)?;
         self.counts.bad_exemplars += raw.bad_exemplars;
         let key = attributes.run().and_then(|run| self.add(place.key, Part::Attributes, run));
         match key.and_then(|key| self.sink.recall(key)) {
@@ -347,7 +360,8 @@ impl<S: PointSink> Walk<'_, S> {
         let mut attributes = PointAttributes::new();
         let mut pieces = Pieces::default();
         let program = place.envelope.program.as_ref();
-        let measured = program.filter(|program| program.reads_metric(place.header.name));
+        let measured =
+            program.filter(|program| program.reads_metric(place.header.name, place.meaning.is_level()));
         let mut values: Vec<(&[u8], AttributeValue<'_>)> = Vec::new();
         let split = program.filter(|program| program.has_dimensions());
         let mut dimensions = match split {
@@ -370,7 +384,7 @@ impl<S: PointSink> Walk<'_, S> {
         let marks = measured.map_or(0, |program| {
             let of = |wanted: &[u8]| values.iter().rfind(|(name, _)| *name == wanted);
             let value = |wanted: &[u8]| of(wanted).map_or(AttributeValue::Absent, |(_, value)| *value);
-            program.metric_marks(place.header.name, place.meaning.is_duration, value)
+            program.metric_marks(place.header.name, place.meaning.reading, value)
         });
         if let Some(reason) = raw.discard(&self.buckets) {
             self.discard(reason, 1);
@@ -546,6 +560,8 @@ impl<'a> Header<'a> {
     }
 }
 
+#[cfg(test)]
+mod level_tests;
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]

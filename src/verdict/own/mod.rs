@@ -2,13 +2,16 @@
 //! question of it: is there more, less, or is it slower? They share alpha with the SLIs that every service has:
 //! weights are renormalised, never added (see [`super::Panel`]).
 
+mod gauge;
 mod judge;
 mod memory;
 mod sli;
 
+pub use gauge::AgeMemory;
+pub(super) use gauge::GaugeJudges;
 pub(super) use judge::{OwnJudge, Stage};
 pub(super) use memory::MeasureMemory;
-pub use sli::{OwnEvidence, OwnKind, OwnSli, OwnSource, OwnTest};
+pub use sli::{AgeEvidence, OwnEvidence, OwnKind, OwnSli, OwnSource, OwnTest};
 
 #[cfg(test)]
 mod tests;

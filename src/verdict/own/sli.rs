@@ -19,12 +19,21 @@ pub enum OwnKind {
     Rate,
     /// Events per minute of an instance.
     Counter,
+    /// What each instance stands at while it is young.
+    Gauge,
 }
 
 impl OwnKind {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Ratio, Self::Latency, Self::ClientErrors, Self::LogErrors, Self::Rate, Self::Counter];
+    pub const ALL: [Self; 7] = [
+        Self::Ratio,
+        Self::Latency,
+        Self::ClientErrors,
+        Self::LogErrors,
+        Self::Rate,
+        Self::Counter,
+        Self::Gauge,
+    ];
 
     /// The word used in the configuration and the API.
     pub const fn as_str(self) -> &'static str {
@@ -35,6 +44,7 @@ impl OwnKind {
             Self::LogErrors => "log_errors",
             Self::Rate => "rate",
             Self::Counter => "counter",
+            Self::Gauge => "gauge",
         }
     }
 }
@@ -101,6 +111,15 @@ pub enum OwnTest {
         /// Shift that a PASS must have ruled out.
         pass_margin: i32,
     },
+    /// Null: at each age an instance of the candidate is no worse than earlier starts of the service by more than this.
+    Gauge {
+        /// Tolerated ratio.
+        ratio: f64,
+        /// Tolerated absolute change.
+        slack: f64,
+        /// Whether less is worse.
+        is_decrease: bool,
+    },
 }
 
 /// One SLI of a policy's own.
@@ -122,8 +141,15 @@ pub struct OwnSli {
     pub required: bool,
 }
 
+impl OwnSli {
+    /// Whether it is a gauge, which is not judged slot by slot.
+    pub(in crate::verdict) const fn is_gauge(&self) -> bool {
+        matches!(self.test, OwnTest::Gauge { .. })
+    }
+}
+
 /// What a line of evidence of such an SLI says beside its numbers.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct OwnEvidence {
     /// Its name.
     pub name: String,
@@ -135,10 +161,30 @@ pub struct OwnEvidence {
     pub is_decrease: bool,
     /// Whether a PASS rests on it.
     pub required: bool,
+    /// Of a gauge, what is known of each age; empty for the other kinds.
+    pub ages: Vec<AgeEvidence>,
 }
 
+/// What is known of a gauge at one age of instances: of the candidate's, and of earlier starts.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct AgeEvidence {
+    /// The bin of age; see [`crate::window::AGE_EDGES_S`].
+    pub age: u8,
+    /// Instances that were observed.
+    pub instances: [u32; 2],
+    /// Starts that count: instances which started within half a minute of each other are one.
+    pub starts: [u32; 2],
+    /// The middle of what these showed.
+    pub middles: [Option<f64>; 2],
+    /// Evidence that the candidate is worse, in nats.
+    pub ln_e: f64,
+    /// Whether there were instances enough of earlier starts.
+    pub is_testable: bool,
+}
+
+snapshot_fields!(AgeEvidence { age, instances, starts, middles, ln_e, is_testable });
 snapshot_fields!(OwnSli { name, kind, source, measure, test, weight, required });
-snapshot_fields!(OwnEvidence { name, kind, source, is_decrease, required });
+snapshot_fields!(OwnEvidence { name, kind, source, is_decrease, required, ages });
 
 snapshot_index!(OwnKind, OwnSource);
 
@@ -155,6 +201,11 @@ impl Snapshot for OwnTest {
                 quantile.save(out);
                 [margin, pass_margin].save(out);
             }
+            Self::Gauge { ratio, slack, is_decrease } => {
+                2u8.save(out);
+                [ratio, slack].save(out);
+                is_decrease.save(out);
+            }
         }
     }
     fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
@@ -168,6 +219,10 @@ impl Snapshot for OwnTest {
                 let quantile = u8::load(from)?;
                 let [margin, pass_margin] = Snapshot::load(from)?;
                 Self::Latency { quantile, margin, pass_margin }
+            }
+            2 => {
+                let [ratio, slack] = Snapshot::load(from)?;
+                Self::Gauge { ratio, slack, is_decrease: bool::load(from)? }
             }
             _ => return Err(Corrupt::Body),
         })

@@ -173,6 +173,7 @@ fn export_at(
                     start: UnixNanos(at(start_s)),
                     time: UnixNanos(at(made_s)),
                     count,
+                    level: None,
                     unit: DurationUnit::Seconds,
                     durations,
                     trace_id: if failed == 1 { &[7; 16] } else { b"" },

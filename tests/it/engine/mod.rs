@@ -6,6 +6,7 @@ mod blindness;
 mod changes;
 mod deployments;
 mod dimensions;
+mod gauge_slis;
 mod lives;
 mod logs;
 mod metric_slis;

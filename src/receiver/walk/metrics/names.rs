@@ -4,7 +4,7 @@
 
 use super::super::super::settings::WalkSettings;
 use super::{Header, Kind};
-use crate::model::{Discard, DurationUnit, Family, Temporality};
+use crate::model::{Discard, DurationUnit, Family, Reading, Temporality};
 
 /// What a metric means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,8 +12,15 @@ pub(super) struct Recognised {
     pub(super) family: Family,
     pub(super) unit: DurationUnit,
     pub(super) temporality: Temporality,
-    /// Whether its unit is one of time.
-    pub(super) is_duration: bool,
+    /// How its points are read.
+    pub(super) reading: Reading,
+}
+
+impl Recognised {
+    /// Whether its points say what something stands at.
+    pub(super) fn is_level(&self) -> bool {
+        self.reading == Reading::Level
+    }
 }
 
 /// What the metric means, or why its points are not judged.
@@ -38,14 +45,24 @@ pub(super) fn recognise(header: &Header<'_>, settings: &WalkSettings) -> Result<
         None => return Err(Discard::Unit),
     };
     let temporality = header.temporality().ok_or(Discard::Temporality)?;
-    Ok(Recognised { family, unit, temporality, is_duration: family.is_duration() })
+    let reading = if family.is_duration() { Reading::Durations } else { Reading::Count };
+    Ok(Recognised { family, unit, temporality, reading })
 }
 
-/// The meaning of a metric that counts no requests, but something that a measure asks for: a sum that only grows, or
-/// the number of values of a histogram or summary.
-pub(super) fn counted(header: &Header<'_>) -> Result<Recognised, Discard> {
+/// The meaning of a metric that counts no requests, but that a measure asks for: a sum that only grows or the number of
+/// values of a histogram or summary; or what a gauge stands at, or a sum that may fall. The changes of such a sum, its
+/// deltas, do not say where it stands.
+pub(super) fn measured(header: &Header<'_>) -> Result<Recognised, Discard> {
     if header.kind == Kind::Gauge || header.kind == Kind::Sum && !header.monotonic {
-        return Err(Discard::Kind);
+        if header.kind == Kind::Sum && header.temporality() != Some(Temporality::Cumulative) {
+            return Err(Discard::Temporality);
+        }
+        return Ok(Recognised {
+            family: Family::Measure,
+            unit: DurationUnit::Seconds,
+            temporality: Temporality::Cumulative,
+            reading: Reading::Level,
+        });
     }
     let unit = unit(header).filter(|_| matches!(header.kind, Kind::Histogram | Kind::Exponential));
     let temporality = header.temporality().ok_or(Discard::Temporality)?;
@@ -53,7 +70,7 @@ pub(super) fn counted(header: &Header<'_>) -> Result<Recognised, Discard> {
         family: Family::Measure,
         unit: unit.unwrap_or(DurationUnit::Seconds),
         temporality,
-        is_duration: unit.is_some(),
+        reading: if unit.is_some() { Reading::Durations } else { Reading::Count },
     })
 }
 

@@ -138,8 +138,11 @@ pub(super) struct RawPoint<'a> {
     scale: i32,
     zero: u64,
     offset: i32,
-    /// A number that no count can be: absent, negative, not finite.
-    no_count: bool,
+    /// Whether it is read as what something stands at, and what that is.
+    is_level: bool,
+    level: f64,
+    /// A number that it cannot be: absent or not finite; of a count negative too.
+    no_number: bool,
     /// The last of its exemplars, as it stands.
     exemplar: &'a [u8],
     /// Exemplars with ids of the wrong length.
@@ -147,9 +150,9 @@ pub(super) struct RawPoint<'a> {
 }
 
 impl<'a> RawPoint<'a> {
-    /// Reads a point, but for its attributes.
+    /// Reads a point, but for its attributes; `is_level` where it says what something stands at.
     pub(super) fn read(
-        kind: Kind,
+        (kind, is_level): (Kind, bool),
         message: &'a [u8],
         buckets: &mut Buckets,
     ) -> Result<(Self, RawAttributes<'a>), WalkError> {
@@ -163,7 +166,9 @@ impl<'a> RawPoint<'a> {
             scale: 0,
             zero: 0,
             offset: 0,
-            no_count: matches!(kind, Kind::Sum | Kind::Gauge),
+            is_level,
+            level: f64::NAN,
+            no_number: matches!(kind, Kind::Sum | Kind::Gauge),
             exemplar: b"",
             bad_exemplars: 0,
         };
@@ -185,13 +190,15 @@ impl<'a> RawPoint<'a> {
                 TIME => self.time = fields.fixed64()?,
                 AS_INT => {
                     let number = fields.fixed64()?.cast_signed();
-                    (self.count, self.no_count) = (number.max(0).cast_unsigned(), number < 0);
+                    (self.count, self.no_number) = (number.max(0).cast_unsigned(), number < 0);
+                    self.level = number as f64;
                 }
                 AS_DOUBLE => {
                     let number = f64::from_bits(fields.fixed64()?);
                     // Some senders count in floating point; beyond 2^53 nothing is exact any more.
                     let is_count = (0.0..=9_007_199_254_740_992.0).contains(&number);
-                    (self.count, self.no_count) = (number.round().max(0.0) as u64, !is_count);
+                    (self.count, self.no_number) = (number.round().max(0.0) as u64, !is_count);
+                    self.level = number;
                 }
                 NUMBER_ATTRIBUTE => {
                     let attribute = fields.bytes()?;
@@ -201,6 +208,9 @@ impl<'a> RawPoint<'a> {
                 NUMBER_EXEMPLAR => self.exemplar(fields.bytes()?),
                 _ => fields.skip_unknown(key, OF_NUMBER)?,
             }
+        }
+        if self.is_level {
+            (self.count, self.no_number) = (0, !self.level.is_finite());
         }
         Ok(attributes)
     }
@@ -299,7 +309,7 @@ impl<'a> RawPoint<'a> {
             Some(Discard::NoTime)
         } else if self.flags & NO_RECORDED_VALUE != 0 {
             Some(Discard::StaleMark)
-        } else if self.no_count || buckets.too_many || self.start > self.time || !self.adds_up(buckets) {
+        } else if self.no_number || buckets.too_many || self.start > self.time || !self.adds_up(buckets) {
             Some(Discard::Numbers)
         } else {
             None
@@ -336,6 +346,7 @@ impl<'a> RawPoint<'a> {
             start: UnixNanos(self.start),
             time: UnixNanos(self.time),
             count: self.count,
+            level: self.is_level.then_some(self.level),
             unit,
             durations: self.durations(buckets),
             trace_id: if is_bad { self.trace_id() } else { b"" },

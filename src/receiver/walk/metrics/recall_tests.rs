@@ -265,7 +265,7 @@ fn only_a_run_of_attributes_has_a_key() {
     let long = [&[0x3a, a[1] | 0x80, 0], &a[2..]].concat();
     let run = |parts: &[&[u8]]| {
         let point = parts.concat();
-        let (_, attributes) = RawPoint::read(Kind::Sum, &point, &mut Buckets::default()).unwrap();
+        let (_, attributes) = RawPoint::read((Kind::Sum, false), &point, &mut Buckets::default()).unwrap();
         let mut count = 0;
         attributes
             .each(|_| {
