@@ -8,8 +8,9 @@ use std::sync::Arc;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::metrics::v1::{
-    Histogram, HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, metric::Data,
-    number_data_point::Value as Number,
+    ExponentialHistogram, ExponentialHistogramDataPoint, Histogram, HistogramDataPoint, Metric,
+    NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, exponential_histogram_data_point::Buckets,
+    metric::Data, number_data_point::Value as Number,
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
@@ -42,9 +43,14 @@ struct Trouble {
     deadlocks: f64,
     /// Share of orders that are announced.
     announced: f64,
+    /// Charges per request.
+    charges: u64,
 }
 
-const FINE: Trouble = Trouble { declined: 0.03, slow: 1.0, calls: 3, deadlocks: 0.1, announced: 0.6 };
+const FINE: Trouble =
+    Trouble { declined: 0.03, slow: 1.0, calls: 3, deadlocks: 0.1, announced: 0.6, charges: 1 };
+/// Scale of the exponential buckets.
+const SCALE: i32 = 5;
 
 /// The counters of one instance.
 #[derive(Debug, Clone, Default)]
@@ -59,6 +65,8 @@ struct Meters {
     deadlocks: u64,
     announced: u64,
     charges: [u64; BOUNDS.len() + 1],
+    /// The same charges by exponential bucket.
+    spread: BTreeMap<i32, u64>,
 }
 
 impl Meters {
@@ -70,8 +78,12 @@ impl Meters {
             self.accepted += 1 - declined;
             self.calls += trouble.calls;
             self.announced += chance(random, trouble.announced);
-            let seconds = 0.02 * 5f64.powf(random.f64()) * trouble.slow;
-            self.charges[BOUNDS.partition_point(|bound| *bound < seconds)] += 1;
+            for _ in 0..trouble.charges {
+                let seconds = 0.02 * 5f64.powf(random.f64()) * trouble.slow;
+                self.charges[BOUNDS.partition_point(|bound| *bound < seconds)] += 1;
+                let bucket = (seconds.log2() * f64::from(1 << SCALE)).ceil() as i32 - 1;
+                *self.spread.entry(bucket).or_default() += 1;
+            }
         }
         self.deadlocks += chance(random, trouble.deadlocks);
     }
@@ -110,12 +122,36 @@ impl Meters {
             data: Some(Data::Histogram(charges)),
             ..Default::default()
         };
+        let offset = self.spread.keys().next().copied().unwrap_or_default();
+        let last = self.spread.keys().next_back().copied().unwrap_or_default();
+        let positive = Buckets {
+            offset,
+            bucket_counts: (offset..=last)
+                .map(|at| self.spread.get(&at).copied().unwrap_or_default())
+                .collect(),
+        };
+        let spread = ExponentialHistogramDataPoint {
+            start_time_unix_nano: start,
+            time_unix_nano: at(now_s),
+            count: self.spread.values().sum(),
+            scale: SCALE,
+            positive: Some(positive),
+            ..Default::default()
+        };
+        let spread = ExponentialHistogram { data_points: vec![spread], aggregation_temporality };
+        let spread = Metric {
+            name: "charge.spread".into(),
+            unit: "s".into(),
+            data: Some(Data::ExponentialHistogram(spread)),
+            ..Default::default()
+        };
         let metrics = vec![
             sum("payments", vec![result("accepted", self.accepted), result("declined", self.declined)]),
             sum("db.calls", vec![number(Vec::new(), self.calls)]),
             sum("db.deadlocks", vec![later(self.deadlocks)]),
             sum("orders.announced", vec![later(self.announced)]),
             histogram,
+            spread,
             // Nobody asks for it.
             sum("process.cpu.time", vec![number(Vec::new(), now_s)]),
         ];
@@ -227,6 +263,18 @@ fn kinds() -> Vec<(&'static str, &'static str, Trouble)> {
             "latency, total: {metric: charge.duration}, quantile: 0.95",
             Trouble { slow: 1.6, ..FINE },
         ),
+        // Of a histogram its number of values counts.
+        ("charges", "counter, events: {metric: charge.duration}", Trouble { charges: 3, ..FINE }),
+        (
+            "spread_over_75ms",
+            "latency, total: {metric: charge.spread}, threshold: 75ms",
+            Trouble { slow: 1.6, ..FINE },
+        ),
+        (
+            "spread_p95",
+            "latency, total: {metric: charge.spread}, quantile: 0.95",
+            Trouble { slow: 1.6, ..FINE },
+        ),
     ]
 }
 
@@ -267,8 +315,8 @@ async fn a_healthy_version_passes_all_kinds_by_metrics() {
         }
         let boards = shop.front.world.engine.board(shop.front.world.now()).services;
         let read = &boards.iter().find(|s| s.key.name == "shop").expect("it serves").sli_metrics;
-        assert!(read.len() == 5 && read.values().all(|seen| *seen), "{read:?}");
-        // Six sums and a histogram of six points; one is read by nobody, and the first of each may be a base.
+        assert!(read.len() == 6 && read.values().all(|seen| *seen), "{read:?}");
+        // Six sums, one of them of two points, and two histograms; one is read by nobody, and the first of each may be a base.
         let ledger = shop.front.world.shards.ledger();
         let (all, counted) =
             (ledger.received(Signal::Metrics), ledger.settled(Signal::Metrics, Disposition::Aggregated));
@@ -281,7 +329,7 @@ async fn a_healthy_version_passes_all_kinds_by_metrics() {
 /// decides.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_reports_only_decides_nothing_by_metrics() {
-    let trouble = Trouble { declined: 0.2, slow: 1.6, calls: 8, deadlocks: 0.6, announced: 0.2 };
+    let trouble = Trouble { declined: 0.2, slow: 1.6, calls: 8, deadlocks: 0.6, announced: 0.2, charges: 3 };
     let d = judged(&all_kinds(", report_only: true"), trouble, true, true).await;
     assert_eq!(d.verdict, Verdict::Pass, "{}", d.explanation);
     for (name, ..) in kinds() {
