@@ -56,6 +56,8 @@ const SCALE: i32 = 5;
 #[derive(Debug, Clone, Default)]
 struct Meters {
     started_s: u64,
+    /// Whether its SDK counts its requests.
+    counts_requests: bool,
     /// Seconds after which deadlocks and announcements are counted for the first time: these series begin then.
     late_s: u64,
     exported_s: u64,
@@ -145,7 +147,7 @@ impl Meters {
             data: Some(Data::ExponentialHistogram(spread)),
             ..Default::default()
         };
-        let metrics = vec![
+        let mut metrics = vec![
             sum("payments", vec![result("accepted", self.accepted), result("declined", self.declined)]),
             sum("db.calls", vec![number(Vec::new(), self.calls)]),
             sum("db.deadlocks", vec![later(self.deadlocks)]),
@@ -155,9 +157,16 @@ impl Meters {
             // Nobody asks for it.
             sum("process.cpu.time", vec![number(Vec::new(), now_s)]),
         ];
+        if self.counts_requests {
+            // Each charges once, so they take as long.
+            let mut requests = metrics[4].clone();
+            requests.name = "http.server.request.duration".into();
+            metrics.push(requests);
+        }
         self.exported_s = now_s;
         if is_delta {
-            *self = Self { started_s: self.started_s, exported_s: now_s, ..Self::default() };
+            let Self { started_s, counts_requests, .. } = *self;
+            *self = Self { started_s, counts_requests, exported_s: now_s, ..Self::default() };
         }
         let scope_metrics = vec![ScopeMetrics { metrics, ..Default::default() }];
         let envelope = ResourceMetrics { resource, scope_metrics, ..Default::default() };
@@ -170,6 +179,8 @@ struct Shop {
     front: Front,
     meters: BTreeMap<(&'static str, usize), Meters>,
     is_delta: bool,
+    /// Whether its request metrics count all requests, and spans are a tenth of them.
+    counts_requests: bool,
     /// Versions whose metrics are lost on the way.
     lost: Vec<&'static str>,
 }
@@ -177,17 +188,18 @@ struct Shop {
 impl Shop {
     async fn open(slis: &str, is_delta: bool) -> Self {
         let front = Front::open(policy(slis)).await;
-        Self { front, meters: BTreeMap::new(), is_delta, lost: Vec::new() }
+        Self { front, meters: BTreeMap::new(), is_delta, counts_requests: false, lost: Vec::new() }
     }
 
     async fn second(&mut self, versions: &[(&'static str, Trouble)]) {
-        let spans: Vec<_> =
-            versions.iter().map(|(version, _)| (*version, INSTANCES, INSTANCES as u64 * RPS, WELL)).collect();
+        let rps = INSTANCES as u64 * if self.counts_requests { RPS / 10 } else { RPS };
+        let spans: Vec<_> = versions.iter().map(|(version, _)| (*version, INSTANCES, rps, WELL)).collect();
         self.front.second(&spans).await;
-        let now = self.front.world.now_s;
+        let (now, counts_requests) = (self.front.world.now_s, self.counts_requests);
         for &(version, trouble) in versions {
             for instance in 0..INSTANCES {
-                let fresh = || Meters { started_s: now - 1, exported_s: now - 1, ..Meters::default() };
+                let (started_s, exported_s) = (now - 1, now - 1);
+                let fresh = || Meters { started_s, exported_s, counts_requests, ..Meters::default() };
                 let meters = self.meters.entry((version, instance)).or_insert_with(fresh);
                 meters.serve(&mut self.front.random, trouble);
                 if (now + 2 * instance as u64).is_multiple_of(EXPORT_S) {
@@ -350,6 +362,26 @@ async fn each_kind_is_held_to_what_is_remembered_by_metrics() {
     }
     let d = judged(&all_kinds(""), FINE, false, false).await;
     assert_ne!(d.verdict, Verdict::Fail, "{}", d.explanation);
+}
+
+/// Scenario: request metrics count all requests, and only a tenth of them has a span. Guarantee: a rate of a metric is per
+/// request of those metrics, not of the spans: the fault is found, and a healthy twin is not failed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rate_is_per_request_of_the_request_metrics() {
+    let slis = "      db_calls: {kind: rate, events: {metric: db.calls}, weight: 0.2}\n";
+    for (trouble, is_delta) in [(Trouble { calls: 8, ..FINE }, true), (FINE, false)] {
+        let mut shop = Shop::open(slis, is_delta).await;
+        shop.counts_requests = true;
+        let d = shop.judge(trouble, true).await;
+        let own = line(&d, "db_calls");
+        let is_fault = trouble.calls > FINE.calls;
+        assert_eq!(d.verdict == Verdict::Fail, is_fault, "{}\n{own:#?}", d.explanation);
+        assert_eq!(own.ln_e > 4.0, is_fault, "{own:?}");
+        let each = [0, 1].map(|side| own.bad[side] as f64 / own.requests[side] as f64);
+        assert!((each[0] - trouble.calls as f64).abs() < 0.1, "per request: {own:?}");
+        assert!((each[1] - FINE.calls as f64).abs() < 0.1, "per request: {own:?}");
+        shop.front.end().await;
+    }
 }
 
 /// Scenario: the metrics of one version are lost on the way while its spans go on. Guarantees: neither is it failed
