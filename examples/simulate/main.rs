@@ -7,6 +7,7 @@
 //! cargo run --release --example simulate -- --gates
 //! cargo run --release --example simulate -- --power
 //! cargo run --release --example simulate -- --gauges
+//! cargo run --release --example simulate -- --other-days --runs 500
 //! ```
 //!
 //! `--runs` is for each healthy situation, `--worse-runs` for each worse one. The same seed gives the same table.
@@ -21,6 +22,7 @@ mod exports;
 mod gates;
 #[allow(dead_code, reason = "the bounds are held by tests/sim")]
 mod gauges;
+mod other_days;
 #[allow(dead_code, reason = "how often it is run there is for tests/sim")]
 mod power;
 #[allow(dead_code, reason = "one figure is for tests/sim")]
@@ -40,6 +42,8 @@ use run::{Length, Row, run};
 const HEALTHY_RUNS: usize = 200;
 /// Runs of each situation that is held to a bound.
 const GATE_RUNS: usize = 2_000;
+/// Runs of each situation in which yesterday is looked at.
+const OTHER_DAYS_RUNS: usize = 500;
 
 #[derive(Debug, Parser)]
 #[command(about = "Simulate deployments and print how the judge does")]
@@ -68,6 +72,9 @@ struct Arguments {
     /// Instead gauges of young instances, each situation 2,000 times.
     #[arg(long)]
     gauges: bool,
+    /// Instead hold changes without a version to what the same time yesterday showed, `--runs` of each, 500 by default.
+    #[arg(long)]
+    other_days: bool,
     /// Only situations whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
@@ -94,6 +101,16 @@ fn main() {
         println!("{}", Situation::HEAD);
         for situation in SITUATIONS.iter().filter(|s| s.name.contains(&arguments.only)) {
             println!("{}", situation.markdown(&situation.play(runs, arguments.seed)));
+        }
+        return;
+    }
+    if arguments.other_days {
+        println!("{}", other_days::HEAD);
+        for situation in other_days::situations() {
+            if situation.name.contains(&arguments.only) {
+                let runs = arguments.runs.unwrap_or(OTHER_DAYS_RUNS) as u64;
+                println!("{}", situation.markdown(situation.run(runs, arguments.seed)));
+            }
         }
         return;
     }

@@ -196,6 +196,11 @@ impl Service {
         }
     }
 
+    /// Begins `later_s` seconds after the time of day at which another service began.
+    pub(crate) fn set_time_of_day(&mut self, other: &Self, later_s: i64) {
+        self.time_of_day = other.time_of_day + std::f64::consts::TAU * later_s as f64 / 86_400.0;
+    }
+
     /// The next second, and its age: seconds since the candidate began, negative before.
     pub(crate) fn second(&mut self) -> (Slot, i64, SlotInput) {
         self.t += 1;

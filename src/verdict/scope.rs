@@ -66,6 +66,12 @@ pub enum ScopeError {
         /// Others that were seen, by name.
         seen: String,
     },
+    /// What was seen of it does not count yet.
+    #[error(
+        "nothing is remembered of {0} yet: requests count once their instances are past the warm-up. Announce the change \
+         when it has served for some minutes"
+    )]
+    NothingYet(String),
     /// Each value was seen, and never on one request.
     #[error("no request with all of {0} was seen, so there is nothing to hold a time against")]
     NeverTogether(String),
@@ -147,6 +153,9 @@ impl Scope {
             value: value.to_owned(),
             seen: named(&seen),
         };
+        if memory.requests <= 0.0 {
+            return ScopeError::NothingYet(self.words());
+        }
         for (attribute, value) in self.iter() {
             if attribute == OPERATION {
                 let names: Vec<&str> = memory.strata.keys().map(|name| &**name).collect();
@@ -162,7 +171,10 @@ impl Scope {
                 return unseen(attribute, value, values);
             }
         }
-        ScopeError::NeverTogether(self.words())
+        match self.values.len() {
+            1 => ScopeError::NothingYet(self.words()),
+            _ => ScopeError::NeverTogether(self.words()),
+        }
     }
 
     /// Its own of things by label of values, or of combinations of values of all dimensions.

@@ -153,6 +153,9 @@ fn what_was_never_seen_is_named() {
         let error = scope(pairs).unseen(&memory).to_string();
         assert!(error.contains(said), "{pairs:?}: {error}");
     }
+    let young = Memory::default();
+    let error = scope(&[("operation", "GET /")]).unseen(&young).to_string();
+    assert!(error.contains("nothing is remembered of GET / yet"), "{error}");
     let many: Vec<String> = (0..13).map(|i| i.to_string()).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     assert_eq!(named(&many), "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 3 more");

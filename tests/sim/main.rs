@@ -20,6 +20,8 @@ mod exports;
 mod gates;
 #[path = "../../examples/simulate/gauges.rs"]
 mod instances;
+#[path = "../../examples/simulate/other_days.rs"]
+mod other_days;
 #[path = "../../examples/simulate/power.rs"]
 mod promises;
 #[path = "../../examples/simulate/run.rs"]
@@ -111,4 +113,20 @@ fn healthy_candidates_are_left_alone() {
 #[test]
 fn worse_candidates_are_found() {
     check(cells().into_iter().filter(|c| matches!(c.expect, Expect::Worse { .. })));
+}
+
+/// A situation by name: fails without other days and with them, of 40.
+fn with_other_days(name: &str) -> [u64; 2] {
+    let situation = other_days::situations().into_iter().find(|one| one.name == name).unwrap();
+    let fails = situation.run(40, SEED);
+    println!("{}", situation.markdown(fails));
+    [fails.without, fails.with]
+}
+
+#[test]
+fn what_recurs_each_day_is_withheld_and_a_fault_is_not() {
+    let [without, with] = with_other_days("a job fails 5 % for five minutes, each day");
+    assert!(without >= 30 && with <= 6, "{without} {with}");
+    let [without, with] = with_other_days("errors 0.1 -> 5 %, yesterday was well");
+    assert!(without >= 38 && with + 1 >= without, "{without} {with}");
 }

@@ -59,12 +59,12 @@ pub(super) struct Shop {
     /// The bodies that were sent.
     sent: Vec<Vec<u8>>,
     /// Where it sends metrics in place of spans, what its instances have counted.
-    meters: Option<BTreeMap<String, Meter>>,
+    pub(super) meters: Option<BTreeMap<String, Meter>>,
 }
 
 /// What an instance counts: requests by route, kind of client and status, in buckets of their duration.
 #[derive(Debug, Default)]
-struct Meter {
+pub(super) struct Meter {
     started_s: u64,
     requests: BTreeMap<(&'static str, &'static str, &'static str), [u64; BOUNDS.len() + 1]>,
 }

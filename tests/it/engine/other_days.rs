@@ -2,13 +2,16 @@
 //! remembered of the half hour before. Hours go through the door to the store and back, over a night in which the process
 //! is down.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rollguard::deployment::{Deployment, Mode, Phase, Request};
-use rollguard::model::UnixNanos;
+use rollguard::model::{Source, UnixNanos};
 use rollguard::pipeline::Commit;
 use rollguard::verdict::{Flag, Policy, Verdict};
 
+use super::dimensions::{Shop, WELL as FINE};
+use super::scopes::ILL;
 use super::world::{World, quick, traffic};
 
 const DAY_S: u64 = 86_400;
@@ -169,4 +172,32 @@ fn a_gap_says_nothing() {
     let d = of(&world, &id);
     assert_eq!((d.verdict, &d.evidence.other_days), (Verdict::Fail, &None), "{}", d.explanation);
     assert!(!d.explanation.contains("yesterday"), "{}", d.explanation);
+}
+
+/// Scenario: the same rise as yesterday, of a service that sends request metrics and no spans. Guarantee: its hours are
+/// those of the metrics, and the fail is withheld; where yesterday was well it fails.
+#[test]
+fn hours_are_kept_of_request_metrics_too() {
+    for (yesterday, fails) in [([ILL; 3], false), ([FINE; 3], true)] {
+        let mut shop = Shop::open(super::dimensions::policy(""));
+        shop.meters = Some(BTreeMap::new());
+        shop.run(200, [FINE; 3]);
+        let id = announce(&mut shop.world);
+        shop.world.engine.cancel(&id.id, shop.world.now(), &mut Commit::default()).unwrap();
+        shop.run(600, [FINE; 3]);
+        let rise = shop.world.now_s;
+        shop.run(420, yesterday);
+        shop.run(120, [FINE; 3]);
+        shop.world.restart(rise + DAY_S - 620 - shop.world.now_s);
+        shop.run(600, [FINE; 3]);
+        let id = announce(&mut shop.world);
+        shop.run(20, [FINE; 3]);
+        shop.run(100, [ILL; 3]);
+        let d = of(&shop.world, &id);
+        assert_eq!(d.evidence.required, Source::Metrics);
+        assert_eq!(d.verdict == Verdict::Fail, fails, "{} {:?}", d.explanation, d.evidence.other_days);
+        assert_eq!(d.evidence.has(Flag::AsOtherDays), !fails, "{:?}", d.evidence.other_days);
+        let day = d.evidence.other_days.as_ref().and_then(|other| other.days.first()).unwrap();
+        assert!(day.tally.requests > 1_000, "{day:?}");
+    }
 }

@@ -1,10 +1,11 @@
 //! Changes without a version that name a scope: one region, one operation. OTLP through the real walker into the real
 //! pipeline; what is outside the scope is not judged.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rollguard::deployment::{Deployment, Phase, Request};
-use rollguard::model::UnixNanos;
+use rollguard::model::{Source, UnixNanos};
 use rollguard::pipeline::{CommandError, Commit};
 use rollguard::verdict::{Flag, Scope, Verdict};
 
@@ -12,7 +13,7 @@ use super::dimensions::{Law, REGION_REPORTS, Shop, WELL, policy};
 use super::world::World;
 
 const DIMENSIONS: &str = "    dimensions: {client.class: {values: 4}}\n";
-const ILL: Law = Law { errors: 0.15, ..WELL };
+pub(super) const ILL: Law = Law { errors: 0.15, ..WELL };
 
 fn scope(pairs: &[(&str, &str)]) -> Scope {
     Scope::new(pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect())
@@ -37,7 +38,7 @@ fn of(world: &World, id: &Deployment) -> Arc<Deployment> {
 }
 
 impl Shop {
-    fn run(&mut self, seconds: u64, laws: [Law; 3]) {
+    pub(super) fn run(&mut self, seconds: u64, laws: [Law; 3]) {
         (0..seconds).for_each(|_| self.second(&[("v1", laws)]));
     }
 
@@ -176,5 +177,28 @@ fn a_scope_survives_restarts() {
         assert_eq!(d.verdict == Verdict::Fail, fails, "{}", d.explanation);
         assert!(d.explanation.contains("shop (cloud.region us-1)"), "{}", d.explanation);
         assert!(d.spent.requests >= counted, "{counted} {:?}", d.spent);
+    }
+}
+
+/// Scenario: the same of a service that sends request metrics and no spans. Guarantees: a region, and an operation, is
+/// told apart by them too.
+#[test]
+fn a_scope_is_told_apart_by_metrics_too() {
+    let us = [WELL, ILL, WELL];
+    for (pairs, fails) in [
+        (&[("cloud.region", "us-1")][..], true),
+        (&[("cloud.region", "us-1"), ("operation", "GET /pay")], true),
+        (&[("cloud.region", "eu-1")], false),
+    ] {
+        let mut shop = Shop::open(policy(REGION_REPORTS));
+        shop.meters = Some(BTreeMap::new());
+        shop.run(400, [WELL; 3]);
+        let id = announce(&mut shop.world, 0, pairs).unwrap();
+        shop.run(240, us);
+        let d = of(&shop.world, &id);
+        assert_eq!(d.verdict == Verdict::Fail, fails, "{pairs:?}: {}", d.explanation);
+        assert_eq!(d.evidence.required, Source::Metrics);
+        assert!(d.explanation.contains(pairs[0].1), "{}", d.explanation);
+        assert!(d.spent.requests > 0, "{:?}", d.spent);
     }
 }
