@@ -336,7 +336,7 @@ impl Engine {
         self.bound_watches(now, &mut commit);
         self.look_at_objectives(now, &mut commit);
         self.collect_ended();
-        self.end_versions(now);
+        self.end_versions(now, &mut commit);
         self.sweep_streams(now);
         self.every_snapshot(now, &mut commit);
         commit
@@ -391,7 +391,7 @@ impl Engine {
     }
 
     /// Ends the series of versions without spans, and services without versions.
-    fn end_versions(&mut self, now: UnixNanos) {
+    fn end_versions(&mut self, now: UnixNanos, commit: &mut Commit) {
         let ttl = self.parts.series_ttl_s;
         let mut retired = Vec::new();
         for service in self.services.values_mut() {
@@ -402,6 +402,7 @@ impl Engine {
         for key in over {
             self.parts.registry.forget_measures(&key);
             if let Some(service) = self.services.remove(&key) {
+                service.write_open_hours(commit);
                 self.began = self.began.max(service.watched_since);
                 self.sleep(key, service.objectives, now);
             }

@@ -59,6 +59,16 @@ impl Service {
         }
     }
 
+    /// Leaves out what a version or a change did that has failed, from its first request on; answers whether there is
+    /// none now.
+    pub(super) fn leave_out_failing(&mut self) -> bool {
+        let failing = self.running.iter().filter_map(|running| running.failing_since()).min();
+        if let Some((hours, from)) = self.hours.as_mut().zip(failing) {
+            hours.leave_out(from);
+        }
+        failing.is_none()
+    }
+
     /// Hands over the hours that are to be written.
     pub(super) fn write_hours(&mut self, now: UnixNanos, commit: &mut Commit) {
         let due = self.hours.as_mut().map_or_else(Vec::new, |hours| hours.due(now.slot()));

@@ -96,6 +96,11 @@ impl ServiceMeasures {
         *lock(&self.read_before) = read_before;
     }
 
+    /// What was read before a restart and is not read since is new when it is named again.
+    pub(super) fn went_on(&self) {
+        lock(&self.read_before).clear();
+    }
+
     /// Makes measures known that are not yet, to be read from `now` on. One that finds no room is left out; the others
     /// are not.
     ///

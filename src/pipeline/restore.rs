@@ -191,6 +191,7 @@ impl Engine {
             }
             self.restore_deployment(deployment, &mut judges, now);
         }
+        self.services.values().for_each(|service| service.measures.went_on());
     }
 
     /// Budgets wait with the services that have no version until theirs is seen.

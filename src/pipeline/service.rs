@@ -225,6 +225,7 @@ impl Service {
             }
             return;
         }
+        let is_usual = self.leave_out_failing();
         let error_logs = program.and_then(Program::error_logs);
         if error_logs.is_some() && self.logs.is_none() {
             self.logs = Some(Box::new(ServiceLogs::new(&self.versions, slot)));
@@ -237,7 +238,7 @@ impl Service {
                 one.settle(&self.ledger);
                 if version.shows(Source::Spans) {
                     self.objectives.close(slot, &one);
-                    hours::count(self.hours.as_deref_mut(), slot, &one);
+                    hours::count(self.hours.as_deref_mut().filter(|_| is_usual), slot, &one);
                 }
                 version.memory.begin_of(slot, one.is_present(), &one.arm);
                 version.memory.end(slot, &seen(&one), &one.arm);
@@ -251,7 +252,7 @@ impl Service {
             one.settle(&self.ledger);
             if version.shows(Source::Spans) {
                 self.objectives.close(slot, &one);
-                hours::count(self.hours.as_deref_mut(), slot, &one);
+                hours::count(self.hours.as_deref_mut().filter(|_| is_usual), slot, &one);
             }
             version.memory.begin_of(slot, one.is_present(), &one.arm);
             closed.insert(Arc::clone(label), one);

@@ -4,9 +4,9 @@
 use rusqlite::{Connection, Transaction, params};
 
 use super::sqlite::extra_to_sql;
-use crate::model::ServiceKey;
+use crate::model::{ServiceKey, UnixNanos};
 use crate::pipeline::HourRow;
-use crate::verdict::DAYS_KEPT;
+use crate::verdict::{DAYS_KEPT, HOUR_S};
 
 const HOURS_KEPT: i64 = 24 * DAYS_KEPT;
 
@@ -25,10 +25,12 @@ pub(super) fn save(transaction: &Transaction<'_>, row: &HourRow) -> rusqlite::Re
     Ok(())
 }
 
-/// Forgets what is too old beside the newest of these rows.
-pub(super) fn prune(transaction: &Transaction<'_>, rows: &[HourRow]) -> rusqlite::Result<()> {
-    if let Some(newest) = rows.iter().map(|row| row.number).max() {
-        transaction.prepare_cached("DELETE FROM hours WHERE hour < ?1")?.execute([newest - HOURS_KEPT])?;
+/// Forgets what is too old, where any hour is written: beside the time, so that a row of a clock that was ahead takes
+/// nothing with it.
+pub(super) fn prune(transaction: &Transaction<'_>, rows: &[HourRow], now: UnixNanos) -> rusqlite::Result<()> {
+    if !rows.is_empty() {
+        let oldest = now.slot().div_euclid(HOUR_S) - HOURS_KEPT;
+        transaction.prepare_cached("DELETE FROM hours WHERE hour < ?1")?.execute([oldest])?;
     }
     Ok(())
 }

@@ -76,7 +76,7 @@ impl Store {
         for hour in &commit.hours {
             hours::save(&transaction, hour).map_err(StoreError::sql("write an hour"))?;
         }
-        hours::prune(&transaction, &commit.hours).map_err(StoreError::sql("prune hours"))?;
+        hours::prune(&transaction, &commit.hours, commit.at).map_err(StoreError::sql("prune hours"))?;
         prune(&transaction, commit).map_err(StoreError::sql("prune"))?;
         transaction.commit().map_err(StoreError::sql("commit"))
     }

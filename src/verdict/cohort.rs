@@ -225,6 +225,11 @@ impl CohortJudges {
         Self { watching, ..Self::default() }
     }
 
+    /// Whether they are judged by the requests of this source.
+    pub(crate) fn are_of(&self, source: Source) -> bool {
+        self.source == Some(source)
+    }
+
     /// By whose requests cohorts are judged; spans until there is any.
     pub(crate) fn source(&self) -> Source {
         self.source.unwrap_or_default()

@@ -132,6 +132,15 @@ impl Hour {
         }
     }
 
+    fn leave_out(&mut self, from: Slot) {
+        let first = self.number * HOUR_S;
+        for (i, block) in self.blocks.iter_mut().enumerate() {
+            if first + (i as i64 + 1) * BLOCK_S > from {
+                *block = [0; NUMBERS];
+            }
+        }
+    }
+
     /// What is in the blocks that begin in `from..until`.
     pub(super) fn sum(&self, from: Slot, until: Slot) -> Tally {
         let mut sum = Tally::default();
@@ -224,12 +233,20 @@ impl Hours {
 
     /// Whether slot `t` begins an hour.
     pub fn is_new(&self, t: Slot) -> bool {
-        self.open.back().is_none_or(|(hour, _)| hour.number < t.div_euclid(HOUR_S))
+        self.open.back().is_none_or(|(hour, _)| hour.number != t.div_euclid(HOUR_S))
+    }
+
+    /// Leaves out what came from slot `from` on: a version that failed is nothing that a service does at some hour.
+    pub fn leave_out(&mut self, from: Slot) {
+        self.open.iter_mut().for_each(|(hour, _)| hour.leave_out(from));
     }
 
     /// Begins the hour of slot `t`. `fresh` are marks as they would be chosen now.
     pub fn begin(&mut self, t: Slot, fresh: Option<Marks>) {
         let number = t.div_euclid(HOUR_S);
+        // Of a clock that was ahead for a while.
+        self.open.retain(|(hour, _)| hour.number <= number);
+        self.marked_at = self.marked_at.min(number);
         if let Some((last, _)) = self.open.back() {
             let all = last.sum(Slot::MIN, Slot::MAX);
             let own = [all.requests, all.slow[0]].map(|n| n as f64);

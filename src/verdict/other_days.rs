@@ -20,8 +20,14 @@ const SHIFT_MIN: i64 = 10;
 /// Seconds before the change whose latencies it is held against, and after it for which other days are read.
 const BEFORE_S: i64 = 1_800;
 const AHEAD_S: i64 = 1_800;
-/// Requests that a window of another day must have to say anything.
+/// Requests that a window of another day must have to say anything; as many as half of those that it is held against,
+/// and failed ones among them: what a few show is chance.
 const LEAST: u64 = 50;
+const LEAST_BAD: u64 = 4;
+/// Share of requests beyond the highest mark above which marks do not tell any more how slow they were.
+const TELLING: f64 = 0.2;
+/// Share of failed requests from which on nothing is set aside: a service that is down is no time of day.
+const DOWN: f64 = 0.5;
 /// A share is like another day's up to so much more, and a standard deviation of both.
 const LIKE: f64 = 1.25;
 /// Only what has risen by so much in the service as a whole can be what recurs: of failed requests, of slow ones.
@@ -151,14 +157,18 @@ impl Since {
         let slow_c = slow_c.into_iter().fold(1.0, f64::max);
         for shift in -SHIFT_MIN..=SHIFT_MIN {
             let (then, is_marked) = window(shift);
-            if then.requests < LEAST {
+            if then.requests < LEAST.max(self.now.requests / 2) {
                 continue;
             }
             is_known = true;
             let alike = |now: u64, then_bad: u64, c: f64| self.is_alike(now, [then_bad, then.requests], c);
-            day.errors_alike |= errors_rose && alike(self.now.bad, then.bad, errors_c);
+            let is_up = (self.now.bad as f64) < DOWN * self.now.requests as f64;
+            let has_failed = is_up && then.bad >= LEAST_BAD;
+            day.errors_alike |= errors_rose && has_failed && alike(self.now.bad, then.bad, errors_c);
+            let tells = |tally: &Tally| tally.slow[2] as f64 <= TELLING * tally.requests as f64;
             let all_slow = || (0..3).all(|i| alike(self.now.slow[i], then.slow[i], slow_c));
-            day.latency_alike |= is_marked && slow_rose && all_slow();
+            let is_told = is_marked && tells(&then) && tells(&self.now);
+            day.latency_alike |= is_told && slow_rose && all_slow();
         }
         is_known.then_some(day)
     }

@@ -39,7 +39,7 @@ fn hours(days_ago: i64, rise: i64, law: Law, marks: Marks) -> Vec<Hour> {
     let from = (T - days_ago * DAY_S).div_euclid(HOUR_S) * HOUR_S;
     for begin in [from - HOUR_S, from, from + HOUR_S] {
         all.begin(begin, Some(marks));
-        for t in (begin..begin + HOUR_S).step_by(20) {
+        for t in begin..begin + HOUR_S {
             let at = t + days_ago * DAY_S - T - rise;
             let (bad, slow) = if (0..1_800).contains(&at) { law } else { WELL };
             all.add(t, &cells(1_000, bad, slow));
@@ -77,6 +77,8 @@ fn a_level_is_like_another_day_or_not() {
         ("slower than then", slow, (WELL.0, [400, 120, 20]), 0, MARKS, [false, false]),
         // What did not rise in the whole cannot be what recurs, however bad another day was.
         ("nothing rose", WELL, (20, [400, 120, 40]), 0, MARKS, [false, false]),
+        ("a service that is down", (600, WELL.1), (600, WELL.1), 0, MARKS, [false, false]),
+        ("all beyond the highest mark", (1, [0, 0, 1_000]), (1, [0, 0, 1_000]), 0, MARKS, [false, false]),
         ("both", (20, [400, 120, 40]), (20, [400, 120, 40]), 0, MARKS, [true, true]),
     ] {
         let found = since(now).look(&memory, &hours(1, rise, then, marks)).expect(name);
@@ -96,6 +98,35 @@ fn a_level_is_like_another_day_or_not() {
     let wanted = since(failing).wanted();
     assert!(hours(7, 0, WELL, MARKS)[1..].iter().all(|hour| wanted.contains(&hour.number())), "{wanted:?}");
     assert!(wanted.len() <= 6, "{wanted:?}");
+}
+
+/// A window of few requests, or of few failed ones, hides nothing.
+#[test]
+fn what_a_few_requests_showed_is_no_other_day() {
+    let memory = memory();
+    for (of_second, bad, expected) in [(1, 0, false), (20, 1, false), (600, 12, true)] {
+        let mut all = Hours::default();
+        all.adopt(None);
+        let from = (T - DAY_S).div_euclid(HOUR_S) * HOUR_S;
+        all.begin(from, Some(MARKS));
+        (from..from + HOUR_S).for_each(|t| all.add(t, &cells(of_second, bad.min(of_second), [0; 3])));
+        let read = all.due(from + HOUR_S + 600);
+        let found = since((20, WELL.1)).look(&memory, &read);
+        let alike = found.is_some_and(|found| found.days.iter().any(|day| day.errors_alike));
+        assert_eq!(alike, expected, "{bad} of {of_second} a second");
+    }
+}
+
+/// What a version did that failed is left out, from its first request on.
+#[test]
+fn what_failed_is_left_out() {
+    let mut all = Hours::default();
+    all.adopt(None);
+    all.begin(T, Some(MARKS));
+    (T..T + 600).for_each(|t| all.add(t, &cells(10, 1, [0; 3])));
+    all.leave_out(T + 290);
+    let (left, _) = all.sum(T, T + 600);
+    assert_eq!(left.requests, 10 * 240, "whole blocks");
 }
 
 fn line(sli: Sli, weight: f64, ln_e: f64) -> SliEvidence {

@@ -231,7 +231,7 @@ impl Panel {
         let (watching, context) = (self.watching, self.contexts[source.index()]);
         let tells_cohorts = match source {
             Source::Spans => memory.first.is_some() || self.metrics.is_none(),
-            Source::Metrics => self.presence[Source::Spans.index()].last.is_none(),
+            Source::Metrics => self.cohorts.are_of(source) || self.presence[0].last.is_none(),
         };
         if tells_cohorts {
             self.cohorts.slot((source, t), (&self.policy, self.change), context, memory, input);
@@ -448,7 +448,7 @@ impl Panel {
 
     /// Whether evidence of slot `t` counts towards FAIL.
     pub fn is_in_time(&self, t: Slot) -> bool {
-        self.judges().any(|(_, judge)| judge.in_time(t))
+        self.judges().any(|(source, judge)| self.share(source) > 0.0 && judge.in_time(t))
     }
 
     /// The first slot with a request of the candidate, of any source.

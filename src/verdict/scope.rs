@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::cohort::{CohortArm, cohort_label, cohort_parts, is_joint, labels_of_joint};
-use super::input::{Arm, Cells, with_old};
+use super::input::{Arm, Cells, totals, with_old};
 use super::memory::Memory;
 use super::policy::Policy;
 use super::stratum::Stratum;
@@ -81,6 +81,11 @@ impl Scope {
     /// A scope of these values by attribute.
     pub fn new(values: BTreeMap<String, String>) -> Self {
         Self { values }
+    }
+
+    /// Requests of it and failed ones. Those of a warm-up are not told apart by operation, and count in none.
+    pub fn totals(&self, arm: &Arm) -> [u64; 2] {
+        if self.values.contains_key(OPERATION) { totals(&arm.warm) } else { arm.totals() }
     }
 
     /// Whether it is all requests.

@@ -467,6 +467,7 @@ impl Service {
     fn close_interval(&mut self, slot: Slot, now: UnixNanos, blindness: &Blindness, commit: &mut Commit) {
         let closed = self.reduce(slot);
         let is_blind = blindness.covers(Source::Metrics, slot);
+        let is_usual = self.leave_out_failing();
         let Some(metered) = &self.metered else { return };
         let context = Surroundings {
             gone_not_before: self.gone_not_before,
@@ -479,7 +480,7 @@ impl Service {
             if version.shows(Source::Metrics) {
                 self.objectives.close(slot, one);
                 if !is_blind {
-                    hours::count(self.hours.as_deref_mut(), slot, one);
+                    hours::count(self.hours.as_deref_mut().filter(|_| is_usual), slot, one);
                 }
             }
             if let Some(side) = &mut version.metered {

@@ -167,7 +167,7 @@ impl Running {
         let candidate = one.map(|c| scope.arm(&c.arm, &c.started_before)).unwrap_or_default();
         let version = versions.get(self.deployment.candidate.as_str());
         if !scope.is_whole() && version.is_some_and(|version| version.shows(source)) {
-            let [requests, failed] = candidate.totals();
+            let [requests, failed] = scope.totals(&candidate);
             self.in_scope = [self.in_scope[0] + requests, self.in_scope[1] + failed];
         }
         if self.is_recovering() && source == self.deployment.evidence.required {

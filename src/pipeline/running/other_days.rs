@@ -2,7 +2,7 @@
 //! the judge, the hours of other days are asked for, and a fail that looks like one of them is withheld.
 
 use super::Running;
-use crate::deployment::Event;
+use crate::deployment::{Event, Phase};
 use crate::model::snapshot::snapshot_fields;
 use crate::model::{Slot, Source, UnixNanos};
 use crate::pipeline::journal::Commit;
@@ -56,6 +56,13 @@ impl Running {
         is_open && self.panel.as_ref().is_some_and(Panel::is_remembered_only)
     }
 
+    /// The first slot of a version or change that has failed and has not recovered.
+    pub(in crate::pipeline) fn failing_since(&self) -> Option<Slot> {
+        let is_failing = matches!(self.deployment.phase, Phase::Failed | Phase::NotRecovered);
+        let first = || self.change_at().or_else(|| self.deployment.candidate_first.map(UnixNanos::slot));
+        is_failing.then(first).flatten()
+    }
+
     /// Begins to count with slot `next` once it rests on what is remembered; drops it when the baseline is back.
     pub(in crate::pipeline) fn begin_second_opinion(&mut self, next: Slot, hours: Option<&Hours>) {
         match (self.is_remembered(), &self.second.since) {
@@ -64,11 +71,16 @@ impl Running {
                 let changed = self.change_at().unwrap_or(first);
                 self.second.since = Some(Since::new(next.max(changed), changed, hours));
             }
-            (false, Some(_)) if self.deployment.verdict == Verdict::Pending => {
+            // A stray request of the version before does not make what is withheld stand.
+            (false, Some(_)) if self.deployment.verdict == Verdict::Pending && !self.is_withholding(next) => {
                 self.second = SecondOpinion::default();
             }
             _ => {}
         }
+    }
+
+    fn is_withholding(&self, t: Slot) -> bool {
+        self.second.is_withheld && self.panel.as_ref().is_some_and(|panel| panel.is_in_time(t))
     }
 
     /// Hours of other days that are still to be read.

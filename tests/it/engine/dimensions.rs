@@ -60,6 +60,9 @@ pub(super) struct Shop {
     sent: Vec<Vec<u8>>,
     /// Where it sends metrics in place of spans, what its instances have counted.
     pub(super) meters: Option<BTreeMap<String, Meter>>,
+    /// Second of the comparison from which a few of the old version's requests are traced as well.
+    traced_from: Option<u64>,
+    is_traced: bool,
 }
 
 /// What an instance counts: requests by route, kind of client and status, in buckets of their duration.
@@ -112,6 +115,8 @@ impl Shop {
             random: fastrand::Rng::with_seed(11),
             sent: Vec::new(),
             meters: None,
+            traced_from: None,
+            is_traced: false,
         }
     }
 
@@ -155,7 +160,9 @@ impl Shop {
             if let Some(meter) = &mut meter {
                 let buckets = meter.requests.entry((route, class, code)).or_default();
                 buckets[BOUNDS.partition_point(|bound| bound * 1e9 < took)] += 1;
-                continue;
+                if !(self.is_traced && version == "v1" && i == 0) {
+                    continue;
+                }
             }
             // What it is of shows in its trace id.
             let region = REGIONS.iter().position(|known| *known == region).unwrap_or_default() as u8;
@@ -182,12 +189,14 @@ impl Shop {
         }
         if let Some(meter) = meter {
             if (now + instance * 2).is_multiple_of(EXPORT_S) {
-                let body = meter.export(resource, now);
+                let body = meter.export(resource.clone(), now);
                 let mut batch = self.world.intake.begin(UnixNanos(at(now) + 300_000_000));
                 walk_metrics(&body, &WalkSettings::default(), &mut batch).expect("sound");
                 batch.commit().expect("room");
                 self.sent.push(body);
             }
+        }
+        if spans.is_empty() {
             return;
         }
         let scope_spans = vec![ScopeSpans { spans, ..Default::default() }];
@@ -205,6 +214,7 @@ impl Shop {
             self.second(&[("v1", old)]);
         }
         for second in 0..600 {
+            self.is_traced = self.traced_from.is_some_and(|from| second >= from);
             self.second(&[("v1", old), ("v2", new)]);
             if restart_at == Some(second) {
                 self.world.restart(1);
@@ -329,7 +339,17 @@ fn a_recording_is_told_apart(by_metrics: bool) {
 
 /// A shop that sends metrics and no spans, judged.
 fn judged_by_metrics(keys: &str, new: [Law; 3], restart_at: Option<u64>) -> (Shop, Arc<Deployment>) {
+    judged_by_metrics_and(None, keys, new, restart_at)
+}
+
+fn judged_by_metrics_and(
+    traced_from: Option<u64>,
+    keys: &str,
+    new: [Law; 3],
+    restart_at: Option<u64>,
+) -> (Shop, Arc<Deployment>) {
     let mut shop = Shop::open(policy(keys));
+    shop.traced_from = traced_from;
     shop.meters = Some(BTreeMap::new());
     let d = shop.judge([WELL; 3], new, restart_at);
     (shop, d)
@@ -350,6 +370,17 @@ fn a_bad_region_is_the_scope_by_metrics_too() {
         assert_eq!((regions.judged, d.evidence.cohorts[0].value.as_str()), (3, "us-1"));
         assert!(shop.world.kept.rollbacks[0].evidence.regions.is_some());
     }
+}
+
+/// Scenario: the same, and soon after the new version has begun a few requests of the old one are traced. Guarantee:
+/// regions go on being judged by the metrics, whose verdict stands as before.
+#[test]
+fn a_first_span_does_not_end_what_metrics_say_of_regions() {
+    let failing = Law { errors: 0.06, ..WELL };
+    let (_, d) = judged_by_metrics_and(Some(12), REGION_FAILS, [WELL, failing, WELL], None);
+    assert_eq!(d.verdict, Verdict::Fail, "{}", d.explanation);
+    let worst = &d.evidence.cohorts[0];
+    assert_eq!((worst.value.as_str(), worst.is_worse), ("us-1", true), "{:#?}", d.evidence.cohorts);
 }
 
 /// Scenario: the same, with an attribute of the points that tells kinds of clients apart; one kind fails, or nothing is
