@@ -8,6 +8,7 @@
 //! cargo run --release --example simulate -- --power
 //! cargo run --release --example simulate -- --gauges
 //! cargo run --release --example simulate -- --other-days --runs 500
+//! cargo run --release --example simulate -- --churn
 //! ```
 //!
 //! `--runs` is for each healthy situation, `--worse-runs` for each worse one. The same seed gives the same table.
@@ -16,6 +17,7 @@
 
 #[allow(dead_code, reason = "the bounds are for tests/sim")]
 mod cells;
+mod churn;
 mod dimensions;
 mod exports;
 #[allow(dead_code, reason = "one question is for tests/sim")]
@@ -75,6 +77,9 @@ struct Arguments {
     /// Instead hold changes without a version to what the same time yesterday showed, `--runs` of each, 500 by default.
     #[arg(long)]
     other_days: bool,
+    /// Instead instances that die on a request, and fleets that scale, each 2,000 times.
+    #[arg(long)]
+    churn: bool,
     /// Only situations whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
@@ -120,6 +125,14 @@ fn main() {
         let sending = arguments.sending.is_empty() || sent == arguments.sending;
         cell.name.contains(&arguments.only) && traffic && sending
     };
+    if arguments.churn {
+        println!("{}", churn::Tally::HEAD);
+        for situation in churn::SITUATIONS.iter().filter(|s| s.name.contains(&arguments.only)) {
+            let tally = churn::tally(situation, arguments.runs.unwrap_or(GATE_RUNS), arguments.seed);
+            println!("{}", tally.markdown(situation));
+        }
+        return;
+    }
     if arguments.gates {
         let runs = arguments.runs.unwrap_or(GATE_RUNS);
         println!("{}", gates::head());

@@ -75,7 +75,7 @@ const fn keys_of(kind: SliKind) -> &'static [&'static str] {
         SliKind::Ratio => &["total", "bad", "good"],
         SliKind::Latency => &["total", "quantile", "threshold"],
         SliKind::ClientErrors => &["total", "codes"],
-        SliKind::LogErrors => &[],
+        SliKind::LogErrors | SliKind::Churn => &[],
         SliKind::Rate => &["total", "events", "quantity"],
         SliKind::Counter => &["events"],
         SliKind::Gauge => &["value"],
@@ -113,7 +113,7 @@ fn definition(path: &str, sli: &SliConfig, checks: &mut Checks) {
             checks.require(is_named, path, message);
         }
         SliKind::Gauge => gauge(path, sli, checks),
-        SliKind::ClientErrors | SliKind::LogErrors => {}
+        SliKind::ClientErrors | SliKind::LogErrors | SliKind::Churn => {}
     }
     of_one_signal(path, kind, sli, checks);
     let is_rate = matches!(kind, SliKind::Rate | SliKind::LogErrors | SliKind::Counter | SliKind::Gauge);
@@ -179,7 +179,7 @@ fn of_one_signal(path: &str, kind: SliKind, sli: &SliConfig, checks: &mut Checks
             let message = "client errors are told from requests; of a metric, write a `ratio`";
             checks.require(!total, &format!("{path}.total.metric"), message);
         }
-        SliKind::Latency | SliKind::LogErrors | SliKind::Counter | SliKind::Gauge => {}
+        SliKind::Latency | SliKind::LogErrors | SliKind::Counter | SliKind::Gauge | SliKind::Churn => {}
     }
 }
 
@@ -306,6 +306,7 @@ mod tests {
             "a: {kind: counter, events: {metric: m}, required: true}",
             "a: {kind: gauge, value: {metric: m, attributes: {x: y}}}",
             "a: {kind: gauge, value: {metric: m}, direction: decrease, margin: 0.2, slack: 5e8, weight: 0.05}",
+            "instance_churn: {kind: churn, weight: 0.05}",
         ] {
             assert_eq!(problem(slis), "", "{slis}");
         }
@@ -313,7 +314,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_says_where_and_the_way_out() {
-        let rows: [(&str, &[&str]); 36] = [
+        let rows: [(&str, &[&str]); 38] = [
             ("err: {kind: log_errors}", &["slis.err", "every service has; give yours another"]),
             ("Mine: {kind: log_errors}", &["slis.Mine", "a-z, 0-9 and _"]),
             ("a: {kind: ratio}", &["slis.a", "either `bad` or `good`"]),
@@ -353,6 +354,8 @@ mod tests {
             ("a: {kind: ratio, bad: {attributes: {x: 1.5}}}", &["text, a whole number, true, false"]),
             ("a: {kind: rations, bad: {}}", &["line 4", "did you mean `ratio`?"]),
             ("a: {kind: ratio, bad: {}, wieght: 1}", &["line 4", "did you mean `weight`?"]),
+            ("a: {kind: churn, events: {metric: m}}", &["slis.a.events", "none of its own"]),
+            ("a: {kind: churn, direction: decrease}", &["slis.a.direction"]),
             ("a: {kind: counter}", &["slis.a", "needs `events` with the `metric`"]),
             ("a: {kind: counter, events: {metric: ''}}", &["slis.a.events.metric", "name of a metric"]),
             (

@@ -51,6 +51,8 @@ pub enum Counted {
     },
     /// Error logs per request.
     ErrorLogs,
+    /// Deaths of instances that another one replaces, per second of an instance's life.
+    Deaths,
     /// Events per second of an instance's life, as a metric counts them.
     Occurrences {
         /// The events.
@@ -70,7 +72,7 @@ impl Counted {
             Self::Share { total, .. } | Self::Slower { total, .. } | Self::Latency { total } => total,
             Self::PerRequest { events, .. } | Self::Occurrences { events } => events,
             Self::Level { value } => value,
-            Self::ErrorLogs => return false,
+            Self::ErrorLogs | Self::Deaths => return false,
         };
         chosen.metric.is_some()
     }
@@ -82,7 +84,7 @@ impl Counted {
             Self::Slower { total, .. } | Self::Latency { total } => [Some(total), None],
             Self::PerRequest { requests, events, .. } => [Some(events), Some(requests)],
             Self::Occurrences { events: one } | Self::Level { value: one } => [Some(one), None],
-            Self::ErrorLogs => [None; 2],
+            Self::ErrorLogs | Self::Deaths => [None; 2],
         };
         chosen.into_iter().flatten().filter_map(|selection| selection.metric.as_deref())
     }
@@ -141,6 +143,7 @@ impl Snapshot for Counted {
                 6u8.save(out);
                 value.save(out);
             }
+            Self::Deaths => 7u8.save(out),
         }
     }
     fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
@@ -160,6 +163,7 @@ impl Snapshot for Counted {
             4 => Self::ErrorLogs,
             5 => Self::Occurrences { events: Selection::load(from)? },
             6 => Self::Level { value: Selection::load(from)? },
+            7 => Self::Deaths,
             _ => return Err(Corrupt::Body),
         })
     }

@@ -142,6 +142,8 @@ pub struct Program {
     dimensions: u8,
     /// The measure of error logs, which no span is compared with.
     error_logs: Option<MeasureKey>,
+    /// The measure of instances that die, the same.
+    deaths: Option<MeasureKey>,
     /// Bits of the totals of the measures that want latencies, and of those told apart by operation.
     latencies: Marks,
     by_operation: Marks,
@@ -175,8 +177,10 @@ impl Program {
         }
         for (number, measure) in measures.iter().enumerate() {
             program.keys.push(measure.key);
-            if measure.counted == Counted::ErrorLogs {
-                program.error_logs = Some(measure.key);
+            match measure.counted {
+                Counted::ErrorLogs => program.error_logs = Some(measure.key),
+                Counted::Deaths => program.deaths = Some(measure.key),
+                _ => {}
             }
             if program.metrics.add(number as u8, measure.key, &measure.counted) {
                 continue;
@@ -214,7 +218,9 @@ impl Program {
                 }
                 Rule::PerRequest { requests: self.mask(requests)?, events: self.mask(events)? }
             }
-            Counted::ErrorLogs | Counted::Occurrences { .. } | Counted::Level { .. } => return Ok(None),
+            Counted::ErrorLogs | Counted::Deaths | Counted::Occurrences { .. } | Counted::Level { .. } => {
+                return Ok(None);
+            }
         }))
     }
 
@@ -352,6 +358,11 @@ impl Program {
     /// The measure of error logs, if there is one.
     pub const fn error_logs(&self) -> Option<MeasureKey> {
         self.error_logs
+    }
+
+    /// The measure of instances that die, if there is one.
+    pub const fn deaths(&self) -> Option<MeasureKey> {
+        self.deaths
     }
 
     /// Whether it has nothing to tell of spans.

@@ -9,9 +9,9 @@ use super::ledger::{Disposition, Ledger};
 use super::passage::Signal;
 use crate::model::{InstanceId, Program, SeriesId};
 use crate::verdict::{
-    ALL_OPERATIONS, Arm, Cell, Cells, CohortArm, Counts, InstanceCounts, Measured, NO_COHORT,
+    ALL_OPERATIONS, Arm, Cell, Cells, CohortArm, Counts, InstanceCounts, Measured, MeasuredCells, NO_COHORT,
 };
-use crate::window::{self, ClosedMeasures, ClosedSlot, MeasureCounts, OperationSlot};
+use crate::window::{self, ClosedMeasures, ClosedSlot, MeasureCounts, OperationSlot, Toll};
 
 /// One version in one closed slot.
 #[derive(Debug, Default)]
@@ -28,6 +28,8 @@ pub(super) struct Closed {
     pub(super) passed_over: u64,
     /// Spans that are no requests and count for a measure.
     pub(super) marked: u64,
+    /// Instances that live, and those that died and were replaced.
+    pub(super) toll: Toll,
 }
 
 impl Closed {
@@ -164,6 +166,19 @@ impl SeriesCohorts {
             }
         }
     }
+}
+
+/// What a second shows of instances that died and were replaced, per second of one. How often instances of one kind
+/// die together is measured in time: a node takes all that it holds along.
+pub(super) fn deaths(living: u64, dead: u64) -> Option<MeasuredCells> {
+    let counts = Counts { requests: living, bad: dead, ..Counts::default() };
+    let mut cells = MeasuredCells::default();
+    put_counted(
+        &mut cells.warm,
+        &ALL_OPERATIONS.into(),
+        Cell { groups: [counts, Counts::default()], bounds: None },
+    );
+    (!cells.warm.is_empty()).then_some(cells)
 }
 
 /// Names what the open measures know by number.

@@ -269,6 +269,7 @@ impl Recording {
             let operations = &self.operations.names;
             let marked = MarkedArms { service, baseline, candidate, first, ordinals: &ordinals, operations };
             measures::put(&self.marks, program, &marked, &mut slots);
+            measures::put_deaths(program, &mut slots);
             let placing = Placing { candidate, first, ordinals: &ordinals, operations };
             cohorts::put(&spans, &self.values, &policy.dimensions, &placing, &mut slots);
         }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::arms::{Closed, SeriesCohorts, measured};
+use super::arms::{Closed, SeriesCohorts, deaths, measured};
 use super::board::{SourceBoard, VersionBoard};
 use super::logs::LogTotals;
 use super::metered::MeteredVersion;
@@ -353,8 +353,9 @@ impl Version {
     pub(super) fn close(&mut self, slot: Slot, program: Option<&Program>) -> Closed {
         let late = self.open.fates().late;
         let slots = self.open.close(slot);
-        self.churn.close(slot, slots.instances.iter().map(|seen| seen.instance));
+        let toll = self.churn.close(slot, slots.instances.iter().map(|seen| seen.instance));
         let mut closed = Closed {
+            toll,
             passed_over: self.open.fates().late - late,
             ..Closed::new(&slots, &self.operations, &self.ordinals, None)
         };
@@ -364,6 +365,11 @@ impl Version {
             closed.arm.measures = measured(&of_slot, program, &self.operations);
             closed.marked = of_slot.records;
             closed.passed_over += of_slot.passed_over;
+        }
+        if let Some(key) = program.and_then(Program::deaths)
+            && let Some(cells) = deaths(closed.toll.living, closed.toll.dead.len() as u64)
+        {
+            closed.arm.measures.insert(key, cells);
         }
         if program.is_some_and(Program::needs_requests) {
             let cells = closed.arm.warm.values().flat_map(|cell| cell.groups.iter().enumerate());

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use super::own_words::gauge_counts;
+use super::own_words::{gauge_counts, own_counts};
 use super::power::Outlook;
 use super::words::{count, duration, number, per_cent, round2, share, time_of_day};
 use super::{Evidence, Flag, OwnKind, Policy, Sli, SliEvidence, Verdict};
@@ -192,7 +192,9 @@ fn counts(d: &AccountInput<'_>, e: &SliEvidence, old: &str) -> String {
     } else {
         ""
     };
+    let own = |i: usize, version: &str| own_counts(version, e.own.as_deref()?, e.bad[i], e.requests[i]);
     let one = |i: usize, version: &str| match (e.bad[i], e.requests[i]) {
+        _ if own(i, version).is_some() => own(i, version).unwrap_or_default(),
         (_, 0) => format!("no request of {version} to compare"),
         (bad, n) => {
             format!("{} of {} requests of {version} ({})", count(bad), count(n), share(bad, n))

@@ -1,6 +1,6 @@
 //! What an SLI of a policy's own says in words.
 
-use super::words::{interval, number, share};
+use super::words::{count, interval, number, share};
 use super::{AgeEvidence, OwnEvidence, OwnKind, SliEvidence};
 use crate::window::AGE_EDGES_S;
 
@@ -25,13 +25,35 @@ pub(super) fn own_ground(candidate: &str, baseline: &str, e: &SliEvidence, own: 
     format!("{candidate}: {} {what}, {} against {} of {baseline}", own.name, rate(0), rate(1))
 }
 
+/// The counts of one version: `12 in 340 instance-minutes of v2 (0.04 an instance-minute)`; `None` where they are a part
+/// of a whole.
+pub(super) fn own_counts(version: &str, own: &OwnEvidence, x: u64, n: u64) -> Option<String> {
+    let minutes = || format!("{} instance-minutes", number(n as f64 / 60.0));
+    let (events, exposure) = match own.kind {
+        OwnKind::Ratio | OwnKind::ClientErrors | OwnKind::Latency | OwnKind::Gauge => return None,
+        OwnKind::LogErrors | OwnKind::Rate => (count(x), format!("{} requests", count(n))),
+        OwnKind::Counter => (count(x), minutes()),
+        OwnKind::Churn => (deaths(count(x)), minutes()),
+    };
+    if n == 0 {
+        return Some(format!("nothing of {version} to compare"));
+    }
+    Some(format!("{events} in {exposure} of {version} ({})", of_kind(own, x, n)))
+}
+
+fn deaths(number: String) -> String {
+    if number == "1" { "1 death".into() } else { number + " deaths" }
+}
+
 /// A share, or a number per request.
 fn of_kind(own: &OwnEvidence, x: u64, n: u64) -> String {
     match own.kind {
         OwnKind::Ratio | OwnKind::ClientErrors => share(x, n),
         OwnKind::Latency => format!("{} beyond the threshold", share(x, n)),
         // Its exposure is counted in seconds of instances.
-        OwnKind::Counter if n == 0 => "nothing".into(),
+        OwnKind::Counter | OwnKind::Churn if n == 0 => "nothing".into(),
+        OwnKind::Churn if x == 0 => "no deaths".into(),
+        OwnKind::Churn => format!("{} an instance-minute", deaths(number(60.0 * x as f64 / n as f64))),
         OwnKind::Counter => format!("{} an instance-minute", number(60.0 * x as f64 / n as f64)),
         OwnKind::LogErrors | OwnKind::Rate if n == 0 => "nothing".into(),
         OwnKind::LogErrors | OwnKind::Rate => format!("{} a request", number(x as f64 / n as f64)),
@@ -90,4 +112,24 @@ fn level(value: f64) -> String {
         v => number(v),
     };
     format!("{sign}{text}")
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_said_with_what_they_are_per() {
+        let said = |kind, x, n| own_counts("v2", &OwnEvidence { kind, ..OwnEvidence::default() }, x, n);
+        let rows = [
+            (OwnKind::Churn, 12, 720, "12 deaths in 12 instance-minutes of v2 (1 death an instance-minute)"),
+            (OwnKind::Churn, 0, 720, "0 deaths in 12 instance-minutes of v2 (no deaths)"),
+            (OwnKind::Counter, 30, 7_200, "30 in 120 instance-minutes of v2 (0.25 an instance-minute)"),
+            (OwnKind::Rate, 3_000, 1_000, "3,000 in 1,000 requests of v2 (3 a request)"),
+            (OwnKind::LogErrors, 0, 0, "nothing of v2 to compare"),
+        ];
+        for (kind, x, n, expected) in rows {
+            assert_eq!(said(kind, x, n).as_deref(), Some(expected));
+        }
+        assert_eq!(said(OwnKind::Ratio, 1, 2), None);
+    }
 }

@@ -14,6 +14,11 @@ use crate::model::{InstanceId, Slot};
 /// ten of its own mean gaps.
 const SILENT_S: i64 = 15;
 const SILENT_GAPS: f64 = 10.0;
+/// Own mean gaps for which an instance without a span still counts as one that lives: of one that will turn out to be
+/// dead, the time until that is known would count as well.
+const LIVING_GAPS: f64 = 3.0;
+/// Seconds by which little traffic is taken to be less than it looks: the mean gap of an instance with few spans.
+const UNSURE_S: i64 = 10;
 /// A replacement begins within this many seconds after the last sign of life.
 const REPLACED_S: i64 = 120;
 /// Deaths below which nothing is concluded, and how many times the baseline's rate they must be.
@@ -29,6 +34,19 @@ struct Life {
     seconds: u32,
 }
 
+impl Life {
+    /// Its mean gap, rather too long than too short.
+    fn gap(&self) -> f64 {
+        (self.last - self.first + 1 + UNSURE_S) as f64 / f64::from(self.seconds.max(1))
+    }
+
+    /// A mean gap that it hardly exceeds: a few spans close together say little of how often others come.
+    fn longest_gap(&self) -> f64 {
+        let surely = (f64::from(self.seconds).sqrt() - 1.0).powi(2).max(0.1);
+        (self.last - self.first + 1 + UNSURE_S) as f64 / surely
+    }
+}
+
 /// An instance that fell silent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Lost {
@@ -36,10 +54,21 @@ struct Lost {
     life: Life,
     /// When its replacement began, once there is one.
     replaced: Option<Birth>,
+    /// Whether its death was told.
+    is_told: bool,
 }
 
 /// The beginning of an instance.
 type Birth = (Slot, InstanceId);
+
+/// What a closed second showed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Toll {
+    /// Instances that live.
+    pub living: u64,
+    /// First seconds of those that are known to have died and been replaced since the second before.
+    pub dead: Vec<Slot>,
+}
 
 /// The instances of one version, and how many died and were replaced.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -53,13 +82,17 @@ pub struct Churn {
 }
 
 impl Churn {
-    /// Takes note of a closed second and the instances with a span in it.
-    pub fn close(&mut self, slot: Slot, instances: impl Iterator<Item = InstanceId>) {
+    /// Takes note of a closed second and the instances with a span in it. A death is told once; where somebody turns out
+    /// to have been silent only, the totals take it back, and what was told stands.
+    pub fn close(&mut self, slot: Slot, instances: impl Iterator<Item = InstanceId>) -> Toll {
         for instance in instances.filter(|instance| *instance != InstanceId::UNKNOWN) {
             self.see(slot, instance);
         }
-        self.bury(slot);
-        self.instance_seconds += self.living.len() as u64;
+        let dead = self.bury(slot);
+        let lives = |life: &&Life| (slot - life.last) as f64 <= LIVING_GAPS * life.gap();
+        let living = self.living.values().filter(lives).count() as u64;
+        self.instance_seconds += living;
+        Toll { living, dead }
     }
 
     fn see(&mut self, slot: Slot, instance: InstanceId) {
@@ -83,19 +116,18 @@ impl Churn {
         self.births.push_back((slot, instance));
     }
 
-    /// Gives up those that are silent for too long, and finds out who replaced them.
-    fn bury(&mut self, slot: Slot) {
-        let is_lost = |life: &Life| {
-            let gap = (life.last - life.first + 1) as f64 / f64::from(life.seconds.max(1));
-            slot - life.last > SILENT_S && (slot - life.last) as f64 > SILENT_GAPS * gap
-        };
+    /// Gives up those that are silent for too long, and finds out who replaced them; the first seconds of those who were.
+    fn bury(&mut self, slot: Slot) -> Vec<Slot> {
+        let is_lost =
+            |life: &Life| slot - life.last > SILENT_S && (slot - life.last) as f64 > SILENT_GAPS * life.gap();
         let silent: Vec<InstanceId> =
             self.living.iter().filter(|(_, life)| is_lost(life)).map(|(instance, _)| *instance).collect();
         for instance in silent {
             if let Some(life) = self.living.remove(&instance) {
-                self.lost.push_back(Lost { instance, life, replaced: None });
+                self.lost.push_back(Lost { instance, life, replaced: None, is_told: false });
             }
         }
+        let mut dead = Vec::new();
         for lost in self.lost.iter_mut().filter(|lost| lost.replaced.is_none()) {
             let last = lost.life.last;
             let own = lost.instance;
@@ -105,10 +137,17 @@ impl Churn {
                 self.deaths += 1;
             }
         }
+        // The count is taken back for who returns; what was told cannot be, and waits until that is hardly possible.
+        let is_sure = |lost: &Lost| (slot - lost.life.last) as f64 > SILENT_GAPS * lost.life.longest_gap();
+        for lost in self.lost.iter_mut().filter(|l| l.replaced.is_some() && !l.is_told && is_sure(l)) {
+            lost.is_told = true;
+            dead.push(lost.life.first);
+        }
         // Twice as long: whoever is found silent late may have been replaced early.
         let old = slot - 2 * REPLACED_S;
         self.births.retain(|(birth, _)| *birth >= old);
         self.lost.retain(|lost| lost.life.last >= old);
+        dead
     }
 
     /// Deaths with a replacement, and the seconds that instances lived, all together.
@@ -147,7 +186,7 @@ mod tests {
 
     /// Closes `seconds` from `slot` on with these instances in each; answers the next slot.
     fn serve(churn: &mut Churn, slot: Slot, seconds: i64, instances: &[u32]) -> Slot {
-        (slot..slot + seconds).for_each(|t| churn.close(t, ids(instances)));
+        (slot..slot + seconds).for_each(|t| _ = churn.close(t, ids(instances)));
         slot + seconds
     }
 
@@ -172,6 +211,36 @@ mod tests {
             }
             assert_eq!(churn.totals()[0], deaths, "{name}");
         }
+    }
+
+    #[test]
+    fn a_death_is_told_once_with_the_second_in_which_it_began() {
+        let mut churn = Churn::default();
+        let mut told = Vec::new();
+        for t in 1_000..1_200 {
+            let seen: &[u32] = if t < 1_060 { &[1, 2] } else { &[1, 3] };
+            let toll = churn.close(t, ids(seen));
+            told.extend(toll.dead.into_iter().map(|first| (t, first)));
+            // For a moment nobody knows that it does not live any more.
+            assert_eq!(toll.living, if (1_060..=1_062).contains(&t) { 3 } else { 2 }, "{t}");
+        }
+        assert_eq!(told, [(1_075, 1_000)], "after 15 s of silence, ten times its longest gap");
+    }
+
+    /// Instances that begin one after the other and get a request every half minute are none that die.
+    #[test]
+    fn new_instances_with_little_traffic_replace_nobody() {
+        let (mut churn, mut random) = (Churn::default(), fastrand::Rng::with_seed(4));
+        let (mut told, mut lived) = (0, 0);
+        for t in 0..1_200 {
+            let seen: Vec<u32> =
+                (0..20).filter(|i| i64::from(*i) * 15 <= t && random.f64() < 1.0 / 30.0).collect();
+            let toll = churn.close(t, ids(&seen));
+            (told, lived) = (told + toll.dead.len(), lived + toll.living);
+        }
+        assert_eq!((told, churn.totals()[0]), (0, 0));
+        // 20 instances, 15 s apart.
+        assert!((lived as f64 / (20.0 * (1_200.0 - 142.5)) - 0.9).abs() < 0.05, "{lived}");
     }
 
     #[test]

@@ -20,7 +20,7 @@ mod streams;
 
 pub use ages::{AGE_EDGES_S, AGES, AgePoint, Ages, Observed, Read};
 pub use cell::{Cell, Counts};
-pub use churn::Churn;
+pub use churn::{Churn, Toll};
 pub use instances::Instances;
 pub use intervals::{Addition, ClosedInterval, MeasuredInterval, OpenIntervals, Reduced};
 pub use lateness::{Lateness, LatenessConfig};

@@ -10,6 +10,8 @@
 
 #[path = "../../examples/simulate/cells.rs"]
 mod cells;
+#[path = "../../examples/simulate/churn.rs"]
+mod churn;
 #[path = "../../examples/alerts/days.rs"]
 mod days;
 #[path = "../../examples/simulate/dimensions.rs"]
@@ -97,6 +99,20 @@ fn published_rows_keep_their_bounds() {
     for (cell, bound) in gates::held() {
         let length = Length { history_s: cell.gate.history_s, seconds: cell.gate.seconds };
         let row = gates::markdown(&run(&cell, 100, length, SEED), bound);
+        println!("{row}");
+        broken.extend(row.contains("BROKEN").then_some(row));
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+/// Scenario: instances that die on one request in two hundred, and fleets that scale, are rolled out or lose a node, a
+/// hundred deployments each. Guarantees: the first are flagged within five minutes, hardly one of the others fails.
+#[test]
+fn instances_that_die_are_told_from_fleets_that_scale() {
+    let mut broken = Vec::new();
+    println!("{}", churn::Tally::HEAD);
+    for situation in &churn::SITUATIONS {
+        let row = churn::tally(situation, 100, SEED).markdown(situation);
         println!("{row}");
         broken.extend(row.contains("BROKEN").then_some(row));
     }

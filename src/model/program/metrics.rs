@@ -121,7 +121,7 @@ impl MetricRules {
                 self.rule(value, None, total, Reading::Level);
                 Completion::Level
             }
-            Counted::ErrorLogs => return false,
+            Counted::ErrorLogs | Counted::Deaths => return false,
         };
         self.measures.push(MetricMeasure { number, key, completion });
         true

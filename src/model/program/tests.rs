@@ -205,6 +205,7 @@ fn counted() -> impl Strategy<Value = Counted> {
             Counted::PerRequest { requests, events, quantity: quantity.map(str::to_owned) }
         }),
         Just(Counted::ErrorLogs),
+        Just(Counted::Deaths),
     ]
 }
 
@@ -314,7 +315,9 @@ impl Naive<'_> {
                 let amount = self.value(name).quantity().filter(|amount| *amount > 0);
                 (self.whole(requests), false, amount.filter(|_| self.whole(events)))
             }
-            Counted::ErrorLogs | Counted::Occurrences { .. } | Counted::Level { .. } => (false, false, None),
+            Counted::ErrorLogs | Counted::Deaths | Counted::Occurrences { .. } | Counted::Level { .. } => {
+                (false, false, None)
+            }
         }
     }
 }

@@ -44,6 +44,8 @@ pub enum SliKind {
     Counter,
     /// What a gauge of each instance stands at while it is young.
     Gauge,
+    /// Instances that die and are replaced, per minute of one.
+    Churn,
 }
 
 impl SliKind {
@@ -57,6 +59,7 @@ impl SliKind {
             Self::Rate => "rate",
             Self::Counter => "counter",
             Self::Gauge => "gauge",
+            Self::Churn => "churn",
         }
     }
 }
@@ -259,6 +262,7 @@ impl SliConfig {
                 None => Counted::Latency { total },
             },
             SliKind::LogErrors => Counted::ErrorLogs,
+            SliKind::Churn => Counted::Deaths,
             SliKind::Rate => Counted::PerRequest {
                 events: self.events.as_ref().map_or_else(|| total.clone(), SelectionConfig::resolve),
                 requests: total,
@@ -283,6 +287,7 @@ impl SliConfig {
                 SliKind::Rate => OwnKind::Rate,
                 SliKind::Counter => OwnKind::Counter,
                 SliKind::Gauge => OwnKind::Gauge,
+                SliKind::Churn => OwnKind::Churn,
             },
             source: match kind {
                 SliKind::LogErrors => OwnSource::Logs,
@@ -315,10 +320,12 @@ impl SliConfig {
         let (margin, slack, pass_slack, is_share) = match kind {
             SliKind::Ratio | SliKind::Latency => (0.1, 0.1 * budget, budget, true),
             SliKind::ClientErrors => (0.5, CLIENT_SLACK[0], CLIENT_SLACK[1], true),
-            SliKind::LogErrors | SliKind::Rate | SliKind::Counter | SliKind::Gauge => (0.25, 0.0, 0.0, false),
+            SliKind::LogErrors | SliKind::Rate | SliKind::Counter | SliKind::Gauge | SliKind::Churn => {
+                (0.25, 0.0, 0.0, false)
+            }
         };
         // Exposure is counted in seconds, and people count in minutes.
-        let unit = if kind == SliKind::Counter { 60.0 } else { 1.0 };
+        let unit = if matches!(kind, SliKind::Counter | SliKind::Churn) { 60.0 } else { 1.0 };
         OwnTest::Rate {
             ratio: 1.0 + self.margin.unwrap_or(margin),
             delta: self.slack.unwrap_or(slack) / unit,
@@ -357,6 +364,7 @@ mod tests {
         near(rate("{kind: log_errors, slack: 0.01}"), (1.25, 0.01, false, false));
         near(rate("{kind: latency, threshold: 300ms}"), (1.1, 0.001, false, true));
         near(rate("{kind: counter, events: {metric: m}}"), (1.25, 0.0, false, false));
+        near(rate("{kind: churn, slack: 0.06}"), (1.25, 0.001, false, false));
         near(rate("{kind: counter, events: {metric: m}, slack: 0.6}"), (1.25, 0.01, false, false));
         let latency = sli("{kind: latency, quantile: 0.95}").resolve("a", 0.99).unwrap();
         assert_eq!(latency.test, OwnTest::Latency { quantile: 2, margin: 4, pass_margin: 10 });
@@ -380,6 +388,7 @@ mod tests {
             ("{kind: gauge, value: {metric: m}}", OwnSource::Metrics),
             ("{kind: rate, events: {span_kind: client}}", OwnSource::Spans),
             ("{kind: log_errors}", OwnSource::Logs),
+            ("{kind: churn}", OwnSource::Spans),
         ];
         for (yaml, source) in rows {
             assert_eq!(sli(yaml).resolve("a", 0.999).unwrap().source, source, "{yaml}");

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::{Marks, Program, Slot, UnixNanos, part_bit, total_bit};
+use crate::model::{InstanceId, Marks, Program, Slot, UnixNanos, part_bit, total_bit};
+use crate::pipeline::arms::deaths;
 use crate::verdict::{ALL_OPERATIONS, Cell, MeasuredCells, SlotInput};
+use crate::window::Churn;
 
 /// Something recorded that counts for measures.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +33,23 @@ pub(super) struct MarkedArms<'a> {
     /// Numbers of instances in order of appearance, by version.
     pub(super) ordinals: &'a BTreeMap<(u32, u32), u32>,
     pub(super) operations: &'a [Arc<str>],
+}
+
+/// Puts the instances that live and those that died and were replaced into the slots of a recording.
+pub(super) fn put_deaths(program: &Program, slots: &mut BTreeMap<Slot, SlotInput>) {
+    let Some(key) = program.deaths() else { return };
+    let (Some(from), Some(to)) = (slots.keys().next().copied(), slots.keys().next_back().copied()) else {
+        return;
+    };
+    let mut churn: [Churn; 2] = Default::default();
+    for t in from..=to {
+        let mut input = slots.remove(&t).unwrap_or_default();
+        for (churn, arm) in churn.iter_mut().zip([&mut input.candidate, &mut input.baseline]) {
+            let toll = churn.close(t, arm.instances.iter().map(|seen| InstanceId(seen.ordinal)));
+            arm.measures.extend(deaths(toll.living, toll.dead.len() as u64).map(|cells| (key, cells)));
+        }
+        slots.insert(t, input);
+    }
 }
 
 /// Puts marks into the slots of a recording; what lies outside of its seconds is left out.

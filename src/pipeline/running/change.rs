@@ -7,13 +7,14 @@ use std::sync::Arc;
 use super::{Running, Surroundings, is_biased};
 use crate::deployment::{Event, Phase, recovery_deadline};
 use crate::model::snapshot::snapshot_fields;
-use crate::model::{Slot, Source, UnixNanos};
-use crate::pipeline::arms::Closed;
+use crate::model::{Counted, Slot, Source, UnixNanos};
+use crate::pipeline::arms::{Closed, deaths};
 use crate::pipeline::journal::Commit;
 use crate::pipeline::version::{Version, Versions};
 use crate::verdict::{
     Arm, Cells, Change, ChangeEvidence, Context, Memories, Memory, Panel, Scope, SlotInput, Verdict, Waiting,
 };
+use crate::window::Toll;
 
 /// Seconds that must look as they did before, before a failed change counts as undone.
 const WELL_S: i64 = 10;
@@ -164,11 +165,14 @@ impl Running {
         let Some(memory) = memories.of(source) else { return };
         let one = closed.get(self.deployment.candidate.as_str());
         let scope = &self.deployment.scope;
-        let candidate = one.map(|c| scope.arm(&c.arm, &c.started_before)).unwrap_or_default();
+        let mut candidate = one.map(|c| scope.arm(&c.arm, &c.started_before)).unwrap_or_default();
         let version = versions.get(self.deployment.candidate.as_str());
         if !scope.is_whole() && version.is_some_and(|version| version.shows(source)) {
             let [requests, failed] = scope.totals(&candidate);
             self.in_scope = [self.in_scope[0] + requests, self.in_scope[1] + failed];
+        }
+        if let Some(one) = one.filter(|_| source == Source::Spans && scope.is_whole()) {
+            self.leave_out_roll_out(&one.toll, &mut candidate);
         }
         if self.is_recovering() && source == self.deployment.evidence.required {
             self.recovering.add(slot, candidate.warm, memory.timing().slot_s());
@@ -194,6 +198,18 @@ impl Running {
         let verdict = self.withhold(verdict, slot, &memories, (now, commit));
         if verdict != Verdict::Pending {
             self.decide(verdict, slot + slot_s, &memories, now, commit);
+        }
+    }
+
+    /// A change that restarts its instances replaces each of them once: deaths count of those that began after it.
+    fn leave_out_roll_out(&self, toll: &Toll, candidate: &mut Arm) {
+        let Some(at) = self.change_at() else { return };
+        let began_after = toll.dead.iter().filter(|first| **first >= at).count() as u64;
+        for sli in self.deployment.policy.slis.iter().filter(|sli| sli.measure.counted == Counted::Deaths) {
+            candidate.measures.remove(&sli.measure.key);
+            if let Some(cells) = deaths(toll.living, began_after) {
+                candidate.measures.insert(sli.measure.key, cells);
+            }
         }
     }
 

@@ -21,11 +21,13 @@ pub enum OwnKind {
     Counter,
     /// What each instance stands at while it is young.
     Gauge,
+    /// Instances that die and are replaced, per minute of one.
+    Churn,
 }
 
 impl OwnKind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Ratio,
         Self::Latency,
         Self::ClientErrors,
@@ -33,6 +35,7 @@ impl OwnKind {
         Self::Rate,
         Self::Counter,
         Self::Gauge,
+        Self::Churn,
     ];
 
     /// The word used in the configuration and the API.
@@ -45,6 +48,7 @@ impl OwnKind {
             Self::Rate => "rate",
             Self::Counter => "counter",
             Self::Gauge => "gauge",
+            Self::Churn => "churn",
         }
     }
 }

@@ -4,6 +4,7 @@
 mod account;
 mod blindness;
 mod changes;
+mod churn;
 mod deployments;
 mod dimensions;
 mod gauge_slis;

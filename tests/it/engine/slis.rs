@@ -152,7 +152,7 @@ pub(super) struct Front {
     /// Bodies of traces that were sent.
     sent: Vec<Vec<u8>>,
     /// Whether each instance of `v2` is replaced by one of another name every 20 s.
-    crashes: bool,
+    pub(super) crashes: bool,
 }
 
 impl Front {
@@ -224,7 +224,7 @@ impl Front {
     }
 
     /// `v1` alone until it is known, then `v2` beside it or in its place, until there is a verdict.
-    async fn judge(&mut self, fault: Fault, beside: bool) -> Arc<Deployment> {
+    pub(super) async fn judge(&mut self, fault: Fault, beside: bool) -> Arc<Deployment> {
         for _ in 0..170 {
             self.second(&[("v1", 4, 40, WELL)]).await;
         }
