@@ -73,7 +73,7 @@ impl LogSink for Sum {
 
 /// A request of the load generator as JSON.
 fn body<T: Message + Default + Serialize>(kind: Kind) -> (Vec<u8>, ItemsCount) {
-    let (message, items) = Sender::new(kind, 0, 1).next();
+    let (message, items) = Sender::new(kind, 0, 1, traffic::INSTANCES).next();
     let json = T::decode(message.as_slice()).ok().and_then(|request| serde_json::to_vec(&request).ok());
     (json.unwrap_or_default(), ItemsCount::new(items))
 }

@@ -17,7 +17,8 @@
 //! larger ones). Both servers get the same load from the same generator in turn, round by round, over gRPC on loopback,
 //! each of four connections sending its next request as soon as the last one is answered; what is compared is the
 //! median of the CPU time that each needed per item it acknowledged, as the kernel counts it for the process.
-//! `--rate` sends so many requests a second instead: a server that is mostly idle pays for waking up with nearly every
+//! `--instances` says of how many senders the load is, 800 unless told otherwise: of metrics each has 100 series. `--beside`
+//! measures another server in the same rounds, `--rate` sends so many requests a second instead: a server that is mostly idle pays for waking up with nearly every
 //! request, and more so the one that has less to do.
 
 #![allow(clippy::print_stdout, reason = "an example shows what it found")]
@@ -71,6 +72,12 @@ enum Measure {
         /// Requests a second over all connections; as many as are answered without it
         #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
         rate: Option<u64>,
+        /// Senders whose requests they are; of metrics each has 100 series
+        #[arg(long, default_value_t = Pace::FULL.instances, value_parser = clap::value_parser!(u64).range(1..))]
+        instances: u64,
+        /// Another server to compare with as well: a command in which {port} stands for where it listens
+        #[arg(long)]
+        beside: Vec<String>,
     },
     /// What exporters cost
     Forward {
@@ -119,6 +126,9 @@ enum Measure {
         /// Compress requests
         #[arg(long)]
         gzip: bool,
+        /// Senders whose requests they are
+        #[arg(long, default_value_t = Pace::FULL.instances, value_parser = clap::value_parser!(u64).range(1..))]
+        instances: u64,
     },
     /// The server that decodes and drops
     Sink { address: String },
@@ -134,9 +144,10 @@ enum Measure {
 fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match Arguments::parse().measure {
-        Measure::Compare { binary, seconds, rounds, kinds, connections, rate } => {
-            let pace = Pace { connections, requests_per_second: rate, ..Pace::FULL };
-            runtime.block_on(compare(&binary, Duration::from_secs(seconds), rounds, &kinds, pace))
+        Measure::Compare { binary, seconds, rounds, kinds, connections, rate, instances, beside } => {
+            let pace = Pace { connections, requests_per_second: rate, instances, ..Pace::FULL };
+            let time = Duration::from_secs(seconds);
+            runtime.block_on(compare(&binary, &beside, time, rounds, &kinds, pace))
         }
         Measure::Forward { binary, seconds, rounds } => {
             runtime.block_on(forward::measure(&binary, seconds, rounds))
@@ -145,8 +156,8 @@ fn main() -> anyhow::Result<()> {
             runtime.block_on(outage::measure(&binary, seconds, warm_up))
         }
         Measure::Pressure { binary, seconds } => runtime.block_on(pressure::measure(&binary, seconds)),
-        Measure::Send { address, kind, seconds, connections, rate, gzip } => {
-            let pace = Pace { connections, requests_per_second: rate, is_gzip: gzip };
+        Measure::Send { address, kind, seconds, connections, rate, gzip, instances } => {
+            let pace = Pace { connections, requests_per_second: rate, is_gzip: gzip, instances };
             let load = target::send_to(&address, kind, Duration::from_secs(seconds), pace);
             let Sent { items, refused, p99_ms, .. } = runtime.block_on(load)?;
             println!("{items} items acknowledged, {refused} requests refused, p99 {p99_ms:.2} ms");
@@ -159,6 +170,7 @@ fn main() -> anyhow::Result<()> {
 
 async fn compare(
     binary: &Path,
+    beside: &[String],
     time: Duration,
     rounds: u64,
     kinds: &[Kind],
@@ -167,8 +179,11 @@ async fn compare(
     let myself = std::env::current_exe()?;
     for &kind in kinds {
         // New processes for each kind: what one kind leaves behind is no part of the next.
-        let targets = [Target::rollguard(binary).await?, Target::sink(&myself).await?];
-        let mut used: [Vec<f64>; 2] = Default::default();
+        let mut targets = vec![Target::rollguard(binary).await?, Target::sink(&myself).await?];
+        for command in beside {
+            targets.push(Target::other(command).await?);
+        }
+        let mut used = vec![Vec::new(); targets.len()];
         for round in 1..=rounds {
             for (target, used) in targets.iter().zip(&mut used) {
                 let sent = target.load(kind, time, pace).await?;
@@ -176,12 +191,16 @@ async fn compare(
                 used.push(sent.cpu_seconds_per_million());
             }
         }
-        let [ours, theirs] = used.map(median);
-        println!(
-            "{}: {ours:.2} CPU-s per million items, decode-and-drop {theirs:.2}: {:.2}x",
-            kind.name(),
-            ours / theirs
-        );
+        let used: Vec<f64> = used.into_iter().map(median).collect();
+        let [ours, theirs @ ..] = used.as_slice() else { continue };
+        for (target, theirs) in targets.iter().skip(1).zip(theirs) {
+            println!(
+                "{}: {ours:.2} CPU-s per million items, {} {theirs:.2}: {:.2}x",
+                kind.name(),
+                target.name(),
+                ours / theirs
+            );
+        }
     }
     Ok(())
 }

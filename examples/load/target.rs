@@ -12,7 +12,7 @@ use tonic::client::Grpc;
 use tonic::codec::CompressionEncoding;
 use tonic::transport::{Channel, Endpoint};
 
-use super::traffic::{Kind, Sender};
+use super::traffic::{INSTANCES, Kind, Sender};
 use super::wire::Sending;
 
 /// How a load is sent.
@@ -24,11 +24,14 @@ pub(crate) struct Pace {
     pub(crate) requests_per_second: Option<u64>,
     /// Whether requests are compressed.
     pub(crate) is_gzip: bool,
+    /// Whose requests they are; at least one for each connection.
+    pub(crate) instances: u64,
 }
 
 impl Pace {
     /// As fast as the answers come, over four connections.
-    pub(crate) const FULL: Self = Self { connections: 4, requests_per_second: None, is_gzip: false };
+    pub(crate) const FULL: Self =
+        Self { connections: 4, requests_per_second: None, is_gzip: false, instances: INSTANCES };
 }
 
 /// Clock ticks of `/proc/PID/stat` in a second; the same on every Linux that Rust runs on.
@@ -110,7 +113,17 @@ impl Target {
         Self::sink_on(myself, free_port()?).await
     }
 
-    /// The same on this port.
+    /// Another server: a command in which `{port}` stands for where it listens.
+    pub(crate) async fn other(command: &str) -> anyhow::Result<Self> {
+        let port = free_port()?;
+        let command = command.replace("{port}", &port.to_string());
+        let mut words = command.split_whitespace();
+        let mut process = Command::new(words.next().context("no command")?);
+        process.args(words);
+        Self::start("other", process, port, None).await
+    }
+
+    /// [`Target::sink`] on this port.
     pub(crate) async fn sink_on(myself: &Path, port: u16) -> anyhow::Result<Self> {
         let mut command = Command::new(myself);
         command.arg("sink").arg(format!("127.0.0.1:{port}"));
@@ -212,8 +225,8 @@ impl Drop for Target {
 /// Sends to an address for so long.
 pub(crate) async fn send_to(address: &str, kind: Kind, time: Duration, pace: Pace) -> anyhow::Result<Sent> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
-    let senders: Vec<Sender> =
-        (0..pace.connections).map(|number| Sender::new(kind, number, pace.connections)).collect();
+    let (all, instances) = (pace.connections, pace.instances.max(pace.connections));
+    let senders: Vec<Sender> = (0..all).map(|number| Sender::new(kind, number, all, instances)).collect();
     let until = Instant::now() + time;
     let mut tasks = Vec::new();
     for sender in senders {

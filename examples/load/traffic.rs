@@ -29,7 +29,8 @@ pub(crate) const METRICS: &str = "/opentelemetry.proto.collector.metrics.v1.Metr
 pub(crate) const LOGS: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
 
 const SERVICES: u64 = 20;
-const INSTANCES: u64 = 800;
+/// Senders of all services together, unless told otherwise.
+pub(crate) const INSTANCES: u64 = 800;
 const ROUTES: usize = 20;
 /// Status codes of each route; with the routes, 100 series an instance.
 const CODES: [i64; 5] = [200, 201, 304, 404, 500];
@@ -133,7 +134,7 @@ pub(crate) struct Sender {
 
 impl Sender {
     /// Connection `number` of `all`: it speaks for its share of the instances.
-    pub(crate) fn new(kind: Kind, number: u64, all: u64) -> Self {
+    pub(crate) fn new(kind: Kind, number: u64, all: u64, instances: u64) -> Self {
         let now = nanos();
         let mut random = Rng::with_seed(now ^ number);
         let series = if matches!(kind, Kind::Delta | Kind::Cumulative) { SERIES } else { 0 };
@@ -143,7 +144,7 @@ impl Sender {
             exported: now,
             counts: vec![[0; BOUNDS.len() + 1]; series],
         };
-        let instances = (0..INSTANCES).filter(|i| i % all == number).map(instance).collect();
+        let instances = (0..instances).filter(|i| i % all == number).map(instance).collect();
         let drafts = (0..DRAFTS).map(|_| draft(kind, &mut random)).collect();
         Self { kind, random, instances, drafts, at: 0 }
     }

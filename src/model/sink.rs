@@ -60,6 +60,8 @@ pub trait PointSink {
     fn remembers(&self) -> bool {
         false
     }
+    /// The points that follow are of one metric of one resource, which this key names.
+    fn metric(&mut self, _key: PointKey) {}
     /// What points with this key are.
     fn recall(&mut self, _key: PointKey) -> Option<Recalled> {
         None

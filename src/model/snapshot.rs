@@ -179,6 +179,16 @@ impl<T: Snapshot> Snapshot for Vec<T> {
     }
 }
 
+impl<T: Snapshot> Snapshot for Box<[T]> {
+    fn save(&self, out: &mut Writer) {
+        (self.len() as u32).save(out);
+        self.iter().for_each(|v| v.save(out));
+    }
+    fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
+        Ok(Vec::<T>::load(from)?.into())
+    }
+}
+
 impl<T: Snapshot> Snapshot for VecDeque<T> {
     fn save(&self, out: &mut Writer) {
         (self.len() as u32).save(out);

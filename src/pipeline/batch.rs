@@ -10,7 +10,8 @@ mod series;
 
 use self::points::KnownBounds;
 pub(super) use self::points::bounds_id;
-use self::recall::PointMemory;
+pub(super) use self::recall::PointMemory;
+use self::recall::Taken;
 use self::series::series_of;
 
 use std::collections::HashMap;
@@ -66,7 +67,6 @@ pub(super) struct BatchBuffers {
     attributes_indexed: u64,
     /// Version id and operation bytes to series.
     series: HashMap<Box<[u8]>, SeriesId, RandomState>,
-    known_points: PointMemory,
     /// The last that was used first.
     bounds: Vec<KnownBounds>,
     generation: u64,
@@ -104,6 +104,8 @@ pub struct Batch {
     pub(super) buffers: Option<Box<BatchBuffers>>,
     pub(super) current: Option<Sender>,
     slowest: Option<(i16, Exemplar)>,
+    /// What is remembered of the points of the metric in hand.
+    known: Taken,
 }
 
 impl Batch {
@@ -115,7 +117,14 @@ impl Batch {
             buffers.bounds.clear();
             buffers.generation = generation;
         }
-        Self { intake, arrival, buffers: Some(buffers), current: None, slowest: None }
+        Self {
+            intake,
+            arrival,
+            buffers: Some(buffers),
+            current: None,
+            slowest: None,
+            known: Taken::default(),
+        }
     }
 
     /// Number of entry spans so far.
@@ -379,6 +388,7 @@ impl SpanSink for Batch {
 
 impl Drop for Batch {
     fn drop(&mut self) {
+        self.intake.known_points.put_back(&mut self.known);
         if let Some(mut buffers) = self.buffers.take() {
             buffers.clear();
             self.intake.shards.return_buffers(buffers);

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::batch::Batch;
+use super::batch::{Batch, PointMemory};
 use super::registry::Registry;
 use super::shards::Shards;
 use crate::model::UnixNanos;
@@ -13,12 +13,14 @@ use crate::model::UnixNanos;
 pub struct Intake {
     pub(super) registry: Arc<Registry>,
     pub(super) shards: Arc<Shards>,
+    /// What metric points were found to be.
+    pub(super) known_points: Arc<PointMemory>,
 }
 
 impl Intake {
     /// A door to these shards, with names from this registry.
     pub fn new(registry: Arc<Registry>, shards: Arc<Shards>) -> Self {
-        Self { registry, shards }
+        Self { registry, shards, known_points: Arc::default() }
     }
 
     /// Begins the batch of a request that arrived at this time.

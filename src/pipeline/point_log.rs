@@ -8,11 +8,16 @@ const KEPT_POINTS: usize = 4_096;
 /// Counts for which a cleared log keeps room.
 const KEPT_COUNTS: usize = 16 * KEPT_POINTS;
 
+/// One in so many parts of what a list usually holds is forgotten each time that it is emptied.
+const FORGOTTEN: usize = 64;
+
 /// Points in the order of their arrival.
 #[derive(Debug, Default)]
 pub(super) struct PointLog {
     points: Vec<PointObservation>,
     counts: Vec<u64>,
+    /// How many of both it has held lately.
+    usual: [usize; 2],
 }
 
 impl PointLog {
@@ -43,10 +48,12 @@ impl PointLog {
         self.counts.len()
     }
 
-    /// Empties it. Room for what it held stays, for as much comes again; room beyond four times that goes.
+    /// Empties it. Room for what it has held lately stays, for as much comes again; room beyond four times that goes.
+    /// Less for a moment says nothing: room that is given back and asked for again costs more than what comes into it.
     pub(super) fn clear(&mut self) {
-        empty(&mut self.points, KEPT_POINTS);
-        empty(&mut self.counts, KEPT_COUNTS);
+        let [points, counts] = &mut self.usual;
+        empty(&mut self.points, points, KEPT_POINTS);
+        empty(&mut self.counts, counts, KEPT_COUNTS);
     }
 
     /// Points with their counts.
@@ -59,11 +66,11 @@ impl PointLog {
     }
 }
 
-fn empty<T>(list: &mut Vec<T>, kept: usize) {
-    let used = list.len();
+fn empty<T>(list: &mut Vec<T>, usual: &mut usize, kept: usize) {
+    *usual = list.len().max(*usual - usual.div_ceil(FORGOTTEN));
     list.clear();
-    if list.capacity() > used.saturating_mul(4).max(kept) {
-        list.shrink_to(used.saturating_mul(2).max(kept));
+    if list.capacity() > usual.saturating_mul(4).max(kept) {
+        list.shrink_to(usual.saturating_mul(2).max(kept));
     }
 }
 
@@ -73,15 +80,24 @@ mod tests {
     use crate::model::{Shape, StreamId, UnixNanos};
 
     #[test]
-    fn room_follows_what_comes() {
-        let mut list = vec![0; 1_000];
-        empty(&mut list, 10);
+    fn room_follows_what_has_come_lately() {
+        let (mut list, mut usual) = (vec![0; 1_000], 0);
+        empty(&mut list, &mut usual, 10);
         assert!(list.is_empty() && list.capacity() >= 1_000);
-        list.resize(100, 0);
-        empty(&mut list, 10);
+        for _ in 0..FORGOTTEN {
+            list.resize(10, 0);
+            empty(&mut list, &mut usual, 10);
+        }
+        assert!(list.capacity() >= 1_000, "less for a while changes nothing");
+        for _ in 0..FORGOTTEN {
+            list.resize(100, 0);
+            empty(&mut list, &mut usual, 10);
+        }
         assert!((200..1_000).contains(&list.capacity()), "{}", list.capacity());
-        empty(&mut list, 10);
-        assert!((10..200).contains(&list.capacity()), "{}", list.capacity());
+        (0..4 * FORGOTTEN).for_each(|_| empty(&mut list, &mut usual, 10));
+        assert!((10..100).contains(&list.capacity()), "{}", list.capacity());
+        (0..4 * FORGOTTEN).for_each(|_| empty(&mut list, &mut usual, 10));
+        assert_eq!(usual, 0);
     }
 
     #[test]

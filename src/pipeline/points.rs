@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::engine::{Engine, Place, ordinal};
 use super::ledger::Disposition;
-use super::metered::PointPlace;
+use super::metered::{PointPlace, StreamPlace};
 use super::passage::Signal;
 use super::registry::Registry;
 use super::service::Service;
@@ -62,6 +62,10 @@ impl Places {
         if let Asked::Known(known) = self.get(id) { Some(known) } else { None }
     }
 
+    fn page(&mut self, number: u32) -> Option<&mut [Asked; PAGE]> {
+        self.pages.get_mut(&number).map(|page| &mut **page)
+    }
+
     fn insert(&mut self, id: StreamId, known: Option<Known>) {
         let (page, at) = Self::at(id);
         if let Some(place) = self.pages.entry(page).or_default().get_mut(at) {
@@ -88,6 +92,8 @@ impl Places {
 struct Known {
     place: Place,
     meta: StreamMeta,
+    /// Where its version keeps what it said last.
+    stream: StreamPlace,
 }
 
 impl Streams {
@@ -129,25 +135,38 @@ impl Engine {
                 continue;
             };
             let mut sender = None;
+            let mut page: Option<(u32, &mut [Asked; PAGE])> = None;
+            let mut last_bounds: Option<(BoundsId, Arc<[f64]>)> = None;
             while let Some((point, counts)) = points.peek() {
                 if matches!(point.shape, Shape::Level(_)) {
                     break;
                 }
-                let known = places.known(point.stream);
-                let Some(meta) = known.filter(|known| known.place.id == place.id).map(|known| &known.meta)
-                else {
+                let (number, at) = Places::at(point.stream);
+                if page.as_ref().is_none_or(|(last, _)| *last != number) {
+                    page = places.page(number).map(|page| (number, page));
+                }
+                let asked = page.as_mut().and_then(|(_, page)| page.get_mut(at));
+                let Some(Asked::Known(Known { place: own, meta, stream })) = asked else { break };
+                if own.id != place.id {
                     break;
-                };
+                }
                 let ordinal = match sender {
                     Some((instance, ordinal)) if instance == meta.instance => ordinal,
                     _ => ordinal(instances, &parts.registry, meta.instance),
                 };
                 sender = Some((meta.instance, ordinal));
                 let bounds = match point.shape {
-                    Shape::Explicit(id) => bounds_of(bounds, &parts.registry, id, now),
+                    Shape::Explicit(id) => {
+                        if last_bounds.as_ref().is_none_or(|(last, _)| *last != id) {
+                            let known = bounds_of(bounds, &parts.registry, id, now);
+                            last_bounds = known.map(|bounds| (id, Arc::clone(bounds)));
+                        }
+                        last_bounds.as_ref().map(|(_, bounds)| bounds)
+                    }
                     Shape::Count | Shape::Exponential { .. } | Shape::Level(_) => None,
                 };
-                run.observe(&PointPlace { version: place.id, meta, ordinal, bounds }, point, counts, now);
+                let point_place = PointPlace { version: place.id, meta, ordinal, bounds };
+                run.observe((&point_place, stream), (point, counts), now);
                 points.next();
             }
         }
@@ -161,7 +180,9 @@ impl Engine {
             Asked::Not => {}
         }
         let meta = self.parts.registry.stream(id);
-        let known = meta.and_then(|meta| Some(Known { place: self.place(meta.series, now)?, meta }));
+        let known = meta.and_then(|meta| {
+            Some(Known { place: self.place(meta.series, now)?, meta, stream: StreamPlace::default() })
+        });
         let place = known.as_ref().map(|known| known.place.clone());
         self.streams.places.insert(id, known);
         place
@@ -234,16 +255,21 @@ mod tests {
                 status: StatusSource::Code,
                 marks: 0,
             },
+            stream: StreamPlace::default(),
+        };
+        let key = |places: &Places, id| match places.get(StreamId(id)) {
+            Asked::Known(known) => Some(known.meta.key),
+            Asked::Not | Asked::Unknown => None,
         };
         let mut places = Places::default();
         let ids = [0, 15, 16, 17, 1_000, u32::MAX];
         ids.into_iter().for_each(|id| places.insert(StreamId(id), Some(known(u128::from(id)))));
         places.insert(StreamId(1), None);
-        assert!(ids.into_iter().all(|id| places.known(StreamId(id)).unwrap().meta.key == u128::from(id)));
+        assert!(ids.into_iter().all(|id| key(&places, id) == Some(u128::from(id))));
         assert!(matches!(places.get(StreamId(1)), Asked::Unknown));
         assert!(matches!(places.get(StreamId(2)), Asked::Not));
         places.retain(|id, known| id.0 == u32::MAX || id.0 == 15 && known.meta.key == 15);
-        assert!(places.known(StreamId(15)).is_some() && places.known(StreamId(u32::MAX)).is_some());
+        assert!(key(&places, 15).is_some() && key(&places, u32::MAX).is_some());
         assert!(matches!(places.get(StreamId(1)), Asked::Not), "it is asked for again");
         assert!(matches!(places.get(StreamId(0)), Asked::Not));
         assert_eq!(places.pages.len(), 2);

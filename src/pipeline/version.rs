@@ -233,16 +233,19 @@ impl Version {
         }
     }
 
+    /// Takes note of whose requests of a series metrics tell.
+    pub(super) fn note_cohorts(&mut self, series: SeriesId, instance: InstanceId) {
+        self.cohorts.note(series, instance);
+    }
+
     /// Where the requests of a metric interval belong.
     pub(super) fn metered_placement(
         &mut self,
-        series: SeriesId,
         instance: InstanceId,
         delta: &Delta,
         arrival: UnixNanos,
         ordinal: Option<u32>,
     ) -> Placement {
-        self.cohorts.note(series, instance);
         let Some(side) = &mut self.metered else { return Placement::default() };
         let (mut placement, is_new) = side.placement(instance, delta, ordinal, self.warmup_s);
         if let Some(ordinal) = ordinal.filter(|_| is_new) {

@@ -11,29 +11,27 @@ pub(super) struct Delays {
 }
 
 impl Delays {
-    /// Counts one span.
-    pub(super) fn record(&mut self, bin: u16) {
-        match self.low.binary_search_by_key(&bin, |c| c.0) {
-            Ok(at) => match self.low[at].1.checked_add(1) {
-                Some(more) => self.low[at].1 = more,
-                None => {
-                    self.low[at].1 = 0;
-                    self.carry(bin);
-                }
-            },
-            Err(at) => {
-                if self.low.len() == self.low.capacity() {
-                    self.low.reserve_exact(self.low.len() / 8 + 8);
-                }
-                self.low.insert(at, (bin, 1));
+    /// Counts so many spans.
+    pub(super) fn record(&mut self, bin: u16, n: u64) {
+        let at = self.low.binary_search_by_key(&bin, |c| c.0).unwrap_or_else(|at| {
+            if self.low.len() == self.low.capacity() {
+                self.low.reserve_exact(self.low.len() / 8 + 8);
             }
+            self.low.insert(at, (bin, 0));
+            at
+        });
+        let sum = u64::from(self.low[at].1).saturating_add(n);
+        self.low[at].1 = sum as u16;
+        if sum > u64::from(u16::MAX) {
+            self.carry(bin, sum >> 16);
         }
     }
 
-    fn carry(&mut self, bin: u16) {
+    fn carry(&mut self, bin: u16, n: u64) {
+        let n = u32::try_from(n).unwrap_or(u32::MAX);
         match self.high.binary_search_by_key(&bin, |c| c.0) {
-            Ok(at) => self.high[at].1 = self.high[at].1.saturating_add(1),
-            Err(at) => self.high.insert(at, (bin, 1)),
+            Ok(at) => self.high[at].1 = self.high[at].1.saturating_add(n),
+            Err(at) => self.high.insert(at, (bin, n)),
         }
     }
 
@@ -61,19 +59,21 @@ mod tests {
     #[test]
     fn counts_beyond_sixteen_bits_are_exact() {
         let mut delays = Delays::default();
-        (0..200_000).for_each(|_| delays.record(7));
-        (0..65_536).for_each(|_| delays.record(3));
-        delays.record(600);
+        (0..200_000).for_each(|_| delays.record(7, 1));
+        (0..65_536).for_each(|_| delays.record(3, 1));
+        delays.record(600, 1);
         assert_eq!(delays.iter().collect::<Vec<_>>(), [(3, 65_536), (7, 200_000), (600, 1)]);
     }
 
     proptest! {
         #[test]
-        fn counts_equal_a_naive_model(bins in prop::collection::vec(0u16..=600, 0..400)) {
+        fn counts_equal_a_naive_model(
+            bins in prop::collection::vec((0u16..=600, prop_oneof![Just(1), 1_u64..200_000]), 0..400),
+        ) {
             let (mut delays, mut model) = (Delays::default(), BTreeMap::<u16, u64>::new());
-            for bin in bins {
-                delays.record(bin);
-                *model.entry(bin).or_default() += 1;
+            for (bin, n) in bins {
+                delays.record(bin, n);
+                *model.entry(bin).or_default() += n;
             }
             prop_assert_eq!(delays.iter().collect::<Vec<_>>(), model.into_iter().collect::<Vec<_>>());
         }

@@ -6,20 +6,23 @@
 //! only then all versions have been heard: a slot keeps every family and every division of buckets apart.
 //! There is no right-censoring here: the requests of a point cannot be told apart by their start.
 
+mod latencies;
 mod measured;
+mod table;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use self::latencies::Latencies;
 pub use self::measured::MeasuredInterval;
+use self::table::Table;
 
 use super::cell::{Cell, Counts};
 use super::measures::Wanted;
 use super::open::{ClosedSlot, InstanceSlot, OperationSlot, Placed, Placement};
-use crate::histogram::exponential::{grid_bucket, unit_shift};
-use crate::histogram::{Form, Ruler, SparseHistogram};
+use crate::histogram::Form;
 use crate::model::{
-    BoundsId, Class, Family, InstanceId, NANOS_PER_SECOND, Outcome, Shape, Slot, StatusSource, StreamMeta,
+    Class, Family, InstanceId, NANOS_PER_SECOND, Outcome, SeriesId, Shape, Slot, StatusSource, StreamMeta,
     UnixNanos,
 };
 
@@ -47,21 +50,11 @@ pub struct Addition<'a> {
     pub bounds: Option<&'a Arc<[f64]>>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum CellName {
     Young,
     Warm0,
     Warm1,
-}
-
-/// Latencies as they came, by division.
-#[derive(Debug, Default)]
-struct Latencies {
-    /// By scale: indices in seconds, ascending, and their counts.
-    exponential: BTreeMap<i8, Vec<(i32, u64)>>,
-    explicit: BTreeMap<BoundsId, (Arc<[f64]>, Vec<u64>)>,
-    /// About 0, or not known.
-    lowest: u64,
 }
 
 #[derive(Debug, Default)]
@@ -70,15 +63,36 @@ struct OpenCell {
     latencies: Latencies,
 }
 
+/// An instance in an open interval. What its latencies are on the grid is made of them when the interval closes.
+#[derive(Debug, Default)]
+struct OpenInstance {
+    n: u64,
+    bad: u64,
+    young: u64,
+    /// Of its warm requests.
+    latencies: Latencies,
+}
+
 #[derive(Debug, Default)]
 struct OpenInterval {
-    cells: BTreeMap<(Family, crate::model::SeriesId, CellName), OpenCell>,
-    instances: BTreeMap<(Family, InstanceId), InstanceSlot>,
-    /// Points by family.
-    points: BTreeMap<Family, u64>,
+    cells: Table<(Family, SeriesId, CellName), OpenCell>,
+    instances: Table<(Family, InstanceId), OpenInstance>,
+    /// Points by family, in the order of [`FAMILIES`].
+    points: [u64; FAMILIES.len()],
     first_start: Option<UnixNanos>,
     measured: MeasuredInterval,
 }
+
+/// All families, in their order.
+const FAMILIES: [Family; Family::ALL.len() + 1] = {
+    let mut all = [Family::Measure; Family::ALL.len() + 1];
+    let mut i = 0;
+    while i < Family::ALL.len() {
+        all[i] = Family::ALL[i];
+        i += 1;
+    }
+    all
+};
 
 /// The open intervals of one version.
 #[derive(Debug)]
@@ -87,6 +101,8 @@ pub struct OpenIntervals {
     slot_s: i64,
     slots: BTreeMap<Slot, OpenInterval>,
     open_from: Slot,
+    /// The end of the last point, and its slot.
+    last: (UnixNanos, Slot),
 }
 
 /// An interval that will not change any more, not yet reduced to one metric.
@@ -112,7 +128,8 @@ pub struct Reduced {
 impl OpenIntervals {
     /// Slots of so many seconds; those before `open_from` count as closed.
     pub fn new(slot_s: i64, open_from: Slot) -> Self {
-        Self { wanted: Wanted::default(), slot_s: slot_s.max(1), slots: BTreeMap::new(), open_from }
+        let last = (UnixNanos::default(), UnixNanos::default().slot());
+        Self { wanted: Wanted::default(), slot_s: slot_s.max(1), slots: BTreeMap::new(), open_from, last }
     }
 
     /// What is wanted of measures from now on.
@@ -130,8 +147,7 @@ impl OpenIntervals {
         if addition.end.since(addition.arrival) > FUTURE_NANOS {
             return Placed::Future;
         }
-        let second = addition.end.slot();
-        let slot = second - second.rem_euclid(self.slot_s);
+        let slot = self.slot_of(addition.end);
         if slot < self.open_from {
             return Placed::Late;
         }
@@ -141,6 +157,15 @@ impl OpenIntervals {
         Placed::Counted
     }
 
+    /// The slot of an end; points of one export have the same.
+    fn slot_of(&mut self, end: UnixNanos) -> Slot {
+        if self.last.0 != end {
+            let second = end.slot();
+            self.last = (end, second - second.rem_euclid(self.slot_s));
+        }
+        self.last.1
+    }
+
     /// Closes the slot and hands it over. Slots close in order: what is still open before it counts as late.
     pub fn close(&mut self, slot: Slot) -> ClosedInterval {
         let mut passed_over = 0;
@@ -148,40 +173,53 @@ impl OpenIntervals {
             passed_over += older.remove().points();
         }
         self.open_from = self.open_from.max(slot + self.slot_s);
-        ClosedInterval { slot, open: self.slots.remove(&slot).unwrap_or_default(), passed_over }
+        let mut open = self.slots.remove(&slot).unwrap_or_default();
+        open.sort();
+        ClosedInterval { slot, open, passed_over }
     }
 
     /// All that is open, oldest first.
     pub fn into_closed(self) -> Vec<ClosedInterval> {
-        let closed = |(slot, open)| ClosedInterval { slot, open, passed_over: 0 };
+        let closed = |(slot, mut open): (Slot, OpenInterval)| {
+            open.sort();
+            ClosedInterval { slot, open, passed_over: 0 }
+        };
         self.slots.into_iter().map(closed).collect()
     }
 
     /// Bytes on the heap, nearly.
     pub fn heap_bytes(&self) -> usize {
-        let cell = |cell: &OpenCell| {
-            let exponential = cell.latencies.exponential.values().map(|sums| sums.capacity() * 16 + 32);
-            let explicit = cell.latencies.explicit.values().map(|(_, counts)| counts.capacity() * 8 + 64);
-            size_of::<OpenCell>() + exponential.sum::<usize>() + explicit.sum::<usize>()
+        let cell = |cell: &OpenCell| size_of::<OpenCell>() + cell.latencies.heap_bytes();
+        let instance = |one: &OpenInstance| size_of::<OpenInstance>() + one.latencies.heap_bytes();
+        let of = |slot: &OpenInterval| {
+            slot.cells.values().map(cell).sum::<usize>()
+                + slot.instances.values().map(instance).sum::<usize>()
         };
-        self.slots
-            .values()
-            .map(|slot| {
-                slot.cells.values().map(cell).sum::<usize>()
-                    + slot.instances.len() * size_of::<InstanceSlot>()
-            })
-            .sum()
+        self.slots.values().map(of).sum()
     }
 }
 
 impl OpenInterval {
+    /// What is closed is read in the order of its names.
+    fn sort(&mut self) {
+        self.cells.sort();
+        self.instances.sort();
+    }
+
     fn points(&self) -> u64 {
-        self.points.values().sum()
+        self.points.iter().sum()
+    }
+
+    /// Points of families that have any.
+    fn points_by_family(&self) -> impl Iterator<Item = (Family, u64)> {
+        FAMILIES.into_iter().zip(self.points).filter(|(_, points)| *points > 0)
     }
 
     fn record(&mut self, a: &Addition<'_>, placement: Placement) {
         let family = a.stream.family;
-        *self.points.entry(family).or_default() += 1;
+        if let Some(points) = self.points.get_mut(family as usize) {
+            *points += 1;
+        }
         if a.count == 0 || family == Family::Measure {
             return;
         }
@@ -191,14 +229,27 @@ impl OpenInterval {
             Placement { group: 0, .. } => CellName::Warm0,
             _ => CellName::Warm1,
         };
-        let cell = self.cells.entry((family, a.stream.series, name)).or_default();
+        let cell = self.cells.get_or_default((family, a.stream.series, name));
         add_counts(&mut cell.counts, a);
         cell.latencies.add(a);
-        let seen = self
-            .instances
-            .entry((family, a.stream.instance))
-            .or_insert_with(|| InstanceSlot::new(a.stream.instance));
-        add_instance(seen, a, name == CellName::Young);
+        let instance = self.instances.get_or_default((family, a.stream.instance));
+        if name == CellName::Young {
+            instance.young = instance.young.saturating_add(a.count);
+            return;
+        }
+        instance.n = instance.n.saturating_add(a.count);
+        if a.stream.outcome == Outcome::Bad {
+            instance.bad = instance.bad.saturating_add(a.count);
+        }
+        instance.latencies.add(a);
+    }
+}
+
+impl OpenInstance {
+    fn closed(&self, instance: InstanceId) -> InstanceSlot {
+        let (bucket_sum, bucket_squares) = self.latencies.grid_sums();
+        let [n, bad, young] = [self.n, self.bad, self.young].map(small);
+        InstanceSlot { instance, n, bad, young, bucket_sum, bucket_squares }
     }
 }
 
@@ -216,105 +267,15 @@ fn add_counts(counts: &mut Counts, a: &Addition<'_>) {
     counts.weight_squared += a.count as f64;
 }
 
-fn add_instance(seen: &mut InstanceSlot, a: &Addition<'_>, young: bool) {
-    let requests = small(a.count);
-    if young {
-        seen.young = seen.young.saturating_add(requests);
-        return;
-    }
-    seen.n = seen.n.saturating_add(requests);
-    if a.stream.outcome == Outcome::Bad {
-        seen.bad = seen.bad.saturating_add(requests);
-    }
-    // The middle of an explicit bucket stands for what is in it: instances are told apart by large factors.
-    let middle = a.bounds.map(|bounds| Form::Bounds(Arc::clone(bounds)));
-    let first = first_in_seconds(a);
-    for (at, n) in a.counts.iter().enumerate().filter(|(_, n)| **n > 0) {
-        let bucket = match (a.shape, &middle) {
-            (Shape::Explicit(_), Some(form)) => form.grid_of(at as i16),
-            (Shape::Exponential { scale, .. }, _) => grid_bucket(scale, first + at as i64),
-            _ => continue,
-        };
-        let (bucket, n) = (i64::from(bucket), n.cast_signed());
-        seen.bucket_sum = seen.bucket_sum.saturating_add(bucket.saturating_mul(n));
-        seen.bucket_squares = seen.bucket_squares.saturating_add((bucket * bucket).saturating_mul(n));
-    }
-}
-
-/// The index of the first exponential bucket as if its unit were seconds.
-fn first_in_seconds(a: &Addition<'_>) -> i64 {
-    let Shape::Exponential { scale, offset, .. } = a.shape else { return 0 };
-    i64::from(offset) - unit_shift(scale, a.stream.unit.per_second())
-}
-
-/// Adds counts of ascending indices to others.
-fn add_ascending(sums: &mut Vec<(i32, u64)>, counts: impl Iterator<Item = (i32, u64)>) {
-    let mut at = 0;
-    for (index, n) in counts {
-        at += sums[at..].iter().take_while(|(own, _)| *own < index).count();
-        match sums.get_mut(at) {
-            Some((own, sum)) if *own == index => *sum += n,
-            _ => sums.insert(at, (index, n)),
-        }
-    }
-}
-
 fn small(n: u64) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
-}
-
-impl Latencies {
-    fn add(&mut self, a: &Addition<'_>) {
-        match (a.shape, a.bounds) {
-            (Shape::Exponential { scale, zero, .. }, _) => {
-                self.lowest += zero;
-                let first = first_in_seconds(a);
-                let index = |at| (first + at as i64).clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32;
-                let counts = a.counts.iter().enumerate().filter(|(_, n)| **n > 0);
-                let sums = self.exponential.entry(scale).or_default();
-                add_ascending(sums, counts.map(|(at, n)| (index(at), *n)));
-            }
-            (Shape::Explicit(id), Some(bounds)) => {
-                let fresh = || (Arc::clone(bounds), vec![0; a.counts.len()]);
-                let (_, sums) = self.explicit.entry(id).or_insert_with(fresh);
-                sums.iter_mut().zip(a.counts).for_each(|(sum, n)| *sum += n);
-            }
-            _ => self.lowest += a.count,
-        }
-    }
-
-    /// Takes the divisions that occur into account.
-    fn admit(&self, form: &mut Form, margin: i32) -> bool {
-        let mut changed = false;
-        for scale in self.exponential.keys() {
-            changed |= form.admit(Ruler::Exponential(*scale), margin);
-        }
-        for (bounds, _) in self.explicit.values() {
-            changed |= form.admit(Ruler::Explicit(bounds), margin);
-        }
-        changed
-    }
-
-    fn in_form(&self, form: &Form) -> SparseHistogram {
-        let exponential = self.exponential.iter().flat_map(|(scale, sums)| {
-            sums.iter().map(|(index, n)| (form.of_exponential(*scale, i64::from(*index)), small(*n)))
-        });
-        let explicit = self.explicit.values().flat_map(|(bounds, counts)| {
-            counts.iter().enumerate().map(move |(at, n)| (form.of_explicit(bounds, at), small(*n)))
-        });
-        exponential.chain(explicit).chain([(form.lowest(), small(self.lowest))]).collect()
-    }
 }
 
 impl ClosedInterval {
     /// Requests of a class, whatever their family.
     pub fn requests(&self, class: Class) -> u64 {
-        self.open
-            .cells
-            .iter()
-            .filter(|((family, ..), _)| family.class() == class)
-            .map(|(_, cell)| cell.counts.n)
-            .sum()
+        let of_class = self.open.cells.iter().filter(|((family, ..), _)| family.class() == class);
+        of_class.map(|(_, cell)| cell.counts.n).sum()
     }
 
     /// Its first second.
@@ -331,14 +292,15 @@ impl ClosedInterval {
     pub fn by_operation(
         &self,
         counts: impl Fn(Family) -> bool,
-    ) -> impl Iterator<Item = (crate::model::SeriesId, u64, u64)> {
+    ) -> impl Iterator<Item = (SeriesId, u64, u64)> {
         let counted = self.open.cells.iter().filter(move |((family, ..), _)| counts(*family));
         counted.map(|((_, series, _), cell)| (*series, cell.counts.n, cell.counts.bad))
     }
 
     /// Families with points in it that count requests.
     pub fn families(&self) -> impl Iterator<Item = Family> {
-        self.open.points.keys().copied().filter(|family| *family != Family::Measure)
+        let families = self.open.points_by_family().map(|(family, _)| family);
+        families.filter(|family| *family != Family::Measure)
     }
 
     /// What counts for measures, taken out.
@@ -349,7 +311,7 @@ impl ClosedInterval {
     /// Lets `form` know the divisions of the families that count; whether it changed.
     pub fn admit(&self, form: &mut Form, margin: i32, counts: impl Fn(Family) -> bool) -> bool {
         let mut changed = false;
-        for ((family, ..), cell) in &self.open.cells {
+        for ((family, ..), cell) in self.open.cells.iter() {
             if counts(*family) {
                 changed |= cell.latencies.admit(form, margin);
             }
@@ -360,12 +322,12 @@ impl ClosedInterval {
     /// The interval with the families that count, latencies in `form`.
     pub fn reduce(self, form: &Form, counts: impl Fn(Family) -> bool) -> Reduced {
         let mut reduced = Reduced::default();
-        for (family, points) in &self.open.points {
-            let is_read = counts(*family) || *family == Family::Measure;
+        for (family, points) in self.open.points_by_family() {
+            let is_read = counts(family) || family == Family::Measure;
             *if is_read { &mut reduced.points } else { &mut reduced.unused } += points;
         }
         let mut operations = BTreeMap::<_, OperationSlot>::new();
-        for ((family, series, name), cell) in &self.open.cells {
+        for ((family, series, name), cell) in self.open.cells.iter() {
             if counts(*family) {
                 let operation = operations.entry(*series).or_default();
                 let into = match name {
@@ -377,9 +339,10 @@ impl ClosedInterval {
             }
         }
         let mut instances = BTreeMap::<InstanceId, InstanceSlot>::new();
-        for ((family, id), seen) in self.open.instances {
-            if counts(family) {
-                instances.entry(id).and_modify(|sum| sum.add(&seen)).or_insert(seen);
+        for ((family, id), seen) in self.open.instances.iter() {
+            if counts(*family) {
+                let seen = seen.closed(*id);
+                instances.entry(*id).and_modify(|sum| sum.add(&seen)).or_insert(seen);
             }
         }
         reduced.slot = ClosedSlot {

@@ -1,7 +1,7 @@
 //! Intervals by example, and that deltas and cumulative points of the same traffic give equal slots.
 
 use super::*;
-use crate::model::{DurationUnit, SeriesId, Temporality};
+use crate::model::{BoundsId, DurationUnit, SeriesId, Temporality};
 use crate::window::{Point, Stream, Taken};
 use proptest::prelude::*;
 
@@ -41,6 +41,11 @@ fn explicit<'a>(
         counts,
         bounds: Some(bounds),
     }
+}
+
+#[test]
+fn families_stand_where_their_numbers_are() {
+    assert!(FAMILIES.into_iter().enumerate().all(|(at, family)| family as usize == at));
 }
 
 #[test]

@@ -106,22 +106,34 @@ impl Lateness {
     /// Learns from one span, late ones included. Spans from the future (negative delays) teach nothing
     /// beyond "no delay".
     pub fn record(&mut self, version: VersionId, instance: InstanceId, end: UnixNanos, arrival: UnixNanos) {
+        self.record_many(version, instance, end, arrival, 1);
+    }
+
+    /// The same of several that have all this in common.
+    pub fn record_many(
+        &mut self,
+        version: VersionId,
+        instance: InstanceId,
+        end: UnixNanos,
+        arrival: UnixNanos,
+        n: u64,
+    ) {
         let delay = arrival.since(end);
         let part = arrival.slot().div_euclid(PART_S);
-        if self.counts(instance, delay, part) {
+        if self.counts(instance, delay, part, n) {
             let bin = (delay / BIN_NANOS).min(LAST_BIN) as u16;
-            self.delays.entry(version).or_default().record(part, bin);
+            self.delays.entry(version).or_default().record(part, bin, n);
         }
     }
 
     /// Whether the delay belongs into the estimate: not of a slow instance, and not far off from one that
     /// has not shown yet whether it is slow.
-    fn counts(&mut self, instance: InstanceId, delay: u64, part: i64) -> bool {
+    fn counts(&mut self, instance: InstanceId, delay: u64, part: i64, n: u64) -> bool {
         if instance == InstanceId::UNKNOWN {
             return true;
         }
         let seen = self.instances.entry(instance).or_default();
-        seen.record(delay, part);
+        seen.record(delay, part, n);
         let delay_s = delay as f64 / NANOS_PER_SECOND as f64;
         let far_off = self.median_s.is_some_and(|median| delay_s > median + SLOW_S);
         !seen.slow && (seen.proven || !far_off)
@@ -222,13 +234,13 @@ impl Lateness {
 }
 
 impl VersionDelays {
-    fn record(&mut self, part: i64, bin: u16) {
+    fn record(&mut self, part: i64, bin: u16, n: u64) {
         match self.parts.back_mut() {
             // Arrivals of different workers may be a little out of order: they count in the newest part.
-            Some((newest, delays)) if *newest >= part => delays.record(bin),
+            Some((newest, delays)) if *newest >= part => delays.record(bin, n),
             _ => {
                 let mut delays = Delays::default();
-                delays.record(bin);
+                delays.record(bin, n);
                 self.parts.push_back((part, delays));
                 self.forget(part);
             }
@@ -263,14 +275,26 @@ impl VersionDelays {
 }
 
 impl InstanceDelays {
-    fn record(&mut self, delay: u64, part: i64) {
+    fn record(&mut self, delay: u64, part: i64, n: u64) {
         let bin = ((delay / NANOS_PER_SECOND) as usize).min(COARSE_BINS - 1);
-        if part > self.last_part || self.bins[bin] == u16::MAX {
-            self.bins.iter_mut().for_each(|n| *n /= 2);
-            self.last_part = part.max(self.last_part);
+        if part > self.last_part {
+            self.halve();
+            self.last_part = part;
         }
-        self.bins[bin] += 1;
-        self.spans = self.spans.saturating_add(1);
+        let mut rest = n;
+        while rest > 0 {
+            if self.bins[bin] == u16::MAX {
+                self.halve();
+            }
+            let more = rest.min(u64::from(u16::MAX - self.bins[bin]));
+            self.bins[bin] += more as u16;
+            rest -= more;
+        }
+        self.spans = self.spans.saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
+    }
+
+    fn halve(&mut self) {
+        self.bins.iter_mut().for_each(|n| *n /= 2);
     }
 }
 

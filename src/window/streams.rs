@@ -6,8 +6,6 @@
 //! same identity (no instance id) are then two counters, and a process that begins anew is a third. Taking a
 //! changed start for a reset of one counter would count the whole value again with each point.
 
-use std::collections::VecDeque;
-
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields};
 use crate::model::{BoundsId, Level, Shape, Temporality, UnixNanos};
 
@@ -69,18 +67,57 @@ pub enum Taken {
 /// One stream.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Stream {
-    /// Cumulative: one counter per start, the one heard of last at the back.
-    counters: Vec<Counter>,
+    said: Said,
     /// The newest start of a counter that was known once and is not any more: what one that began no later holds may
     /// have been counted already.
     passed: UnixNanos,
-    /// Delta: the newest intervals.
-    intervals: VecDeque<(UnixNanos, UnixNanos)>,
     /// When it was last heard of, by arrival.
     pub touched: UnixNanos,
 }
 
-snapshot_fields!(Stream { counters, passed, intervals, touched });
+/// What was said last. Of nearly all streams that is one counter or a few intervals, which lie in the stream itself: of
+/// a large fleet each look elsewhere is a cache miss.
+#[derive(Debug, Clone, PartialEq, Default)]
+enum Said {
+    #[default]
+    Nothing,
+    /// Delta.
+    Intervals(Intervals),
+    /// Cumulative: one counter per start.
+    Counters {
+        /// The one heard of last.
+        last: Counter,
+        /// The others, the one heard of last at the back.
+        others: Vec<Counter>,
+    },
+}
+
+/// The newest intervals of a delta stream, in the order in which they came.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Intervals {
+    /// Start and end.
+    known: [(UnixNanos, UnixNanos); INTERVALS],
+    len: u8,
+}
+
+impl Intervals {
+    fn all(&self) -> &[(UnixNanos, UnixNanos)] {
+        self.known.get(..usize::from(self.len)).unwrap_or_default()
+    }
+
+    fn push(&mut self, interval: (UnixNanos, UnixNanos)) {
+        match self.known.get_mut(usize::from(self.len)) {
+            Some(place) => {
+                *place = interval;
+                self.len += 1;
+            }
+            None => {
+                self.known.rotate_left(1);
+                self.known[INTERVALS - 1] = interval;
+            }
+        }
+    }
+}
 
 /// One counter: what its last point said.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,7 +126,7 @@ struct Counter {
     time: UnixNanos,
     count: u64,
     shape: Shape,
-    counts: Vec<u64>,
+    counts: Box<[u64]>,
     falls: u8,
 }
 
@@ -101,9 +138,17 @@ impl Stream {
         Self { passed, ..Self::default() }
     }
 
+    fn counters(&self) -> impl Iterator<Item = &Counter> {
+        let (others, last) = match &self.said {
+            Said::Counters { last, others } => (others.as_slice(), Some(last)),
+            Said::Nothing | Said::Intervals(_) => (&[][..], None),
+        };
+        others.iter().chain(last)
+    }
+
     /// The newest start of a counter that it knows or knew.
     pub fn newest_start(&self) -> UnixNanos {
-        self.counters.iter().map(|counter| counter.start).fold(self.passed, UnixNanos::max)
+        self.counters().map(|counter| counter.start).fold(self.passed, UnixNanos::max)
     }
 
     /// Takes a point in. `watched_since` is when we began to look: what a counter that began later holds at its
@@ -124,18 +169,19 @@ impl Stream {
 
     /// M3: exact repetitions are dropped, overlaps reported. A gap is no traffic seen, not no traffic.
     fn take_delta(&mut self, point: &Point<'_>, out: &mut Vec<u64>) -> Taken {
-        let newest = self.intervals.iter().map(|(_, end)| *end).max();
+        if !matches!(self.said, Said::Intervals(_)) {
+            self.said = Said::Intervals(Intervals::default());
+        }
+        let Said::Intervals(intervals) = &mut self.said else { return Taken::Contradiction };
+        let newest = intervals.all().iter().map(|(_, end)| *end).max();
         let start =
             if point.start.0 == 0 { newest.unwrap_or(point.time).min(point.time) } else { point.start };
         let interval = (start, point.time);
-        if self.intervals.contains(&interval) || point.start.0 == 0 && newest == Some(point.time) {
+        if intervals.all().contains(&interval) || point.start.0 == 0 && newest == Some(point.time) {
             return Taken::Duplicate;
         }
-        let overlaps = self.intervals.iter().any(|(s, e)| start < *e && *s < point.time);
-        if self.intervals.len() >= INTERVALS {
-            self.intervals.pop_front();
-        }
-        self.intervals.push_back(interval);
+        let overlaps = intervals.all().iter().any(|(s, e)| start < *e && *s < point.time);
+        intervals.push(interval);
         out.extend_from_slice(point.counts);
         Taken::Delta(Delta {
             start,
@@ -149,28 +195,38 @@ impl Stream {
 
     /// M4.
     fn take_cumulative(&mut self, point: &Point<'_>, watched_since: UnixNanos, out: &mut Vec<u64>) -> Taken {
-        let Some(at) = self.counters.iter().position(|counter| counter.start == point.start) else {
-            return self.meet(point, watched_since, out);
-        };
-        let mut counter = self.counters.remove(at);
-        let taken = counter.take(point, out);
-        self.counters.push(counter);
-        taken
+        if let Said::Counters { last, others } = &mut self.said {
+            if last.start != point.start
+                && let Some(at) = others.iter().position(|counter| counter.start == point.start)
+            {
+                let found = others.remove(at);
+                others.push(std::mem::replace(last, found));
+            }
+            if last.start == point.start {
+                return last.take(point, out);
+            }
+        }
+        self.meet(point, watched_since, out)
     }
 
     /// The first point of a counter. All it holds is new if it began after we did, and says when; `start ==
     /// time` says that it does not know.
     fn meet(&mut self, point: &Point<'_>, watched_since: UnixNanos, out: &mut Vec<u64>) -> Taken {
         let may_be_counted = point.start <= self.passed;
-        if self.counters.len() >= COUNTERS {
-            if may_be_counted {
-                // More live processes than are remembered: taking turns, each would be met again and again.
-                return Taken::Contradiction;
-            }
-            let oldest = self.counters.remove(0);
-            self.passed = self.passed.max(oldest.start);
+        if self.counters().count() >= COUNTERS && may_be_counted {
+            // More live processes than are remembered: taking turns, each would be met again and again.
+            return Taken::Contradiction;
         }
-        self.counters.push(Counter::new(point));
+        let met = Counter::new(point);
+        match &mut self.said {
+            Said::Counters { last, others } => {
+                if others.len() + 1 >= COUNTERS {
+                    self.passed = self.passed.max(others.remove(0).start);
+                }
+                others.push(std::mem::replace(last, met));
+            }
+            said => *said = Said::Counters { last: met, others: Vec::new() },
+        }
         if may_be_counted || point.start == point.time || point.start < watched_since {
             return Taken::Base;
         }
@@ -188,8 +244,36 @@ impl Stream {
 
     /// Bytes on the heap, nearly.
     pub fn heap_bytes(&self) -> usize {
-        self.counters.iter().map(|w| size_of::<Counter>() + w.counts.capacity() * 8).sum::<usize>()
-            + self.intervals.capacity() * size_of::<(UnixNanos, UnixNanos)>()
+        let counts = self.counters().map(|counter| size_of_val(&*counter.counts)).sum::<usize>();
+        let others = if let Said::Counters { others, .. } = &self.said { others.capacity() } else { 0 };
+        counts + others * size_of::<Counter>()
+    }
+}
+
+/// As lists: what was said in the order in which it came, of the other kind nothing.
+impl Snapshot for Stream {
+    fn save(&self, out: &mut Writer) {
+        let counters: Vec<&Counter> = self.counters().collect();
+        (counters.len() as u32).save(out);
+        counters.into_iter().for_each(|counter| counter.save(out));
+        self.passed.save(out);
+        let intervals = if let Said::Intervals(intervals) = &self.said { intervals.all() } else { &[] };
+        intervals.to_vec().save(out);
+        self.touched.save(out);
+    }
+
+    fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
+        let mut counters = Vec::<Counter>::load(from)?;
+        let passed = UnixNanos::load(from)?;
+        let known = Vec::load(from)?;
+        let mut intervals = Intervals::default();
+        known.into_iter().for_each(|interval| intervals.push(interval));
+        let said = match counters.pop() {
+            Some(last) => Said::Counters { last, others: counters },
+            None if intervals.len > 0 => Said::Intervals(intervals),
+            None => Said::Nothing,
+        };
+        Ok(Self { said, passed, touched: UnixNanos::load(from)? })
     }
 }
 
@@ -200,15 +284,18 @@ impl Counter {
             time: point.time,
             count: point.count,
             shape: point.shape,
-            counts: point.counts.to_vec(),
+            counts: point.counts.into(),
             falls: 0,
         }
     }
 
     fn remember(&mut self, point: &Point<'_>) {
         (self.time, self.count, self.shape) = (point.time, point.count, point.shape);
-        self.counts.clear();
-        self.counts.extend_from_slice(point.counts);
+        if self.counts.len() == point.counts.len() {
+            self.counts.copy_from_slice(point.counts);
+        } else {
+            self.counts = point.counts.into();
+        }
     }
 
     fn take(&mut self, point: &Point<'_>, out: &mut Vec<u64>) -> Taken {
@@ -254,7 +341,7 @@ impl Counter {
             // counted already: a reset at an unknown start, which contributes nothing.
             (Shape::Explicit(a), Shape::Explicit(b)) if a != b => return Difference::Unlike,
             (Shape::Explicit(_), Shape::Explicit(_)) if self.counts.len() == point.counts.len() => {
-                subtract(point.counts, |i| self.counts[i], out).then_some(point.shape)
+                subtract(point.counts, &self.counts, out).then_some(point.shape)
             }
             (Shape::Exponential { .. }, Shape::Exponential { .. }) => {
                 return self.difference_of_scales(point, count, out);
@@ -299,11 +386,13 @@ enum Difference {
 }
 
 /// `now - before` into `out`; `false` where any count fell.
-fn subtract(now: &[u64], before: impl Fn(usize) -> u64, out: &mut Vec<u64>) -> bool {
-    for (i, n) in now.iter().enumerate() {
-        let Some(rest) = n.checked_sub(before(i)) else { return false };
-        out.push(rest);
+fn subtract(now: &[u64], before: &[u64], out: &mut Vec<u64>) -> bool {
+    let pairs = || now.iter().zip(before);
+    // Without a way out in the middle it is done several numbers at a time.
+    if pairs().fold(false, |fell, (now, before)| fell | (now < before)) {
+        return false;
     }
+    out.extend(pairs().map(|(now, before)| now - before));
     true
 }
 

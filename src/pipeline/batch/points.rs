@@ -8,7 +8,7 @@ use foldhash::quality::FixedState;
 use super::super::passage::Signal;
 use super::super::registry::OVERFLOW_OPERATION;
 use super::super::senders::{Sender, is_joinable};
-use super::recall::Known;
+use super::recall::{Known, Taken};
 use super::{Batch, BatchBuffers, FAILED_EXEMPLARS};
 use crate::histogram::exponential::downscale;
 use crate::model::{
@@ -56,8 +56,12 @@ impl PointSink for Batch {
         true
     }
 
+    fn metric(&mut self, key: PointKey) {
+        self.intake.known_points.take(key, &mut self.known);
+    }
+
     fn recall(&mut self, key: PointKey) -> Option<Recalled> {
-        self.buffers.as_mut()?.known_points.recall(key, &self.intake.registry)
+        self.intake.known_points.recall(key, &mut self.known, &self.intake.registry)
     }
 
     fn known_point(&mut self, stream: RecalledStream, numbers: &PointNumbers<'_>) {
@@ -66,13 +70,13 @@ impl PointSink for Batch {
     }
 
     fn remember_discard(&mut self, key: PointKey, reason: Discard) {
-        let Some(buffers) = &mut self.buffers else { return };
-        buffers.known_points.keep(key, Known::Discarded(reason), &self.intake.registry, self.arrival);
+        let Intake { registry, known_points, .. } = &self.intake;
+        known_points.keep((key, Known::Discarded(reason)), &mut self.known, registry, self.arrival);
     }
 
     fn point(&mut self, resource: &ResourceView<'_>, point: &PointView<'_>) {
         let Some(buffers) = &mut self.buffers else { return };
-        match resolve(buffers, &self.intake, self.arrival, resource, point) {
+        match resolve((buffers, &mut self.known), &self.intake, self.arrival, resource, point) {
             Some(stream) => push(buffers, &self.intake, stream, self.arrival, &point.numbers),
             None => buffers.discarded.add(Signal::Metrics, Discard::Streams, 1),
         }
@@ -92,6 +96,7 @@ impl PointSink for Batch {
     }
 
     fn sender_of_points(&mut self, resource: &ResourceView<'_>, points: u64) {
+        self.intake.known_points.put_back(&mut self.known);
         self.sender(Signal::Metrics, resource, points);
         if let Some(sender) = self.current.as_ref().filter(|_| self.intake.registry.reads_metrics()) {
             sender.version.measures.hear(sender.version.meta.id, self.arrival);
@@ -102,7 +107,7 @@ impl PointSink for Batch {
 /// Makes a stream known, or finds it; `None` beyond a cap.
 #[cold]
 fn resolve(
-    buffers: &mut BatchBuffers,
+    (buffers, remembered): (&mut BatchBuffers, &mut Taken),
     intake: &Intake,
     arrival: UnixNanos,
     resource: &ResourceView<'_>,
@@ -167,7 +172,7 @@ fn resolve(
     if let Some(key) = point.key.filter(|_| is_settled) {
         let is_lasting = version.meta.key.version != VersionKey::OVERFLOW;
         let known = Known::stream(resolved, is_lasting, generation);
-        buffers.known_points.keep(key, known, registry, arrival);
+        intake.known_points.keep((key, known), remembered, registry, arrival);
     }
     Some(resolved)
 }

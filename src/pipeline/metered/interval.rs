@@ -2,8 +2,6 @@
 //! seconds. It is the length of a slot, so it is fixed with the first one seen and changed only when most
 //! streams say otherwise for a while; a change starts the metric side anew.
 
-use std::collections::BTreeMap;
-
 use crate::model::NANOS_PER_SECOND;
 use crate::verdict::LONGEST_SLOT_S;
 
@@ -17,7 +15,8 @@ const GAPS_KEPT: u64 = 1_000;
 /// Learns the export interval of one service.
 #[derive(Debug, Default)]
 pub(in crate::pipeline) struct Interval {
-    gaps: BTreeMap<i64, u64>,
+    /// Seconds, ascending, and how often they were seen. Few: the services of one exporter agree.
+    gaps: Vec<(i64, u64)>,
     seen: u64,
 }
 
@@ -26,24 +25,32 @@ impl Interval {
     pub(in crate::pipeline) fn note(&mut self, nanos: u64) {
         let seconds = (nanos + NANOS_PER_SECOND / 2) / NANOS_PER_SECOND;
         let seconds = i64::try_from(seconds).unwrap_or(LONGEST_SLOT_S).clamp(1, LONGEST_SLOT_S);
-        *self.gaps.entry(seconds).or_default() += 1;
+        let at = self.gaps.iter().take_while(|(known, _)| *known < seconds).count();
+        match self.gaps.get_mut(at) {
+            Some((known, n)) if *known == seconds => *n += 1,
+            _ => self.gaps.insert(at, (seconds, 1)),
+        }
         self.seen += 1;
         if self.seen > GAPS_KEPT {
-            self.gaps.values_mut().for_each(|n| *n /= 2);
-            self.gaps.retain(|_, n| *n > 0);
-            self.seen = self.gaps.values().sum();
+            self.gaps.iter_mut().for_each(|(_, n)| *n /= 2);
+            self.gaps.retain(|(_, n)| *n > 0);
+            self.seen = self.gaps.iter().map(|(_, n)| n).sum();
         }
     }
 
     /// The commonest time, the shorter of two; `None` before there is any.
     pub(in crate::pipeline) fn mode(&self) -> Option<i64> {
-        self.gaps.iter().max_by_key(|(seconds, n)| (**n, -**seconds)).map(|(seconds, _)| *seconds)
+        self.commonest().map(|(seconds, _)| seconds)
+    }
+
+    fn commonest(&self) -> Option<(i64, u64)> {
+        self.gaps.iter().copied().max_by_key(|(seconds, n)| (*n, -*seconds))
     }
 
     /// Another interval than `current`, if the evidence for it is strong.
     pub(in crate::pipeline) fn change_from(&self, current: i64) -> Option<i64> {
-        let mode = self.mode().filter(|mode| *mode != current && self.seen >= GAPS_NEEDED)?;
-        (self.gaps[&mode] as f64 >= SHARE_NEEDED * self.seen as f64).then_some(mode)
+        let (mode, n) = self.commonest().filter(|(mode, _)| *mode != current && self.seen >= GAPS_NEEDED)?;
+        (n as f64 >= SHARE_NEEDED * self.seen as f64).then_some(mode)
     }
 
     /// Begins to learn anew, after a change.

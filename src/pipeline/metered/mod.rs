@@ -6,7 +6,7 @@
 //! present name before the legacy one, per version. The choice stands while a deployment is judged. What
 //! latencies are compared in is what the buckets of all versions share ([`crate::histogram::Form`]).
 //!
-//! Memory, per stream about 150 bytes and 8 per bucket of its last point; the streams of a version are bounded
+//! Memory, per stream about 200 bytes, and 8 per bucket of its last point where it is cumulative; the streams of a version are bounded
 //! by `pipeline.limits.streams_per_version`, and one that is silent for as long as a version may be is
 //! forgotten, but for when its counters began ([`forgotten`]).
 
@@ -15,10 +15,13 @@ mod early;
 mod forgotten;
 mod interval;
 mod measures;
+mod run;
 mod service;
+mod streams;
 mod version;
 
 pub(super) use choice::Choice;
 pub(super) use interval::Interval;
 pub(super) use service::{Metered, PointPlace};
+pub(super) use streams::StreamPlace;
 pub(super) use version::MeteredVersion;

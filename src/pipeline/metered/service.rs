@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use super::choice::Choice;
 use super::interval::Interval;
+use super::run::{Export, PutInto};
+use super::streams::StreamPlace;
 use super::version::MeteredVersion;
 use crate::deployment::is_version;
 use crate::histogram::Form;
@@ -21,14 +23,15 @@ use crate::pipeline::blindness::Blindness;
 use crate::pipeline::board::MetricsSide;
 use crate::pipeline::hours;
 use crate::pipeline::journal::Commit;
-use crate::pipeline::ledger::{Disposition, Ledger};
-use crate::pipeline::objectives::ServiceObjectives;
+use crate::pipeline::ledger::Disposition;
 use crate::pipeline::passage::Signal;
 use crate::pipeline::running::{COMPLETE, Surroundings};
 use crate::pipeline::service::Service;
 use crate::pipeline::version::{Version, Versions};
 use crate::verdict::Timing;
-use crate::window::{Addition, ClosedInterval, Delta, Lateness, LatenessConfig, Placed, Taken, Wanted};
+use crate::window::{
+    Addition, ClosedInterval, Delta, Lateness, LatenessConfig, Placed, Placement, Taken, Wanted,
+};
 
 /// Seconds of slots that may be closed in one tick; after a longer stop of the clock the rest is skipped, for
 /// all versions alike.
@@ -50,9 +53,9 @@ pub(in crate::pipeline) struct Metered {
     pub(super) form: Form,
     /// The same of the measures whose latencies are compared.
     pub(super) measure_forms: BTreeMap<MeasureKey, Form>,
-    wanted: Wanted,
+    pub(super) wanted: Wanted,
     /// Since when points are read for each measure, by its number.
-    reads_since: Arc<Vec<UnixNanos>>,
+    pub(super) reads_since: Arc<Vec<UnixNanos>>,
     /// Measures whose metric any version has sent.
     pub(super) shown: BTreeMap<MeasureKey, bool>,
     /// Where the requests of rates came from last.
@@ -127,7 +130,7 @@ impl Metered {
     }
 
     /// The metric side of a version. One that is new knows which measures the versions before it have shown.
-    fn side<'v>(&self, version: &'v mut Version) -> &'v mut MeteredVersion {
+    pub(super) fn side<'v>(&self, version: &'v mut Version) -> &'v mut MeteredVersion {
         version.metered.get_or_insert_with(|| {
             let mut fresh = MeteredVersion::new(self.timing.unwrap_or_default(), self.next);
             fresh.shown = self.shown.keys().map(|key| (*key, false)).collect();
@@ -136,23 +139,21 @@ impl Metered {
     }
 
     /// Takes in one point of a version; what became of it, or `None` while it waits in its slot.
-    fn observe(
+    pub(super) fn observe(
         &mut self,
-        version: &mut Version,
-        place: &PointPlace<'_>,
-        point: &PointObservation,
-        counts: &[u64],
-        objectives: &mut ServiceObjectives,
+        to: &mut PutInto<'_>,
+        (place, stream): (&PointPlace<'_>, &mut StreamPlace),
+        (point, counts): (&PointObservation, &[u64]),
         now: UnixNanos,
     ) -> Option<Disposition> {
         let mut buffer = std::mem::take(&mut self.buffer);
         let since = self.reads_since(place.meta);
-        let taken = self.side(version).take(place.meta, point, counts, since, &mut buffer);
+        let taken = self.side(to.version).take(place.meta, stream, point, counts, since, &mut buffer);
         let became = match taken {
             Taken::Base => Some(Disposition::Discarded(Discard::BasePoint)),
             Taken::Duplicate => Some(Disposition::Duplicate),
             Taken::Contradiction => Some(Disposition::Discarded(Discard::Numbers)),
-            Taken::Delta(delta) => self.add(version, place, point, (&delta, &buffer), objectives, now),
+            Taken::Delta(delta) => self.add(to, place, point, (&delta, &buffer), now),
         };
         self.buffer = buffer;
         became
@@ -173,21 +174,20 @@ impl Metered {
     /// Puts what a point adds into its slot, or keeps it until there are slots.
     fn add(
         &mut self,
-        version: &mut Version,
+        to: &mut PutInto<'_>,
         place: &PointPlace<'_>,
         point: &PointObservation,
         (delta, counts): (&Delta, &[u64]),
-        objectives: &mut ServiceObjectives,
         now: UnixNanos,
     ) -> Option<Disposition> {
         self.learn(place.meta, delta, now);
         if self.timing.is_some() {
-            return self.put(version, place, (delta, counts), point.arrival, objectives, now);
+            return self.put(to, place, (delta, counts), point.arrival, now);
         }
         // A stream that was heard of once does not tell how long a slot is.
         let end = delta.end.slot();
         self.earliest = Some(self.earliest.map_or(end, |earliest| earliest.min(end)));
-        let kept = version.metered.as_mut()?.early.keep(place, point, delta, counts);
+        let kept = to.version.metered.as_mut()?.early.keep(place, point, delta, counts);
         (!kept).then_some(Disposition::Discarded(Discard::BasePoint))
     }
 
@@ -195,14 +195,14 @@ impl Metered {
     /// the one that counts.
     fn put(
         &mut self,
-        version: &mut Version,
+        to: &mut PutInto<'_>,
         place: &PointPlace<'_>,
         (delta, counts): (&Delta, &[u64]),
         arrival: UnixNanos,
-        objectives: &mut ServiceObjectives,
         now: UnixNanos,
     ) -> Option<Disposition> {
-        self.lateness.record(place.version, place.meta.instance, delta.end, arrival);
+        let placement = self.placement(to, place, delta, arrival);
+        let PutInto { version, objectives, .. } = to;
         let addition = Addition {
             stream: place.meta,
             start: delta.start,
@@ -213,8 +213,6 @@ impl Metered {
             counts,
             bounds: place.bounds,
         };
-        let placement =
-            version.metered_placement(place.meta.series, place.meta.instance, delta, arrival, place.ordinal);
         let side = version.metered.as_mut()?;
         // The side of a version that was met before the interval was known has had no slot yet.
         if let Some(timing) = self.timing.filter(|timing| timing.slot_s() != side.slot_s()) {
@@ -241,6 +239,34 @@ impl Metered {
         None
     }
 
+    /// Where the requests of a point belong, which all points of an export have in common.
+    fn placement(
+        &mut self,
+        to: &mut PutInto<'_>,
+        place: &PointPlace<'_>,
+        delta: &Delta,
+        arrival: UnixNanos,
+    ) -> Placement {
+        let (version, instance) = (place.version, place.meta.instance);
+        to.version.note_cohorts(place.meta.series, instance);
+        let of = (version, instance, delta.start, delta.end, arrival);
+        if let Some(export) = to.export.as_mut().filter(|export| export.of == of) {
+            export.points += 1;
+            return export.placement;
+        }
+        self.end_export(&mut to.export);
+        let placement = to.version.metered_placement(instance, delta, arrival, place.ordinal);
+        to.export = Some(Export { of, placement, points: 1 });
+        placement
+    }
+
+    /// Learns how late the points of an export came.
+    pub(super) fn end_export(&mut self, export: &mut Option<Export>) {
+        if let Some(Export { of: (version, instance, _, end, arrival), points, .. }) = export.take() {
+            self.lateness.record_many(version, instance, end, arrival, points);
+        }
+    }
+
     /// Learns how often instances export; the first answer fixes the slots.
     fn learn(&mut self, stream: &StreamMeta, delta: &Delta, now: UnixNanos) {
         // An idle stream of deltas skips exports, but each of its points says how long its interval was; the first
@@ -252,7 +278,9 @@ impl Metered {
         if let Some(gap) = gap.filter(|gap| *gap > 0) {
             self.interval.note(gap);
         }
-        if let (None, Some(seconds)) = (self.timing, self.interval.mode()) {
+        if self.timing.is_none()
+            && let Some(seconds) = self.interval.mode()
+        {
             let end = self.earliest.map_or(delta.end.slot(), |earliest| earliest.min(delta.end.slot()));
             let oldest = self.lateness.open_from(now).min(end).max(now.slot() - CATCH_UP_S);
             self.begin(Timing::of_slot(seconds), oldest);
@@ -335,65 +363,7 @@ fn class_of(number: u8) -> Result<Class, Corrupt> {
     all.get(usize::from(number)).copied().ok_or(Corrupt::Body)
 }
 
-/// Metric points of one version, one after the other.
-pub(in crate::pipeline) struct PointRun<'a> {
-    version: &'a mut Version,
-    /// The metric sides of the service's other versions.
-    others: Vec<&'a mut MeteredVersion>,
-    metered: &'a mut Metered,
-    objectives: &'a mut ServiceObjectives,
-    ledger: &'a Ledger,
-}
-
-impl PointRun<'_> {
-    pub(in crate::pipeline) fn observe(
-        &mut self,
-        place: &PointPlace<'_>,
-        point: &PointObservation,
-        counts: &[u64],
-        now: UnixNanos,
-    ) {
-        self.version.touched = self.version.touched.max(point.arrival);
-        self.take_over(place.meta.key);
-        let Self { version, metered, objectives, .. } = self;
-        if let Some(became) = metered.observe(version, place, point, counts, objectives, now) {
-            self.ledger.settle(Signal::Metrics, became, 1);
-        }
-    }
-}
-
-impl PointRun<'_> {
-    /// A stream that names only a pod is of no version until the pod is known, and may be of none again while two
-    /// versions claim it. It goes along with what it said last, for a counter that is met anew would count all that it
-    /// holds a second time.
-    fn take_over(&mut self, key: u128) {
-        if self.others.is_empty() || self.version.metered.as_ref().is_some_and(|side| side.knows(key)) {
-            return;
-        }
-        let Some(stream) = self.others.iter_mut().find_map(|side| side.give(key)) else { return };
-        self.metered.side(self.version).receive(key, stream);
-    }
-}
-
 impl Service {
-    /// Takes in consecutive metric points of one version; `None` where it is not known.
-    pub(in crate::pipeline) fn point_run(&mut self, label: &Arc<str>) -> Option<PointRun<'_>> {
-        let (mut version, mut others) = (None, Vec::new());
-        for (other, one) in &mut self.versions {
-            if other == label {
-                version = Some(&mut **one);
-            } else {
-                others.extend(one.metered.as_deref_mut());
-            }
-        }
-        let version = version?;
-        let (lateness, since) = (self.lateness_config, self.watched_since);
-        let metered = self.metered.get_or_insert_with(|| Box::new(Metered::new(lateness, since)));
-        metered.wanted = self.measures.wanted();
-        metered.reads_since = self.measures.reads_since();
-        Some(PointRun { version, others, metered, objectives: &mut self.objectives, ledger: &self.ledger })
-    }
-
     /// Closes and judges the intervals whose time has come.
     pub(in crate::pipeline) fn tick_metrics(
         &mut self,
@@ -426,12 +396,14 @@ impl Service {
                 self.ledger.settle(Signal::Metrics, Disposition::Discarded(Discard::BasePoint), given_up);
                 continue;
             }
-            for early in side.early.take() {
+            let early = side.early.take();
+            let mut to = PutInto { version, objectives: &mut self.objectives, export: None };
+            for early in early {
                 let what = (&early.delta, &*early.counts);
-                let objectives = &mut self.objectives;
-                let became = metered.put(version, &early.place(), what, early.arrival, objectives, now);
+                let became = metered.put(&mut to, &early.place(), what, early.arrival, now);
                 became.into_iter().for_each(|became| self.ledger.settle(Signal::Metrics, became, 1));
             }
+            metered.end_export(&mut to.export);
         }
     }
 

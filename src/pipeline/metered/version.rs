@@ -1,9 +1,10 @@
 //! The metric side of one version: what its streams said last, its open intervals, what is remembered of it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::early::Early;
 use super::forgotten::Forgotten;
+use super::streams::{StreamPlace, Streams};
 use crate::histogram::Form;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer};
 use crate::model::{Family, InstanceId, MeasureKey, PointObservation, Slot, StreamMeta, UnixNanos};
@@ -12,9 +13,6 @@ use crate::verdict::{Memory, Timing};
 use crate::window::{
     ClosedInterval, Counts, Delta, History, Instances, OpenIntervals, Placement, Point, Stream, Taken,
 };
-
-/// By the digest that names a stream.
-type Streams = HashMap<u128, Stream, foldhash::fast::RandomState>;
 
 /// The metric side of a version.
 #[derive(Debug)]
@@ -68,14 +66,14 @@ impl MeteredVersion {
         }
     }
 
-    /// Whether a point of this stream came before.
-    pub(super) fn knows(&self, key: u128) -> bool {
-        self.streams.contains_key(&key)
+    /// Whether a point of this stream came before. `place` is where the stream was last.
+    pub(super) fn knows(&self, key: u128, place: &mut StreamPlace) -> bool {
+        self.streams.contains(key, place)
     }
 
     /// Gives up a stream that turns out to be another version's.
     pub(super) fn give(&mut self, key: u128) -> Option<Stream> {
-        let known = self.streams.remove(&key);
+        let known = self.streams.remove(key);
         if known.is_some() {
             self.given.push(key);
         }
@@ -87,18 +85,19 @@ impl MeteredVersion {
         self.streams.insert(key, stream);
     }
 
-    /// What a point adds.
+    /// What a point adds. `place` is where its stream was last.
     pub(super) fn take(
         &mut self,
         meta: &StreamMeta,
+        place: &mut StreamPlace,
         point: &PointObservation,
         counts: &[u64],
         watched_since: UnixNanos,
         out: &mut Vec<u64>,
     ) -> Taken {
         let forgotten = &mut self.forgotten;
-        let stream =
-            self.streams.entry(meta.key).or_insert_with(|| Stream::met_again(forgotten.take(meta.key)));
+        let fresh = || Stream::met_again(forgotten.take(meta.key));
+        let stream = self.streams.get_or_insert_with(meta.key, place, fresh);
         stream.touched = stream.touched.max(point.arrival);
         let point =
             Point { start: point.start, time: point.time, count: point.count, shape: point.shape, counts };
@@ -197,14 +196,16 @@ impl MeteredVersion {
     /// version's by now.
     pub(super) fn forget_streams(&mut self, before: UnixNanos) -> Vec<u128> {
         let mut old: Vec<u128> =
-            self.streams.iter().filter(|(_, stream)| stream.touched < before).map(|(key, _)| *key).collect();
+            self.streams.iter().filter(|(_, stream)| stream.touched < before).map(|(key, _)| key).collect();
         for key in &old {
-            if let Some(stream) = self.streams.remove(key) {
+            if let Some(stream) = self.streams.remove(*key) {
                 self.forgotten.note(*key, stream.newest_start());
             }
         }
+        self.streams.tidy();
         let given = std::mem::take(&mut self.given);
-        old.extend(given.into_iter().filter(|key| !self.streams.contains_key(key)));
+        let is_back = |key: &u128| self.streams.contains(*key, &mut StreamPlace::default());
+        old.extend(given.into_iter().filter(|key| !is_back(key)));
         old
     }
 
@@ -215,7 +216,7 @@ impl MeteredVersion {
 
     /// Its series end.
     pub(in crate::pipeline) fn end(&mut self) {
-        let newest = self.streams.drain().map(|(_, stream)| stream.newest_start());
+        let newest = self.streams.drain().map(|stream| stream.newest_start());
         self.forgotten.merge(newest.fold(UnixNanos::default(), UnixNanos::max));
         self.instances.forget_before(Slot::MAX);
     }
@@ -233,10 +234,10 @@ impl MeteredVersion {
     pub(in crate::pipeline) fn save(&self, out: &mut Writer) {
         (self.streams.len() as u32).save(out);
         let mut streams: Vec<_> = self.streams.iter().collect();
-        streams.sort_unstable_by_key(|(key, _)| **key);
+        streams.sort_unstable_by_key(|(key, _)| *key);
         for (key, stream) in streams {
-            ((*key >> 64) as u64).save(out);
-            (*key as u64).save(out);
+            ((key >> 64) as u64).save(out);
+            (key as u64).save(out);
             stream.save(out);
         }
         self.forgotten.save(out);

@@ -310,6 +310,7 @@ impl<S: PointSink> Walk<'_, S> {
         let mut key = self.add(scope.key, Part::Name, header.name);
         key = self.add(key, Part::Unit, header.unit);
         key = self.add(key, Part::Kind, &header.kind_bits().to_le_bytes());
+        key.into_iter().for_each(|key| self.sink.metric(key));
         let place = Place { envelope, scope, header: &header, meaning, key };
         let before = self.counts.bad_exemplars;
         header.each_point(message, |point| self.point(&place, point))?;

@@ -106,7 +106,7 @@ impl MeasuredInterval {
         let mut longer = [0; 2];
         for (group, longer) in longer.iter_mut().enumerate() {
             if let Some(numbers) = self.group(measure, group) {
-                *longer = numbers.latencies.longer_than(seconds)?;
+                *longer = numbers.latencies.longer_than(seconds, THRESHOLD_SCALE)?;
             }
         }
         Some(longer)
@@ -123,58 +123,5 @@ impl MeasuredInterval {
     pub fn latencies(&self, measure: u8, form: &Form) -> [SparseHistogram; 2] {
         let of = |group| self.group(measure, group).map(|numbers| numbers.latencies.in_form(form));
         [0, 1].map(|group| of(group).unwrap_or_default())
-    }
-}
-
-impl Latencies {
-    /// How many took longer; `None` where it cannot be told.
-    fn longer_than(&self, seconds: f64) -> Option<u64> {
-        let mut longer = 0;
-        for (bounds, counts) in self.explicit.values() {
-            let at = bounds.iter().position(|bound| (bound - seconds).abs() <= 1e-9 * seconds)?;
-            longer += counts.iter().skip(at + 1).sum::<u64>();
-        }
-        // The first bound of the scale that is not below the threshold, the same at any finer scale.
-        let octave = f64::from(1 << THRESHOLD_SCALE);
-        let from = (seconds.log2() * octave - 1e-9).ceil() as i32;
-        for (scale, sums) in &self.exponential {
-            let shift = u32::try_from(scale - THRESHOLD_SCALE).ok()?;
-            longer += sums.iter().filter(|(index, _)| index >> shift >= from).map(|(_, n)| *n).sum::<u64>();
-        }
-        Some(longer)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::model::BoundsId;
-
-    #[test]
-    fn a_threshold_is_a_bound_or_nothing_is_told() {
-        let explicit = |bounds: &[f64], counts: &[u64]| {
-            let mut latencies = Latencies::default();
-            latencies.explicit.insert(BoundsId(1), (Arc::from(bounds), counts.to_vec()));
-            latencies
-        };
-        let buckets = explicit(&[0.1, 0.25, 0.5], &[5, 4, 3, 2]);
-        assert_eq!(buckets.longer_than(0.25), Some(5));
-        assert_eq!(buckets.longer_than(0.5), Some(2));
-        assert_eq!(buckets.longer_than(0.3), None);
-        let exponential = |scale: i8, sums: &[(i32, u64)]| {
-            let mut latencies = Latencies::default();
-            latencies.exponential.insert(scale, sums.to_vec());
-            latencies
-        };
-        // 0.25 s is 2^-2: index -16 of scale 3 holds what is above it, -17 what is not.
-        assert_eq!(exponential(3, &[(-17, 7), (-16, 2), (-8, 1)]).longer_than(0.25), Some(3));
-        assert_eq!(exponential(5, &[(-65, 7), (-64, 2), (-32, 1)]).longer_than(0.25), Some(3));
-        assert_eq!(exponential(2, &[(0, 1)]).longer_than(0.25), None);
-        // 0.26 s is held at the next bound, 2^(-15/8) = 0.273 s, at whatever scale.
-        assert_eq!(exponential(3, &[(-16, 2), (-15, 1)]).longer_than(0.26), Some(1));
-        assert_eq!(exponential(4, &[(-32, 1), (-31, 1), (-30, 1)]).longer_than(0.26), Some(1));
-        assert_eq!(Latencies::default().longer_than(0.26), Some(0));
     }
 }
