@@ -128,6 +128,7 @@ pub(crate) fn cells() -> Vec<Cell> {
     all.extend(special_shapes());
     all.extend(before_after());
     all.extend(regressions());
+    all.extend(releases());
     all.extend(dimensions());
     all.extend(metrics());
     all
@@ -276,6 +277,23 @@ fn before_after() -> Vec<Cell> {
     for cell in cells.iter_mut().filter(|cell| cell.expect == Expect::Healthy) {
         (cell.gate.runs, cell.gate.false_fails) = (60, 3);
     }
+    cells
+}
+
+/// Services whose earlier releases took their time to get fast, and one whose did not.
+fn releases() -> Vec<Cell> {
+    let third = |scenario| Scenario { releases_before: 2, ..scenario };
+    let slow = |change| third(Scenario { slow_start: 2.0, ..changed(SMALL_SHARE, change) });
+    let mut cells = vec![
+        healthy("third release that starts slowly, three operations", slow(SAME)),
+        worse("third release that starts slowly, latency +50 %", slow(latency(1.5)), 480),
+        worse(
+            "third release that starts at once, latency +20 %",
+            third(changed(SMALL_SHARE, latency(1.2))),
+            330,
+        ),
+    ];
+    cells.iter_mut().for_each(|cell| cell.gate.seconds = 900);
     cells
 }
 

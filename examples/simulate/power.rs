@@ -1,7 +1,7 @@
 //! What an explanation promises of the future, held to it: of deployments whose errors lie above the old version's by
 //! exactly the increase that a statement names, four of five have failed in the time that it names.
 
-use rollguard::verdict::{Memory, Outlook, Policy, Timing};
+use rollguard::verdict::{EarlierReleases, Memory, Outlook, Policy, Timing};
 
 use crate::run::{Length, deploy};
 use crate::scenario::{
@@ -65,8 +65,13 @@ impl Promise {
             increases += increase;
             let scenario = Scenario { change: Change { errors_plus: increase, ..SAME }, ..healthy };
             let until = scenario.warmup_s + self.seconds;
-            let outcome =
-                deploy(scenario, SPANS, Length { history_s: HISTORY_S, seconds: until }, None, seed);
+            let outcome = deploy(
+                scenario,
+                SPANS,
+                Length { history_s: HISTORY_S, seconds: until },
+                (None, &EarlierReleases::default()),
+                seed,
+            );
             found += u64::from(outcome.failed_s.is_some_and(|s| s <= until));
         }
         Kept { runs, found, mean_increase: increases / runs as f64 }

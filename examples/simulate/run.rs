@@ -4,11 +4,13 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use rollguard::model::{Slot, Source};
-use rollguard::verdict::{Cells, Change, Flag, Memories, Memory, Panel, Policy, SlotInput, Timing, Verdict};
+use rollguard::verdict::{
+    Cells, Change, EarlierReleases, Flag, Memories, Memory, Panel, Policy, SlotInput, Timing, Verdict,
+};
 
 use crate::cells::{Cell, Expect};
 use crate::exports::Exports;
-use crate::scenario::{Scenario, Sending};
+use crate::scenario::{SAME, Scenario, Sending};
 use crate::traffic::Service;
 
 /// Confidence that the bound on false fails leaves open.
@@ -34,6 +36,8 @@ pub(crate) struct Outcome {
     pub(crate) passed_s: Option<i64>,
     /// The first time that the flag was set which is asked for.
     pub(crate) flagged_s: Option<i64>,
+    /// In which it got fast, once ten minutes of it were seen.
+    pub(crate) settled_s: Option<i64>,
 }
 
 /// The service of a deployment, as it is remembered and judged.
@@ -105,12 +109,12 @@ impl Heard {
 }
 
 /// Judges one deployment, as the pipeline does. A pass does not end it: a fail after it is counted too. `awaited` is
-/// the flag that is looked for.
+/// the flag that is looked for, `earlier` how long releases before it took to get fast.
 pub(crate) fn deploy(
     scenario: Scenario,
     sending: Sending,
     length: Length,
-    awaited: Option<Flag>,
+    (awaited, earlier): (Option<Flag>, &EarlierReleases),
     seed: u64,
 ) -> Outcome {
     let mut heard = match sending.interval_s {
@@ -138,13 +142,14 @@ pub(crate) fn deploy(
                     let change = Change::new(t, policy.warmup_s);
                     Panel::after(change, policy.clone(), &service.memories())
                 }
-                false => Panel::new(policy.clone(), &service.memories()),
+                false => Panel::release(policy.clone(), &service.memories(), earlier),
             });
         }
         for (source, t, input) in slots.iter().flatten() {
             service.slot(*source, *t, input);
         }
         let Some(panel) = &service.panel else { continue };
+        outcome.settled_s = panel.settled_s();
         let memories = service.memories();
         if let Some(flag) = awaited
             && outcome.flagged_s.is_none()
@@ -166,6 +171,19 @@ pub(crate) fn deploy(
         }
     }
     outcome
+}
+
+/// How long the releases before this one took, of those that did not fail.
+fn earlier(scenario: Scenario, sending: Sending, seed: u64) -> EarlierReleases {
+    let (mut earlier, length) = (EarlierReleases::default(), Length { history_s: 300, seconds: 640 });
+    for i in 0..scenario.releases_before {
+        let scenario = Scenario { change: SAME, ..scenario };
+        let outcome = deploy(scenario, sending, length, (None, &earlier), seed ^ ((i + 1) << 40));
+        if let (None, Some(seconds)) = (outcome.failed_s, outcome.settled_s) {
+            earlier.note(&i.to_string(), seconds);
+        }
+    }
+    earlier
 }
 
 /// A row of the table.
@@ -194,7 +212,8 @@ pub(crate) fn run(cell: &Cell, runs: usize, length: Length, seed: u64) -> Row {
             Expect::Told { flag, .. } => Some(flag),
             _ => None,
         };
-        row.add(&deploy(cell.scenario, cell.sending, length, awaited, seed));
+        let earlier = earlier(cell.scenario, cell.sending, seed);
+        row.add(&deploy(cell.scenario, cell.sending, length, (awaited, &earlier), seed));
     }
     row.delays_s.sort_unstable();
     row

@@ -229,6 +229,8 @@ pub(crate) struct Scenario {
     pub(crate) dimensions: Option<Dimensions>,
     /// Seconds after its first from which the candidate shows no request any more: they never end.
     pub(crate) silent_from_s: i64,
+    /// Releases of the same service before this one that begin as it does; nothing else happens to them.
+    pub(crate) releases_before: u64,
 }
 
 impl Scenario {
@@ -249,6 +251,7 @@ impl Scenario {
             cycle: 1.0,
             dimensions: None,
             silent_from_s: i64::MAX,
+            releases_before: 0,
         }
     }
 }

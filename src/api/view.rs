@@ -98,6 +98,9 @@ struct EvidenceView<'a> {
     /// Scale of the exponential buckets where they are coarser than the grid, and what a latency may be off by.
     histogram_scale: Option<i8>,
     latency_error: Option<f64>,
+    /// Seconds after the first request before which latency is not judged; null where earlier releases took no longer
+    /// than the warm-up.
+    settling_seconds: Option<i64>,
     flags: Vec<&'static str>,
     slis: Vec<SliView<'a>>,
     exemplar_trace_ids: &'a [String],
@@ -334,6 +337,7 @@ impl<'a> EvidenceView<'a> {
             span_share: e.span_share,
             histogram_scale: e.coarse_scale,
             latency_error: e.coarse_scale.map(crate::histogram::error_of_scale),
+            settling_seconds: e.settle_s,
             flags: e.flags.iter().map(|f| f.as_str()).collect(),
             slis: e
                 .slis

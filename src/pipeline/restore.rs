@@ -16,7 +16,7 @@ use super::version::{Totals, Version, Versions};
 use crate::deployment::Deployment;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer};
 use crate::model::{DeploymentId, MeasureKey, ServiceKey, Slot, UnixNanos};
-use crate::verdict::{Hours, Memory, Panel};
+use crate::verdict::{EarlierReleases, Hours, Memory, Panel};
 use crate::window::{Churn, Counts, Fates, History, Lateness, LatenessConfig};
 
 impl Service {
@@ -46,6 +46,7 @@ impl Service {
         self.logs.iter().for_each(|logs| logs.save(&mut out));
         self.measures.read_so_far().save(&mut out);
         self.hours.as_deref().cloned().save(&mut out);
+        self.releases.save(&mut out);
         ServiceSnapshot { service: (*self.key).clone(), at: now, bytes: out.into_bytes() }
     }
 }
@@ -126,6 +127,8 @@ struct State {
     reads_since: BTreeMap<MeasureKey, UnixNanos>,
     /// What it did in the last hours.
     hours: Option<Hours>,
+    /// How long releases took to get fast.
+    releases: EarlierReleases,
 }
 
 fn read(bytes: &[u8], lateness: LatenessConfig, now: UnixNanos) -> Result<State, Corrupt> {
@@ -157,8 +160,9 @@ fn read(bytes: &[u8], lateness: LatenessConfig, now: UnixNanos) -> Result<State,
     let logs = if bool::load(&mut from)? { Some(ServiceLogs::load(&mut from)?) } else { None };
     let reads_since = BTreeMap::load(&mut from)?;
     let hours = Option::load(&mut from)?;
+    let releases = EarlierReleases::load(&mut from)?;
     if from.is_empty() {
-        Ok(State { versions, lateness_s, metered, gauges, judges, lost, logs, reads_since, hours })
+        Ok(State { versions, lateness_s, metered, gauges, judges, lost, logs, reads_since, hours, releases })
     } else {
         Err(Corrupt::Body)
     }
@@ -208,13 +212,15 @@ impl Engine {
     }
 
     fn restore_service(&mut self, key: &ServiceKey, state: State, now: UnixNanos) -> Vec<Continued> {
-        let State { versions, lateness_s, metered, gauges, judges, lost, logs, reads_since, hours } = state;
+        let State { versions, lateness_s, metered, gauges, judges, lost, logs, reads_since, hours, releases } =
+            state;
         self.parts.ledger.lose(Signal::Traces, lost[0]);
         self.parts.ledger.lose(Signal::Metrics, lost[1]);
         let lateness = Lateness::new(LatenessConfig { initial: lateness_s, ..self.parts.lateness });
         let service = self.service(&Arc::new(key.clone()), now);
         service.measures.go_on(reads_since);
         service.versions = versions;
+        service.releases = releases;
         service.metered = metered;
         service.gauges = gauges;
         service.lateness = lateness;

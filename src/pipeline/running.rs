@@ -15,8 +15,8 @@ use crate::deployment::{
 use crate::model::{Exemplar, NANOS_PER_SECOND, Slot, Source, UnixNanos};
 use crate::objective::Budget;
 use crate::verdict::{
-    AgeMemory, Context, Evidence, ExplainInput, Flag, LogEvidence, Memories, Panel, SlotInput, Verdict,
-    Waiting, explain,
+    AgeMemory, Context, EarlierReleases, Evidence, ExplainInput, Flag, LogEvidence, Memories, Panel,
+    SlotInput, Verdict, Waiting, explain,
 };
 use crate::window::{Counts, Observed};
 
@@ -61,6 +61,8 @@ pub(super) struct Running {
     in_scope: [u64; 2],
     /// What other days say.
     second: SecondOpinion,
+    /// Whether its service has been told how long its candidate took to get fast.
+    is_learned: bool,
 }
 
 impl Running {
@@ -76,6 +78,7 @@ impl Running {
             recovering: Recovering::default(),
             in_scope: [0; 2],
             second: SecondOpinion::default(),
+            is_learned: false,
         }
     }
 
@@ -88,20 +91,19 @@ impl Running {
         let panel = panel.filter(|_| deployment.phase.is_judging());
         let exemplars = deployment.evidence.exemplars.clone();
         let logs = deployment.evidence.logs.clone();
-        let (before, recovering) = (before.map(Arc::new), Recovering::default());
         let in_scope = [deployment.spent.requests, deployment.spent.failed];
-        let sdk_differs = false;
         Self {
             deployment,
             panel,
             judge_from,
             exemplars,
-            sdk_differs,
+            sdk_differs: false,
             logs,
-            before,
-            recovering,
+            before: before.map(Arc::new),
+            recovering: Recovering::default(),
             in_scope,
             second,
+            is_learned: false,
         }
     }
 
@@ -307,12 +309,28 @@ impl Running {
         })
     }
 
+    /// Tells the service once how long its candidate took to get fast: of a release that did not fail, when its verdict
+    /// is there or it is over.
+    pub(super) fn teach(&mut self, releases: &mut EarlierReleases) {
+        let Deployment { verdict, phase, candidate, .. } = &*self.deployment;
+        let is_decided = *verdict != Verdict::Pending || phase.is_over();
+        if self.is_learned || !is_decided || *verdict == Verdict::Fail {
+            return;
+        }
+        let Some(seconds) = self.panel.as_ref().and_then(Panel::settled_s) else { return };
+        self.is_learned = true;
+        // After a restart it may be told again.
+        if !releases.contains(candidate) {
+            releases.note(candidate, seconds);
+        }
+    }
+
     /// Everything but the judgement of slots, once a tick. While telemetry is refused, `is_blind`, silence and
     /// time end nothing; `seeing` says whether we have looked long enough since to say what serves.
     pub(super) fn move_on(
         &mut self,
         versions: &mut Versions,
-        sightings: &[Sighting],
+        (sightings, releases): (&[Sighting], &EarlierReleases),
         (next, seeing): ([Slot; 2], bool),
         is_blind: bool,
         now: UnixNanos,
@@ -325,7 +343,7 @@ impl Running {
             Phase::Failed if is_blind => {}
             Phase::Failed => self.look_for_recovery(versions, sightings, (next, seeing), now, commit),
             phase if phase.is_judging() => {
-                self.meet(versions, sightings, now, commit);
+                self.meet(versions, (sightings, releases), now, commit);
                 self.hear_senders(versions, now, commit);
                 self.show_progress(versions, now, commit);
                 if !is_blind {
@@ -351,7 +369,13 @@ impl Running {
     }
 
     /// The candidate's first request, and a baseline to hold it against.
-    fn meet(&mut self, versions: &mut Versions, sightings: &[Sighting], now: UnixNanos, commit: &mut Commit) {
+    fn meet(
+        &mut self,
+        versions: &mut Versions,
+        (sightings, releases): (&[Sighting], &EarlierReleases),
+        now: UnixNanos,
+        commit: &mut Commit,
+    ) {
         if self.deployment.baseline.is_none()
             && let Some(baseline) = choose_baseline(&self.deployment.candidate, sightings)
         {
@@ -372,7 +396,7 @@ impl Running {
         if self.panel.is_none() && known {
             let baseline = self.deployment.baseline.as_deref().and_then(|b| versions.get(b));
             let memories = baseline.map(|b| b.memories()).unwrap_or_default();
-            self.panel = Some(Panel::new(self.deployment.policy.clone(), &memories));
+            self.panel = Some(Panel::release(self.deployment.policy.clone(), &memories, releases));
             self.judge_from = now.slot() + 1;
         }
         let censor = self.deployment.candidate_first.filter(|_| is_new);

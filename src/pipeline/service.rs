@@ -2,6 +2,8 @@
 //! running. Slots close in order, for all versions together, once the wall clock has passed their end by the
 //! lateness that was fixed when they began.
 
+mod shown;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,7 +11,6 @@ use std::sync::Arc;
 use super::arms::Closed;
 use super::arrivals::Arrivals;
 use super::blindness::Blindness;
-use super::board::{MetricsSide, ServiceBoard, VersionBoard};
 use super::changes::Behind;
 use super::findings::Finding;
 use super::gauges::ServiceGauges;
@@ -29,7 +30,9 @@ use crate::model::{
     Discard, Exemplar, Extra, MeasureKey, NANOS_PER_SECOND, Observation, Outcome, Program, SeriesId,
     ServiceKey, Slot, Source, UnixNanos, VersionId, VersionKey,
 };
-use crate::verdict::{ALL_OPERATIONS, Cell, Cells, Counts, Hours, OwnSli, Policy, Verdict, with_old};
+use crate::verdict::{
+    ALL_OPERATIONS, Cell, Cells, Counts, EarlierReleases, Hours, OwnSli, Policy, Verdict, with_old,
+};
 use crate::window::{Lateness, LatenessConfig, Placed, Wanted};
 
 /// Slots that may be closed in one tick; after a longer stop of the clock the rest is skipped, for all
@@ -68,6 +71,8 @@ pub(super) struct Service {
     pub(super) gone_not_before: Slot,
     /// Its error budget and that of its journeys.
     pub(super) objectives: ServiceObjectives,
+    /// How long its releases took to get fast.
+    pub(super) releases: EarlierReleases,
     /// What was remembered a minute ago, where a time that has passed is likely to be asked for.
     pub(super) behind: Option<Box<Behind>>,
     /// What it does around the clock, where that is kept.
@@ -105,6 +110,7 @@ impl Service {
             logs: None,
             gone_not_before: Slot::MIN,
             objectives: ServiceObjectives::default(),
+            releases: EarlierReleases::default(),
             behind: None,
             hours: None,
         }
@@ -332,12 +338,14 @@ impl Service {
         let next = self.next_slots();
         let seeing = now.slot() > self.gone_not_before + RECENT_SLOTS as Slot && !is_blind;
         for running in &mut self.running {
-            running.move_on(&mut self.versions, &sightings, (next, seeing), is_blind, now, commit);
+            let known = (&*sightings, &self.releases);
+            running.move_on(&mut self.versions, known, (next, seeing), is_blind, now, commit);
         }
         self.supersede(now, commit);
         for i in 0..self.running.len() {
             let deployment = Arc::clone(self.running[i].deployment());
             self.note_verdict(&deployment);
+            self.running[i].teach(&mut self.releases);
         }
         let (over, running) = std::mem::take(&mut self.running).into_iter().partition(Running::is_over);
         self.running = running;
@@ -390,6 +398,7 @@ impl Service {
                 }
                 self.failed.insert(candidate.clone());
                 self.forget_gauges(candidate);
+                self.releases.forget(candidate);
             }
             Verdict::Pass => _ = self.failed.remove(candidate),
             Verdict::Fail | Verdict::Pending | Verdict::Inconclusive => {}
@@ -507,35 +516,6 @@ impl Service {
 
     pub(super) fn deployments(&self) -> impl Iterator<Item = &Arc<Deployment>> {
         self.running.iter().map(Running::deployment)
-    }
-
-    /// Seconds between two exports of its request metrics, once they are known.
-    pub(super) fn metrics_interval_s(&self, now: UnixNanos) -> Option<i64> {
-        Some(self.metered.as_ref()?.board(now)?.slot_seconds)
-    }
-
-    fn metrics_side(&self, now: UnixNanos) -> Option<MetricsSide> {
-        let side = self.metered.as_ref()?.board(now)?;
-        let sides = self.versions.values().filter_map(|version| version.metered.as_ref());
-        let busiest = sides.max_by_key(|side| side.last_seconds(300)[0]);
-        Some(MetricsSide { bounds: busiest.and_then(|side| side.memory.bound_tests()), ..side })
-    }
-
-    pub(super) fn board(&self, now: UnixNanos) -> ServiceBoard {
-        let slo = self.policy.slo;
-        let live = self.versions.iter().filter(|(_, v)| !v.ended);
-        let next = self.next_slots();
-        let mut versions: Vec<VersionBoard> = live.map(|(label, v)| v.board(label, next, slo)).collect();
-        self.logs.iter().for_each(|logs| logs.show(&mut versions));
-        ServiceBoard {
-            key: (*self.key).clone(),
-            versions,
-            lateness_seconds: self.lateness.current_seconds(),
-            completeness: self.completeness(now),
-            slo,
-            metrics: self.metrics_side(now),
-            sli_metrics: self.sli_metrics(),
-        }
     }
 }
 

@@ -213,9 +213,11 @@ fn hours_are_read_by_number_and_end_after_eight_days() {
         number,
         bytes: vec![byte],
     };
-    let write = |hours: Vec<HourRow>| {
-        store.commit(&Commit { hours, ..commit(10, Vec::new()) }, &[]).unwrap();
+    let write_at = |number: u64, hours: Vec<HourRow>| {
+        let at = UnixNanos::from_secs(number * 3_600);
+        store.commit(&Commit { at, hours, ..Commit::default() }, &[]).unwrap();
     };
+    let write = |hours: Vec<HourRow>| write_at(1_002, hours);
     write(vec![hour("a", 1_000, 1), hour("a", 1_001, 2), hour("b", 1_000, 3)]);
     // Written again when it is over: the newer one stays.
     write(vec![hour("a", 1_001, 4)]);
@@ -223,9 +225,15 @@ fn hours_are_read_by_number_and_end_after_eight_days() {
     assert_eq!(read("a", &[999, 1_000, 1_001]), [hour("a", 1_000, 1), hour("a", 1_001, 4)]);
     assert_eq!(read("b", &[1_000, 1_001]), [hour("b", 1_000, 3)]);
     assert_eq!(read("c", &[1_000]), []);
-    write(vec![hour("b", 1_000 + 192, 5)]);
+    write(vec![hour("b", 2_000, 5)]);
+    assert_eq!(
+        read("a", &[1_000]),
+        [hour("a", 1_000, 1)],
+        "a row of a clock that was ahead takes nothing along"
+    );
+    write_at(1_000 + 192, vec![hour("b", 1_192, 5)]);
     assert_eq!(read("a", &[1_000]), [hour("a", 1_000, 1)], "eight days are kept");
-    write(vec![hour("b", 1_001 + 192, 5)]);
+    write_at(1_001 + 192, vec![hour("b", 1_193, 5)]);
     assert_eq!((read("a", &[1_000]), read("a", &[1_001]).len()), (Vec::new(), 1));
     store.refuse_writes(true);
     assert_eq!(read("a", &[1_001]).len(), 1);

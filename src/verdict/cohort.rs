@@ -240,7 +240,7 @@ impl CohortJudges {
     pub(crate) fn slot(
         &mut self,
         (source, t): (Source, Slot),
-        (policy, change): (&Policy, Option<Change>),
+        (policy, (change, settle_s)): (&Policy, (Option<Change>, i64)),
         context: Context,
         memory: &Memory,
         input: &SlotInput,
@@ -261,10 +261,12 @@ impl CohortJudges {
                     continue;
                 }
                 let (policy, timing) = (policy.of_cohort(), of_cohort.timing());
-                let judge = match change {
+                let mut judge = match change {
                     Some(change) => Judge::after(change, policy, timing),
-                    None => Judge::new(policy, timing),
+                    None => Judge::new(policy, timing).settling_after(settle_s),
                 };
+                // The whole says how long the release took.
+                judge.warming.stop();
                 self.each.insert(Arc::clone(label), judge);
                 self.source = Some(source);
             }

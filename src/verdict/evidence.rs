@@ -335,6 +335,9 @@ pub struct Evidence {
     pub mix: Option<MixShift>,
     /// Where it rests on what is remembered: what the same time of other days showed. `None` where that is not known.
     pub other_days: Option<OtherDays>,
+    /// Seconds after the first request before which latency is not judged, because earlier releases of the service took
+    /// so long to get fast; `None` where none took longer than the warm-up.
+    pub settle_s: Option<i64>,
 }
 
 impl Evidence {
@@ -397,4 +400,5 @@ snapshot_fields!(Evidence {
     regions,
     mix,
     other_days,
+    settle_s,
 });

@@ -22,6 +22,7 @@ use super::remembered::Frozen;
 use super::settling::Settling;
 use super::split::{Part, PartKey};
 use super::timing::Timing;
+use super::warming::Warming;
 use super::weights::Weights;
 use crate::model::Slot;
 use crate::model::snapshot::snapshot_fields;
@@ -123,6 +124,8 @@ pub struct Judge {
     pub(crate) watches: Option<Processes>,
     pub(crate) passing: Passing,
     pub(crate) settling: Settling,
+    /// How long it took to get fast, for the releases after it.
+    pub(crate) warming: Warming,
     pub(crate) first: Option<Slot>,
     pub(crate) last_slot: Slot,
     last_traffic: Slot,
@@ -161,6 +164,7 @@ snapshot_fields!(Judge {
     watches,
     passing,
     settling,
+    warming,
     first,
     last_slot,
     last_traffic,
@@ -197,6 +201,7 @@ impl Judge {
             watches: None,
             passing: Passing::default(),
             settling: Settling::default(),
+            warming: Warming::default(),
             first: None,
             last_slot: 0,
             last_traffic: 0,
@@ -227,6 +232,11 @@ impl Judge {
             change: Some(change),
             ..Self::new(policy, timing)
         }
+    }
+
+    /// The same, of a release of a service whose earlier ones took so many seconds to get fast.
+    pub(super) fn settling_after(self, seconds: i64) -> Self {
+        Self { settling: Settling::after(seconds), ..self }
     }
 
     /// Seconds from the candidate's first slot to the first that is compared, whole slots; none where single
@@ -364,6 +374,10 @@ impl Judge {
                 });
             }
             self.settling.add(t, &latency, self.timing);
+        }
+        if let Some(first) = self.first.filter(|_| self.change.is_none()) {
+            let warm = [&candidate.warm, &input.baseline.warm];
+            self.warming.add(t - first, self.warmup_s(), warm, self.timing);
         }
         if (candidate.status_seen || input.baseline.status_seen) && self.client_errors_from.is_none() {
             self.client_errors_from = Some(t + self.timing.slot_s());

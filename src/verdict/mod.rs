@@ -38,6 +38,7 @@ mod summary;
 mod terms;
 mod thresholds;
 mod timing;
+mod warming;
 mod weights;
 mod witness;
 
@@ -78,6 +79,7 @@ pub use scope::{OPERATION, Scope, ScopeError};
 pub use slot_log::SlotLog;
 pub use thresholds::BoundTest;
 pub use timing::{LONGEST_SLOT_S, Timing};
+pub use warming::EarlierReleases;
 
 #[cfg(test)]
 mod explicit_tests;

@@ -61,6 +61,12 @@ pub(super) fn notes(evidence: &Evidence) -> String {
             ));
         }
     }
+    if let Some(seconds) = evidence.settle_s {
+        notes.push_str(&format!(
+            " Latency is judged from {} after the first request on: earlier releases took that long to get fast.",
+            duration(seconds as f64)
+        ));
+    }
     let untested = latencies(evidence, Grain::NotTestable);
     if !untested.is_empty() {
         let verb = if untested.len() == 1 { "is" } else { "are" };

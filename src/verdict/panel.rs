@@ -4,23 +4,23 @@
 //!
 //! With spans only a panel is its judge: the same verdicts and the same numbers, to the bit.
 
-use std::sync::Arc;
+mod shown;
 
 use super::change::Change;
 use super::cohort::CohortJudges;
 use super::conclusion::Standing;
 use super::coverage::Coverage;
-use super::evidence::{Evidence, Flag, SliEvidence, Verdict};
+use super::evidence::Verdict;
 use super::input::{SlotInput, totals};
 use super::judge::{Context, Judge};
 use super::memory::Memory;
 use super::own::{AgeMemory, GaugeJudges, OwnJudge, OwnSli, Stage};
 use super::policy::Policy;
-use super::summary::{LIST_RATE, place};
 use super::timing::Timing;
+use super::warming::EarlierReleases;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields};
 use crate::model::{Slot, Source};
-use crate::stats::{degraded_list, ln_sum_exp, score, watch_threshold};
+use crate::stats::ln_sum_exp;
 use crate::window::Observed;
 
 /// What is remembered of a version, by source; `None` where it never sent that.
@@ -74,6 +74,8 @@ pub struct Panel {
     contexts: [Context; 2],
     /// Judges of the cohorts of its requests, by its spans where the baseline has shown any.
     cohorts: Box<CohortJudges>,
+    /// Seconds that earlier releases of the service took to get fast; 0 where none is known.
+    settle_s: i64,
 }
 
 impl Snapshot for Panel {
@@ -90,6 +92,7 @@ impl Snapshot for Panel {
         self.presence.save(out);
         self.contexts.save(out);
         self.cohorts.save(out);
+        self.settle_s.save(out);
     }
     fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
         Ok(Self {
@@ -105,6 +108,7 @@ impl Snapshot for Panel {
             presence: Snapshot::load(from)?,
             contexts: Snapshot::load(from)?,
             cohorts: Snapshot::load(from)?,
+            settle_s: i64::load(from)?,
         })
     }
 }
@@ -112,15 +116,22 @@ impl Snapshot for Panel {
 impl Panel {
     /// A panel that has seen nothing. It expects what the baseline has sent so far; spans, if nothing.
     pub fn new(policy: Policy, baseline: &Memories<'_>) -> Self {
-        Self::of(None, policy, baseline)
+        Self::of(None, policy, baseline, 0)
+    }
+
+    /// The same of a release of a service whose `earlier` ones took their time to get fast: it is held to its latency
+    /// no sooner.
+    pub fn release(policy: Policy, baseline: &Memories<'_>, earlier: &EarlierReleases) -> Self {
+        let settle_s = earlier.settle_s(&policy).unwrap_or(0);
+        Self::of(None, policy, baseline, settle_s)
     }
 
     /// A panel of what is after a change; `before` is what was remembered at it.
     pub fn after(change: Change, policy: Policy, before: &Memories<'_>) -> Self {
-        Self::of(Some(change), policy, before)
+        Self::of(Some(change), policy, before, 0)
     }
 
-    fn of(change: Option<Change>, policy: Policy, baseline: &Memories<'_>) -> Self {
+    fn of(change: Option<Change>, policy: Policy, baseline: &Memories<'_>, settle_s: i64) -> Self {
         let mut panel = Self {
             gauges: GaugeJudges::new(&policy),
             policy,
@@ -134,6 +145,7 @@ impl Panel {
             presence: [Presence::default(); 2],
             contexts: [Context::default(); 2],
             cohorts: Box::default(),
+            settle_s,
         };
         let known = |source| baseline.of(source).is_some_and(|m| m.first.is_some());
         let none = Source::ALL.into_iter().all(|source| !known(source));
@@ -152,10 +164,10 @@ impl Panel {
         let timing = memory.map(Memory::timing).unwrap_or_default();
         self.presence[source.index()].last = memory.and_then(|memory| memory.last);
         self.admit_own(source, timing);
-        let (policy, change) = (self.policy.clone(), self.change);
+        let (policy, change, settle_s) = (self.policy.clone(), self.change, self.settle_s);
         self.place(source).get_or_insert_with(|| match change {
             Some(change) => Judge::after(change, policy, timing),
-            None => Judge::new(policy, timing),
+            None => Judge::new(policy, timing).settling_after(settle_s),
         });
     }
 
@@ -234,7 +246,8 @@ impl Panel {
             Source::Metrics => self.cohorts.are_of(source) || self.presence[0].last.is_none(),
         };
         if tells_cohorts {
-            self.cohorts.slot((source, t), (&self.policy, self.change), context, memory, input);
+            let beginning = (self.change, self.settle_s);
+            self.cohorts.slot((source, t), (&self.policy, beginning), context, memory, input);
         }
         if let Some(judge) = self.place(source) {
             let gone_not_before = if stays { Slot::MAX } else { context.gone_not_before };
@@ -461,137 +474,10 @@ impl Panel {
         self.judges().filter_map(|(_, judge)| judge.age_s()).max().map(|age| -age)
     }
 
-    /// What to bear in mind, in the order of [`Flag::ALL`]. What only the other source shows does not hold a
-    /// PASS back, but for what concerns the version and not its telemetry. A version is silent when both are.
-    pub fn flags(&self, memories: &Memories<'_>) -> Vec<Flag> {
-        let mut flags = self.flags_of_whole(memories);
-        flags.extend(self.cohorts.is_any_worse(&self.policy).then_some(Flag::CohortWorse));
-        flags
-    }
-
-    fn flags_of_whole(&self, memories: &Memories<'_>) -> Vec<Flag> {
-        let of = |source: Source| {
-            let judged = self.judge(source).zip(memories.of(source));
-            judged.map(|(judge, memory)| judge.flags(memory)).unwrap_or_default()
-        };
-        if let Some((source, judge)) = self.single() {
-            let mut flags = of(source);
-            // By its requests alone a judge cannot say.
-            if self.policy.own_weight() > 0.0 && self.degraded() != judge.degraded() {
-                flags.retain(|flag| *flag != Flag::Degraded);
-                flags.extend(self.degraded().then_some(Flag::Degraded));
-                flags.sort_by_key(|flag| Flag::ALL.iter().position(|known| known == flag));
-            }
-            return flags;
-        }
-        let (own, other) = (of(self.required()), of(self.required().other()));
-        let is_set = |flag: Flag| match flag {
-            Flag::CandidateSilent => own.contains(&flag) && self.is_silent(),
-            Flag::BiasedInput | Flag::RememberedBaseline => own.contains(&flag),
-            Flag::Sampled => self.coverage.is_sampled(),
-            Flag::Degraded => self.degraded(),
-            // One of the two may name instances where the other does not.
-            Flag::InstancesUnknown => own.contains(&flag) && other.contains(&flag),
-            _ => own.contains(&flag) || other.contains(&flag),
-        };
-        Flag::ALL.into_iter().filter(|flag| is_set(*flag)).collect()
-    }
-
-    /// Whether no source has shown a request of the candidate of late.
-    fn is_silent(&self) -> bool {
-        self.judges().all(|(_, judge)| judge.first_slot().is_none() || judge.is_silent())
-    }
-
-    /// Everything known now.
-    pub fn evidence(&self, memories: &Memories<'_>) -> Evidence {
-        let required = self.required();
-        let Some((judge, memory)) = self.judge(required).zip(memories.of(required)) else {
-            return Evidence::default();
-        };
-        let own = judge.counted(memory);
-        let slot_seconds = self.metrics.as_ref().map(|judge| judge.timing.slot_s());
-        let (ln_e_bar, fail_threshold) = self.stand(judge);
-        let fraction = judge.pass_fraction(memory).min(self.own_passed());
-        let is_fail = !self.policy.dimensions.is_empty() && self.verdict(memories) == Verdict::Fail;
-        Evidence {
-            ln_e_bar,
-            fail_threshold,
-            score: score(ln_e_bar / fail_threshold, fraction),
-            slis: self.slis(memories),
-            flags: self.flags(memories),
-            required,
-            slot_seconds,
-            span_share: self.coverage.share(),
-            cohorts: memories
-                .of(self.cohorts.source())
-                .map_or_else(Vec::new, |m| self.cohorts.evidence(&self.policy, m, is_fail)),
-            regions: self.cohorts.regions(&self.policy, is_fail),
-            mix: self.spans.as_ref().and_then(Judge::mix_shift).or_else(|| own.mix.clone()),
-            ..own
-        }
-    }
-
-    /// The evidence of a decision: everything known now, and what the sum is made of.
-    pub fn decisive_evidence(&self, memories: &Memories<'_>) -> Evidence {
-        let log = |source| self.judge(source).map(|judge| Arc::new(judge.slot_log()));
-        let (slot_log, metric_slot_log) = match log(Source::Spans) {
-            None => (log(Source::Metrics), None),
-            spans => (spans, log(Source::Metrics)),
-        };
-        let own_slot_logs = self.own().map(|(_, own)| Arc::new(own.slot_log())).collect();
-        Evidence { slot_log, metric_slot_log, own_slot_logs, ..self.evidence(memories) }
-    }
-
-    /// Where the evidence that counts now stands, and where it is a fail.
-    fn stand(&self, chair: &Judge) -> (f64, f64) {
-        let ln = match self.watching {
-            false => self.ln_e_bar(),
-            true if !chair.baseline_gone() => self.ln_watch(),
-            true => self.ln_later(),
-        };
-        (ln, self.threshold())
-    }
-
-    /// What a weighted sum must reach: 1/alpha once, or in a watch 43,200, for ever.
-    fn threshold(&self) -> f64 {
-        let base = if self.watching { watch_threshold() } else { self.policy.fail_threshold() };
-        base + self.cohorts.surcharge(&self.policy)
-    }
-
-    /// The lines of all judges, each with its share; the list of degraded ones is made over all of them.
-    fn slis(&self, memories: &Memories<'_>) -> Vec<SliEvidence> {
-        let mut lines: Vec<(f64, SliEvidence)> = Vec::new();
-        for (source, judge) in self.judges() {
-            let Some(memory) = memories.of(source) else { continue };
-            let share = if self.policy.own_weight() > 0.0 {
-                self.share(source) * self.rest()
-            } else {
-                self.share(source)
-            };
-            lines.extend(judge.lines(memory).into_iter().map(|(e_value, line)| {
-                let weight = if share == 1.0 { line.weight } else { line.weight * share };
-                (e_value, SliEvidence { source, weight, ..line })
-            }));
-        }
-        for (source, own) in self.own() {
-            if let Some(memory) = memories.of(source) {
-                lines.extend(own.lines(&self.policy, memory, self.rest()));
-            }
-        }
-        let share = if self.change.is_none() { self.rest() } else { 0.0 };
-        lines.extend(self.gauges.lines(&self.policy, share));
-        let e_values: Vec<f64> = lines.iter().map(|line| line.0).collect();
-        for i in degraded_list(&e_values, LIST_RATE) {
-            lines[i].1.degraded = true;
-        }
-        let required = self.required();
-        let mut slis: Vec<SliEvidence> = lines.into_iter().map(|line| line.1).collect();
-        let foreign = |e: &SliEvidence| e.operation.is_none() && e.source != required;
-        slis.sort_by(|a, b| {
-            let level = a.operation.is_some().cmp(&b.operation.is_some());
-            level.then_with(|| foreign(a).cmp(&foreign(b))).then_with(|| place(a, b))
-        });
-        slis
+    /// Seconds after its first request in which the candidate got fast, by the source that took longer; once ten minutes
+    /// have been seen.
+    pub fn settled_s(&self) -> Option<i64> {
+        self.judges().filter_map(|(_, judge)| judge.warming.settled_s).max()
     }
 }
 

@@ -5,7 +5,7 @@ use fastrand::Rng;
 
 use super::*;
 use crate::model::snapshot::{Reader, Snapshot, Writer};
-use crate::verdict::{Arm, Cell, Counts, InstanceCounts, Sli, Timing};
+use crate::verdict::{Arm, Cell, Counts, Evidence, Flag, InstanceCounts, Sli, Timing};
 
 /// A multiple of the slot of metrics.
 const T0: Slot = 1_500_000;

@@ -1,6 +1,7 @@
 //! When does the comparison of latency begin? Not at a fixed age but when the candidate has stopped getting
 //! faster: compilers warm up, caches fill. Looked at every 30 s (two slots, where they are long) from the end
-//! of the warm-up on, from slots before the one in hand only.
+//! of the warm-up on, from slots before the one in hand only; where earlier releases of the service took longer
+//! ([`super::warming`]), from then on.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +12,12 @@ use crate::model::snapshot::snapshot_fields;
 
 const WINDOW_S: i64 = 30;
 /// Latest begin, seconds after the candidate's first request.
-const LATEST_S: i64 = 600;
+pub(super) const LATEST_S: i64 = 600;
 /// Requests each window needs.
 const MIN_REQUESTS: u64 = 20;
 
-fn window_s(timing: Timing) -> i64 {
+/// Seconds of what is held against each other.
+pub(super) fn window_s(timing: Timing) -> i64 {
     timing.at_least(WINDOW_S, 2)
 }
 
@@ -25,11 +27,18 @@ pub(crate) struct Settling {
     slots: BTreeMap<Slot, SparseHistogram>,
     /// First slot of the latency processes, once known.
     pub(crate) from: Option<Slot>,
+    /// Age before which it does not count as settled: what earlier releases took.
+    no_sooner_s: i64,
 }
 
-snapshot_fields!(Settling { slots, from });
+snapshot_fields!(Settling { slots, from, no_sooner_s });
 
 impl Settling {
+    /// One that waits for `no_sooner_s` after the first request; not where there is no warm-up.
+    pub(crate) fn after(no_sooner_s: i64) -> Self {
+        Self { no_sooner_s, ..Self::default() }
+    }
+
     /// The candidate's latencies of slot `t`.
     pub(crate) fn add(&mut self, t: Slot, latencies: &SparseHistogram, timing: Timing) {
         if self.from.is_none() && !latencies.is_empty() {
@@ -41,7 +50,8 @@ impl Settling {
     /// Decides in slot `t` whether latency is compared from now on. `first` is the candidate's first slot.
     pub(crate) fn look(&mut self, t: Slot, first: Slot, warmup_s: i64, timing: Timing) {
         let (age, window_s) = (t - first, window_s(timing));
-        if self.from.is_some() || age < warmup_s {
+        let least_s = if warmup_s == 0 { 0 } else { warmup_s.max(self.no_sooner_s) };
+        if self.from.is_some() || age < least_s {
             return;
         }
         let settled = warmup_s == 0
@@ -81,7 +91,7 @@ fn falling(last: &SparseHistogram, before: &SparseHistogram) -> bool {
 }
 
 /// A quantile in buckets, interpolated inside its bucket.
-fn position(histogram: &SparseHistogram, q: f64) -> f64 {
+pub(super) fn position(histogram: &SparseHistogram, q: f64) -> f64 {
     let target = q * histogram.total() as f64;
     let (mut below, mut at) = (0.0, 0.0);
     for (bucket, count) in histogram.iter() {
@@ -99,8 +109,8 @@ fn position(histogram: &SparseHistogram, q: f64) -> f64 {
 mod tests {
     use super::*;
 
-    fn run(bucket_at: impl Fn(i64) -> i16, warmup_s: i64) -> Option<Slot> {
-        let mut settling = Settling::default();
+    fn run(bucket_at: impl Fn(i64) -> i16, warmup_s: i64, no_sooner_s: i64) -> Option<Slot> {
+        let mut settling = Settling::after(no_sooner_s);
         (0..900).find_map(|t| {
             settling.look(t, 0, warmup_s, Timing::default());
             let b = bucket_at(t);
@@ -112,15 +122,19 @@ mod tests {
     #[test]
     fn begins_when_latency_stops_falling() {
         type Law = fn(i64) -> i16;
-        let cases: [(&str, Law, i64, Slot); 4] = [
-            ("steady", |_| 0, 60, 60),
-            ("no warm-up, no waiting", |t| (1000 - t) as i16, 0, 0),
+        let cases: [(&str, Law, [i64; 2], Slot); 8] = [
+            ("steady", |_| 0, [60, 0], 60),
+            ("no warm-up, no waiting", |t| (1000 - t) as i16, [0, 0], 0),
             // At 240 s the window that ended 60 s before still lies in the fall.
-            ("falling for 3 minutes", |t| (100 - t.min(180) / 2) as i16, 60, 270),
-            ("falling for ever", |t| (400 - t / 2) as i16, 60, 600),
+            ("falling for 3 minutes", |t| (100 - t.min(180) / 2) as i16, [60, 0], 270),
+            ("falling for ever", |t| (400 - t / 2) as i16, [60, 0], 600),
+            ("steady, earlier releases took longer", |_| 0, [60, 330], 330),
+            ("falling for longer than they", |t| (100 - t.min(180) / 2) as i16, [60, 120], 270),
+            ("they took ten minutes", |_| 0, [60, 600], 600),
+            ("no warm-up, whatever they took", |_| 0, [0, 330], 0),
         ];
-        for (name, law, warmup, want) in cases {
-            assert_eq!(run(law, warmup), Some(want), "{name}");
+        for (name, law, [warmup, no_sooner], want) in cases {
+            assert_eq!(run(law, warmup, no_sooner), Some(want), "{name}");
         }
     }
 }

@@ -159,7 +159,7 @@ impl Divided {
         self.memory.begin_of(t, present, &input.baseline);
         self.cohorts.slot(
             (crate::model::Source::Spans, t),
-            (&self.policy, None),
+            (&self.policy, (None, 0)),
             Context::default(),
             &self.memory,
             input,

@@ -187,14 +187,14 @@ impl Shop {
                 ..Default::default()
             });
         }
-        if let Some(meter) = meter {
-            if (now + instance * 2).is_multiple_of(EXPORT_S) {
-                let body = meter.export(resource.clone(), now);
-                let mut batch = self.world.intake.begin(UnixNanos(at(now) + 300_000_000));
-                walk_metrics(&body, &WalkSettings::default(), &mut batch).expect("sound");
-                batch.commit().expect("room");
-                self.sent.push(body);
-            }
+        if let Some(meter) = meter
+            && (now + instance * 2).is_multiple_of(EXPORT_S)
+        {
+            let body = meter.export(resource.clone(), now);
+            let mut batch = self.world.intake.begin(UnixNanos(at(now) + 300_000_000));
+            walk_metrics(&body, &WalkSettings::default(), &mut batch).expect("sound");
+            batch.commit().expect("room");
+            self.sent.push(body);
         }
         if spans.is_empty() {
             return;

@@ -20,6 +20,7 @@ mod redo;
 mod restarts;
 mod scopes;
 mod senders;
+mod settling;
 mod slis;
 mod spans;
 mod world;

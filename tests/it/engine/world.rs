@@ -107,6 +107,8 @@ pub(super) struct World {
     pub(super) phases: Vec<String>,
     /// Versions whose requests an exporter without room refuses.
     pub(super) refused: Vec<String>,
+    /// Versions that begin twice as slow and get fast with a time constant of two minutes, and since when.
+    pub(super) slow_since: BTreeMap<String, u64>,
     drained: Drained,
     limits: RegistryLimits,
     policy: Arc<Mutex<Policy>>,
@@ -137,6 +139,7 @@ impl World {
             now_s: BEGIN_S,
             phases: Vec::new(),
             refused: Vec::new(),
+            slow_since: BTreeMap::new(),
             drained: Drained::default(),
             limits,
             policy,
@@ -236,6 +239,8 @@ impl World {
     fn send(&mut self) {
         let (from, until) = ((self.now_s - 1) * 1_000, self.now_s * 1_000);
         for ((service, environment, version), (traffic, instances)) in &mut self.senders {
+            let slow_s = self.slow_since.get(version).map(|since| (self.now_s - since) as f64);
+            let slower = slow_s.map_or(1.0, |age| 1.0 + (-age / 120.0).exp());
             let living = instances.iter_mut().take(traffic.instances as usize).enumerate();
             for (number, instance) in living {
                 let mean = traffic.rps / traffic.instances as f64;
@@ -243,7 +248,7 @@ impl World {
                 for _ in 0..requests {
                     let end = (from * MS) + self.random.u64(..1_000 * MS);
                     let latency =
-                        (20.0 * 4f64.powf(self.random.f64() * self.random.f64()) * MS as f64) as u64;
+                        (slower * 20.0 * 4f64.powf(self.random.f64() * self.random.f64()) * MS as f64) as u64;
                     instance.held.push((end, latency, self.random.f64() < traffic.errors));
                 }
                 let flush = from + (instance.phase_ms + HOLD_MS - from % HOLD_MS) % HOLD_MS;
