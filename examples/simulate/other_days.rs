@@ -155,7 +155,7 @@ struct Recorder {
 impl Recorder {
     fn new(marks: Marks) -> Self {
         let mut hours = Hours::default();
-        hours.adopt(None);
+        hours.adopt(Vec::new(), 0);
         Self { hours, marks, written: Vec::new() }
     }
 

@@ -145,12 +145,14 @@ impl Loop {
     fn read_hours(&mut self) {
         let now = self.parts.clock.now();
         for wanted in self.parts.engine.wanted_hours(now) {
-            let rows = self.parts.journal.hours(&wanted).unwrap_or_else(|error| {
-                tracing::warn!(%error, service = %wanted.service,
-                    "the hours of other days cannot be read; there is no second opinion");
-                Vec::new()
-            });
-            self.parts.engine.take_hours(&wanted, &rows, now);
+            match self.parts.journal.hours(&wanted) {
+                Ok(rows) => self.parts.engine.take_hours(&wanted, &rows, now),
+                Err(error) => {
+                    tracing::warn!(%error, service = %wanted.service,
+                        "the hours of other days cannot be read; there is no second opinion");
+                    self.parts.engine.hours_unread(&wanted);
+                }
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 //! which hours of other days are read back. Nothing of them is in memory but the last two hours, and a few others of a
 //! service with a deployment that rests on what is remembered.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::arms::Closed;
@@ -11,8 +12,8 @@ use super::service::{Service, seen};
 use crate::model::{ServiceKey, Slot, Source, UnixNanos};
 use crate::verdict::{HOUR_S, Hour, Hours};
 
-/// Hours before the present one among which the marks of before are looked for.
-const MARKS_BACK: i64 = 26;
+/// Hours before the present one that are read where hours begin anew: their marks go on, and so do those still open.
+const EARLIER: i64 = 26;
 /// Services whose hours are read in one tick.
 const READ_AT_ONCE: usize = 10;
 
@@ -105,9 +106,8 @@ impl Service {
     /// Numbers of the hours that are to be read; empty where none are.
     fn wanted_hours(&self, now: UnixNanos) -> Vec<i64> {
         let mut numbers: Vec<i64> = self.running.iter().flat_map(|r| r.wanted_hours()).collect();
-        if self.hours.as_ref().is_some_and(|hours| hours.wants_marks()) {
-            let present = now.slot().div_euclid(HOUR_S);
-            numbers.extend(present - MARKS_BACK..present);
+        if self.hours.as_ref().is_some_and(|hours| hours.wants_earlier()) {
+            numbers.extend(earlier(now));
         }
         numbers.sort_unstable();
         numbers.dedup();
@@ -116,12 +116,26 @@ impl Service {
 
     fn take_hours(&mut self, asked: &[i64], read: &[Hour], now: UnixNanos) {
         self.running.iter_mut().for_each(|running| running.take_hours(asked, read));
-        let present = now.slot().div_euclid(HOUR_S);
-        let is_marks = asked.contains(&(present - 1)) && asked.contains(&(present - MARKS_BACK));
-        if let Some(hours) = self.hours.as_mut().filter(|hours| hours.wants_marks() && is_marks) {
-            hours.adopt(read.iter().max_by_key(|hour| hour.number()));
+        let earlier = earlier(now);
+        let is_asked = asked.contains(earlier.start()) && asked.contains(earlier.end());
+        if let Some(hours) = self.hours.as_mut().filter(|hours| hours.wants_earlier() && is_asked) {
+            let written = read.iter().filter(|hour| earlier.contains(&hour.number()));
+            hours.adopt(written.cloned().collect(), now.slot());
         }
     }
+
+    /// Hours could not be read. There is no second opinion; hours that begin anew do not begin over what may be there, and
+    /// are tried again when services are next chosen.
+    fn hours_unread(&mut self, asked: &[i64]) {
+        self.running.iter_mut().for_each(|running| running.take_hours(asked, &[]));
+        self.hours.take_if(|hours| hours.wants_earlier());
+    }
+}
+
+/// Numbers of the hours that hours which begin anew go on from.
+fn earlier(now: UnixNanos) -> RangeInclusive<i64> {
+    let present = now.slot().div_euclid(HOUR_S);
+    present - EARLIER..=present
 }
 
 impl Engine {
@@ -146,5 +160,12 @@ impl Engine {
             }
         }
         service.take_hours(&wanted.numbers, &read, now);
+    }
+
+    /// The hours that were wanted cannot be read.
+    pub fn hours_unread(&mut self, wanted: &WantedHours) {
+        if let Some(service) = self.services.get_mut(&wanted.service) {
+            service.hours_unread(&wanted.numbers);
+        }
     }
 }

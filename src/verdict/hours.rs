@@ -153,6 +153,11 @@ impl Hour {
         sum
     }
 
+    /// Whether nothing that counts for it comes any more as of second `now`.
+    fn is_settled(&self, now: Slot) -> bool {
+        (self.number + 1) * HOUR_S + SETTLED_S <= now
+    }
+
     fn is_empty(&self) -> bool {
         self.blocks.iter().all(|block| block[0] == 0)
     }
@@ -202,7 +207,7 @@ pub struct Hours {
     marks: Option<Marks>,
     /// The hour at which they were chosen.
     marked_at: i64,
-    /// Whether the store was asked for the marks of before.
+    /// Whether the store was asked for what was written before; until then nothing is counted.
     is_asked: bool,
     /// Requests of about a day, and those of them beyond the lowest mark.
     day: [f64; 2],
@@ -218,22 +223,27 @@ impl Hours {
         self.marks
     }
 
-    /// Whether the marks of earlier hours are to be asked for.
-    pub fn wants_marks(&self) -> bool {
+    /// Whether what was written before is to be asked for: of hours that begin anew, not of those of a snapshot.
+    pub fn wants_earlier(&self) -> bool {
         !self.is_asked
     }
 
-    /// Takes over the marks of earlier hours, which ended with `newest`; `None` where there are none.
-    pub fn adopt(&mut self, newest: Option<&Hour>) {
+    /// Goes on from the hours that were written before second `now`: with the marks of the newest, and with the blocks of
+    /// those that may still be written again. A record is written as a whole, so one that began without them would
+    /// take the place of what is there.
+    pub fn adopt(&mut self, mut written: Vec<Hour>, now: Slot) {
         self.is_asked = true;
-        if let (None, Some(hour)) = (self.marks, newest) {
-            (self.marks, self.marked_at) = (hour.marks, hour.number);
+        written.sort_by_key(|hour| hour.number);
+        if let (None, Some(newest)) = (self.marks, written.last()) {
+            (self.marks, self.marked_at) = (newest.marks, newest.number);
         }
+        self.open =
+            written.into_iter().filter(|hour| !hour.is_settled(now)).map(|hour| (hour, false)).collect();
     }
 
     /// Whether slot `t` begins an hour.
     pub fn is_new(&self, t: Slot) -> bool {
-        self.open.back().is_none_or(|(hour, _)| hour.number != t.div_euclid(HOUR_S))
+        self.is_asked && self.open.iter().all(|(hour, _)| hour.number != t.div_euclid(HOUR_S))
     }
 
     /// Leaves out what came from slot `from` on: a version that failed is nothing that a service does at some hour.
@@ -280,8 +290,7 @@ impl Hours {
     pub fn due(&mut self, now: Slot) -> Vec<Hour> {
         let mut due = Vec::new();
         for (hour, is_written) in &mut self.open {
-            let is_over = (hour.number + 1) * HOUR_S + SETTLED_S <= now;
-            if is_over && !*is_written && !hour.is_empty() {
+            if hour.is_settled(now) && !*is_written && !hour.is_empty() {
                 due.push(hour.clone());
                 *is_written = true;
             }

@@ -15,7 +15,7 @@ fn cells(bad: u64, buckets: &[(i16, u32)]) -> Cells {
 
 fn settled(marks: Option<Marks>) -> Hours {
     let mut hours = Hours::default();
-    hours.adopt(None);
+    hours.adopt(Vec::new(), H * HOUR_S);
     hours.begin(H * HOUR_S, marks);
     hours
 }
@@ -55,6 +55,35 @@ fn an_hour_is_written_once_after_it_settled() {
     hours.begin((H + 6) * HOUR_S, None);
     assert!(hours.due((H + 9) * HOUR_S).is_empty());
     assert_eq!(hours.open.len(), OPEN);
+}
+
+/// Hours that begin anew in the middle of one of which a part was written, and seconds after one.
+#[test]
+fn hours_go_on_from_what_was_written() {
+    let written = |number: i64| {
+        let mut hour = Hour::new(number, Some([10, 20, 30]));
+        hour.add(number * HOUR_S + 5, &Tally { requests: 7, bad: 1, slow: [3, 2, 1] });
+        hour
+    };
+    let earlier = [H - 1, H - 9, H].map(written);
+    for (second, open) in [(0, vec![H - 1, H]), (SETTLED_S, vec![H])] {
+        let (mut hours, now) = (Hours::default(), H * HOUR_S + second);
+        hours.adopt(earlier.to_vec(), now);
+        let numbers: Vec<i64> = hours.unwritten().map(Hour::number).collect();
+        assert_eq!(numbers, open, "{second} s into the hour");
+        assert!(!hours.is_new(now), "an hour that was written in part is no new one");
+        for t in [H * HOUR_S - 1, H * HOUR_S + 10] {
+            hours.add(t, &cells(1, &[(5, 3), (25, 2)]));
+        }
+        let due = hours.due((H + 1) * HOUR_S + SETTLED_S);
+        let tally = |number| {
+            let hour = due.iter().find(|hour| hour.number() == number);
+            hour.map(|hour| (hour.marks(), hour.sum(Slot::MIN, Slot::MAX)))
+        };
+        let both = Some((Some([10, 20, 30]), Tally { requests: 12, bad: 2, slow: [5, 4, 1] }));
+        assert_eq!(tally(H), both);
+        assert_eq!(tally(H - 1), both.filter(|_| second == 0), "it was settled {second} s after its end");
+    }
 }
 
 #[test]
@@ -98,10 +127,10 @@ fn marks_stay_while_they_tell() {
     }
     // None are chosen before those of earlier hours were asked for, which come first.
     let mut hours = Hours::default();
+    assert!(hours.wants_earlier() && !hours.is_new(H * HOUR_S) && hours.marks().is_none());
+    hours.adopt(vec![Hour::new(H - 20, Some(old)), Hour::new(H - 26, Some(new))], H * HOUR_S);
+    assert!(!hours.wants_earlier() && hours.is_new(H * HOUR_S));
     hours.begin(H * HOUR_S, Some(new));
-    assert!(hours.wants_marks() && hours.marks().is_none());
-    hours.adopt(settled(Some(old)).open.back().map(|(hour, _)| hour));
-    hours.begin((H + 1) * HOUR_S, Some(new));
     assert_eq!(hours.marks(), Some(old));
     // An hour with other marks tells nothing of latency, its errors do.
     let mut hours = settled(Some(old));

@@ -34,7 +34,7 @@ fn memory() -> Memory {
 /// Hours in which a law holds from `rise` on and half an hour longer, and the usual one before and after.
 fn hours(days_ago: i64, rise: i64, law: Law, marks: Marks) -> Vec<Hour> {
     let mut all = Hours::default();
-    all.adopt(None);
+    all.adopt(Vec::new(), 0);
     let mut read = Vec::new();
     let from = (T - days_ago * DAY_S).div_euclid(HOUR_S) * HOUR_S;
     for begin in [from - HOUR_S, from, from + HOUR_S] {
@@ -52,7 +52,7 @@ fn hours(days_ago: i64, rise: i64, law: Law, marks: Marks) -> Vec<Hour> {
 /// Three minutes since the change under a law.
 fn since(law: Law) -> Since {
     let mut before = Hours::default();
-    before.adopt(None);
+    before.adopt(Vec::new(), 0);
     before.begin(T - 1_800, Some(MARKS));
     (T - 1_800..T).for_each(|t| before.add(t, &cells(1_000, WELL.0, WELL.1)));
     let mut since = Since::new(T, T, Some(&before));
@@ -106,7 +106,7 @@ fn what_a_few_requests_showed_is_no_other_day() {
     let memory = memory();
     for (of_second, bad, expected) in [(1, 0, false), (20, 1, false), (600, 12, true)] {
         let mut all = Hours::default();
-        all.adopt(None);
+        all.adopt(Vec::new(), 0);
         let from = (T - DAY_S).div_euclid(HOUR_S) * HOUR_S;
         all.begin(from, Some(MARKS));
         (from..from + HOUR_S).for_each(|t| all.add(t, &cells(of_second, bad.min(of_second), [0; 3])));
@@ -121,7 +121,7 @@ fn what_a_few_requests_showed_is_no_other_day() {
 #[test]
 fn what_failed_is_left_out() {
     let mut all = Hours::default();
-    all.adopt(None);
+    all.adopt(Vec::new(), 0);
     all.begin(T, Some(MARKS));
     (T..T + 600).for_each(|t| all.add(t, &cells(10, 1, [0; 3])));
     all.leave_out(T + 290);

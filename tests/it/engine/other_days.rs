@@ -201,3 +201,47 @@ fn hours_are_kept_of_request_metrics_too() {
         assert!(day.tally.requests > 1_000, "{day:?}");
     }
 }
+
+/// Requests of each minute of the one hour that was written.
+fn minutes(world: &World) -> Vec<u32> {
+    assert_eq!(world.kept.hours.len(), 1);
+    let row = world.kept.hours.values().next().unwrap();
+    // A head of eight bytes, then five numbers a minute, requests first.
+    let (numbers, _) = row.bytes[8..].as_chunks::<4>();
+    numbers.iter().step_by(5).map(|n| u32::from_le_bytes(*n)).collect()
+}
+
+/// Scenario: in the middle of an hour the process is upgraded; the new one reads the snapshots, or it does not, or cannot
+/// read the hours at first either. Guarantees: what was written of the hour before stays, minute by minute, nothing is
+/// counted twice, and the hour goes on.
+#[test]
+fn an_hour_goes_on_over_an_upgrade() {
+    for (reads_snapshots, is_unreadable) in [(true, false), (false, false), (false, true)] {
+        let mut world = World::with_known_v1(policy(), Mode::Act, 60.0, WELL);
+        let id = announce(&mut world);
+        world.engine.cancel(&id.id, world.now(), &mut Commit::default()).unwrap();
+        world.run(600);
+        let minute = (world.now_s % 3_600 / 60) as usize;
+        world.upgrade(3, reads_snapshots);
+        let before = minutes(&world);
+        assert!(before[minute - 5] > 3_000 && before[minute] < 1_800, "{before:?}");
+        if is_unreadable {
+            world.is_unreadable = true;
+            world.run(60);
+            world.upgrade(3, false);
+            assert_eq!(minutes(&world), before, "what cannot be read is not written over");
+            world.is_unreadable = false;
+        }
+        world.run(600);
+        world.kept.take(world.engine.snapshot_all(world.now()));
+        let after = minutes(&world);
+        let case = format!("snapshots {reads_snapshots}, unreadable {is_unreadable}:\n{before:?}\n{after:?}");
+        // What exporters held, and slots that were open.
+        assert_eq!(after[..minute - 1], before[..minute - 1], "{case}");
+        for i in minute - 1..=minute {
+            assert!(after[i] >= before[i] && after[i] <= 3_700, "{case}");
+        }
+        let later = &after[minute + 2..minute + 9];
+        assert!(later.iter().all(|n| (3_400..=3_700).contains(n)), "{case}");
+    }
+}

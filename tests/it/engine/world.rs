@@ -116,6 +116,8 @@ pub(super) struct World {
     ttl_s: u64,
     /// Takes effect at a restart.
     pub(super) deployments: DeploymentLimits,
+    /// Whether hours cannot be read from the store.
+    pub(super) is_unreadable: bool,
     senders: BTreeMap<Who, (Traffic, Vec<Instance>)>,
     random: fastrand::Rng,
     next_id: u64,
@@ -146,6 +148,7 @@ impl World {
             mode,
             ttl_s: 900,
             deployments: DeploymentLimits::default(),
+            is_unreadable: false,
             senders: BTreeMap::new(),
             random: fastrand::Rng::with_seed(7),
             next_id: 0,
@@ -172,7 +175,18 @@ impl World {
         self.senders.values_mut().flat_map(|(_, all)| all).for_each(|i| i.held.clear());
     }
 
-    /// The same, and the configuration has another policy when it is back.
+    /// The process is asked to end, and another version of it, which reads the snapshots or does not, is there after some
+    /// seconds.
+    pub(super) fn upgrade(&mut self, after_s: u64, reads_snapshots: bool) {
+        self.kept.take(self.engine.snapshot_all(self.now()));
+        if !reads_snapshots {
+            // The format follows the magic.
+            self.kept.snapshots.values_mut().for_each(|snapshot| snapshot.bytes[4] ^= 0x80);
+        }
+        self.restart(after_s);
+    }
+
+    /// As `restart`, and the configuration has another policy when it is back.
     pub(super) fn restart_under(&mut self, after_s: u64, policy: Policy) {
         self.reload(policy);
         self.restart(after_s);
@@ -229,6 +243,10 @@ impl World {
         }
         self.kept.take(commit);
         for wanted in self.engine.wanted_hours(now) {
+            if self.is_unreadable {
+                self.engine.hours_unread(&wanted);
+                continue;
+            }
             let one = |number: &i64| self.kept.hours.get(&((*wanted.service).clone(), *number)).cloned();
             let rows: Vec<HourRow> = wanted.numbers.iter().filter_map(one).collect();
             self.engine.take_hours(&wanted, &rows, now);
