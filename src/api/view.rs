@@ -114,6 +114,8 @@ struct EvidenceView<'a> {
     regions: Option<RegionsView<'a>>,
     /// The largest difference between what the versions serve; null before both have served.
     mix: Option<MixView<'a>>,
+    /// The difference between the zones that both served from in the last five minutes; null where that is not known.
+    zones: Option<MixView<'a>>,
     /// The same time of other days, where it rests on what is remembered; null where that is not known.
     other_days: Option<OtherDaysView>,
 }
@@ -351,6 +353,7 @@ impl<'a> EvidenceView<'a> {
             cohorts: CohortView::all(e),
             regions: e.regions.as_ref().map(RegionsView::new),
             mix: e.mix.as_ref().map(MixView::new),
+            zones: e.zones.as_ref().map(MixView::new),
             other_days: e.other_days.as_ref().map(OtherDaysView::new),
         }
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// Bumped whenever any `Snapshot` impl changes its layout.
-pub const FORMAT: u32 = 15;
+pub const FORMAT: u32 = 16;
 const MAGIC: &[u8; 4] = b"RGSN";
 
 /// Why a snapshot could not be read.

@@ -330,6 +330,7 @@ impl Engine {
         self.detect(now, &mut commit);
         for service in self.services.values_mut() {
             service.draw_up_logs(&self.parts.registry);
+            service.learn_zones(&self.parts.registry, now);
             service.tick(now, &self.blindness, &mut commit);
         }
         commit.known_versions.iter().for_each(|key| self.known.insert(key));

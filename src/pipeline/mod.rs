@@ -47,6 +47,7 @@ mod service;
 mod shards;
 mod unversioned;
 mod version;
+mod zones;
 
 #[cfg(test)]
 mod ledger_tests;

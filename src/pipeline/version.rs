@@ -9,6 +9,7 @@ use super::board::{SourceBoard, VersionBoard};
 use super::logs::LogTotals;
 use super::metered::MeteredVersion;
 use super::registry::{SeriesMeta, VersionEntry};
+use super::zones::InstanceZones;
 use crate::deployment::{KNOWN_REQUESTS, KNOWN_SECONDS, Sighting};
 use crate::model::snapshot::snapshot_fields;
 use crate::model::{
@@ -103,7 +104,9 @@ pub(super) struct Version {
     operations: BTreeMap<SeriesId, Arc<str>>,
     /// Where its service has dimensions: which series is of which cohorts, and which instances served them.
     cohorts: SeriesCohorts,
-    ordinals: BTreeMap<InstanceId, u32>,
+    pub(super) ordinals: BTreeMap<InstanceId, u32>,
+    /// Where its instances run; asked while a deployment is looked at only.
+    pub(super) zones: InstanceZones,
     recent: VecDeque<[u64; 2]>,
 }
 
@@ -140,6 +143,7 @@ impl Version {
             operations: BTreeMap::new(),
             cohorts: SeriesCohorts::default(),
             ordinals: BTreeMap::new(),
+            zones: InstanceZones::default(),
             recent: VecDeque::with_capacity(RECENT_SLOTS),
         }
     }
@@ -283,6 +287,7 @@ impl Version {
         self.operations.clear();
         self.cohorts = SeriesCohorts::default();
         self.ordinals.clear();
+        self.zones = InstanceZones::default();
     }
 
     /// Whether it has served long enough to be known from now on.
@@ -363,6 +368,7 @@ impl Version {
             ..Closed::new(&slots, &self.operations, &self.ordinals, None)
         };
         self.cohorts.split(&slots, &self.operations, &self.ordinals, None, &mut closed.arm);
+        closed.arm.zones = self.zones.count(&slots.instances);
         if let (Some(measures), Some(program)) = (&mut self.measures, program) {
             let of_slot = measures.close(slot);
             closed.arm.measures = measured(&of_slot, program, &self.operations);
@@ -425,6 +431,7 @@ impl Version {
     pub(super) fn named(&self, slot: &ClosedSlot, bounds: Option<Arc<[f64]>>) -> Closed {
         let mut closed = Closed::new(slot, &self.operations, &self.ordinals, bounds.as_ref());
         self.cohorts.split(slot, &self.operations, &self.ordinals, bounds.as_ref(), &mut closed.arm);
+        closed.arm.zones = self.zones.count(&slot.instances);
         closed
     }
 

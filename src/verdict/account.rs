@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 
+use super::cohort_words::zone_words;
 use super::own_words::{gauge_counts, own_counts};
 use super::power::Outlook;
 use super::words::{count, duration, number, per_cent, round2, share, time_of_day};
@@ -304,40 +305,44 @@ fn towards_a_pass(d: &AccountInput<'_>) -> Vec<String> {
             duration(wait)
         ));
     }
-    for flag in d.evidence.flags.iter().filter(|flag| flag.blocks_pass()) {
-        lines.push(
-            match flag {
-                Flag::SinglePod if d.evidence.change.is_some() => {
-                    "It runs on one instance, which started after the change and cannot be told from it: a second one \
-                     lifts that."
-                }
-                Flag::SinglePod => {
-                    "It runs on one instance, which cannot be told from its version: a second one lifts that."
-                }
-                Flag::TooHeterogeneous if d.evidence.change.is_some() => {
-                    "Its instances differ too much among themselves for a pass."
-                }
-                Flag::BiasedInput if d.evidence.change.is_some() => {
-                    "Sampling depends on the outcome: sample all requests alike, or send request metrics."
-                }
-                _ if d.evidence.change.is_some() => "It has stopped sending: without traffic there is no pass.",
-                Flag::TooHeterogeneous => {
-                    "Instances of the old version differ too much among themselves for a pass."
-                }
-                Flag::BiasedInput => {
-                    "Sampling differs between the versions or depends on the outcome: sample both alike, or send request \
-                     metrics."
-                }
-                _ => "The new version has stopped sending: without traffic there is no pass.",
-            }
-            .into(),
-        );
-    }
+    let blocking = d.evidence.flags.iter().filter(|flag| flag.blocks_pass());
+    lines.extend(blocking.map(|flag| lifted_by(*flag, d.evidence)));
     let fail = d.evidence.fail_threshold - d.evidence.ln_e_bar;
     if fail > 0.0 && d.evidence.ln_e_bar > 0.0 {
         lines.push(format!("A fail takes {} times the evidence that there is now.", number(fail.exp())));
     }
     lines
+}
+
+/// What holds a PASS back, and what would lift it.
+fn lifted_by(flag: Flag, evidence: &Evidence) -> String {
+    let is_change = evidence.change.is_some();
+    let words = match flag {
+        Flag::SinglePod if is_change => {
+            "It runs on one instance, which started after the change and cannot be told from it: a second one lifts that."
+        }
+        Flag::SinglePod => {
+            "It runs on one instance, which cannot be told from its version: a second one lifts that."
+        }
+        Flag::TooHeterogeneous if is_change => "Its instances differ too much among themselves for a pass.",
+        Flag::TooHeterogeneous => "Instances of the old version differ too much among themselves for a pass.",
+        Flag::BiasedInput if is_change => {
+            "Sampling depends on the outcome: sample all requests alike, or send request metrics."
+        }
+        Flag::BiasedInput => {
+            "Sampling differs between the versions or depends on the outcome: sample both alike, or send request metrics."
+        }
+        Flag::InstancesRestart => {
+            "Its instances die and are replaced more often than the old version's: no pass until they live."
+        }
+        Flag::CohortWorse => "A region or another cohort is worse by its own evidence: no pass while it is.",
+        Flag::ZoneSkew => {
+            return zone_words(evidence).map_or_else(String::new, |words| format!("No pass while {words}."));
+        }
+        _ if is_change => "It has stopped sending: without traffic there is no pass.",
+        _ => "The new version has stopped sending: without traffic there is no pass.",
+    };
+    words.into()
 }
 
 fn outlook(d: &AccountInput<'_>) -> Option<Outlook> {

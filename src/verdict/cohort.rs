@@ -506,7 +506,8 @@ impl Rolling {
         self.forget(t);
     }
 
-    fn forget(&mut self, t: Slot) {
+    /// Forgets what is too old at slot `t`.
+    pub(crate) fn forget(&mut self, t: Slot) {
         while self.buckets.front().is_some_and(|(begin, _)| *begin <= t - Self::WINDOW_S - Self::BUCKET_S) {
             self.buckets.pop_front();
         }
@@ -515,8 +516,12 @@ impl Rolling {
     /// Whether both versions had enough before slot `t`.
     pub(crate) fn is_thick(&mut self, t: Slot) -> bool {
         self.forget(t);
-        let sum = |side: usize| self.buckets.iter().map(|(_, counts)| counts[side]).sum::<u64>();
-        sum(0) >= Self::LEAST && sum(1) >= Self::LEAST
+        self.sums().into_iter().all(|sum| sum >= Self::LEAST)
+    }
+
+    /// Requests of both versions that count.
+    pub(crate) fn sums(&self) -> [u64; 2] {
+        self.buckets.iter().fold([0, 0], |sums, (_, counts)| [sums[0] + counts[0], sums[1] + counts[1]])
     }
 
     /// Whether nothing is left of it.

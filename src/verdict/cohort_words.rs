@@ -72,6 +72,19 @@ pub(super) fn cohort_words(evidence: &Evidence) -> String {
     words
 }
 
+/// Why no PASS comes where the versions serve from different zones, and the way out.
+pub(super) fn zone_words(evidence: &Evidence) -> Option<String> {
+    let zones = evidence.zones.as_ref().filter(|_| evidence.has(Flag::ZoneSkew))?;
+    Some(format!(
+        "the versions serve from different zones ({}: {} of the new version's requests, {} of the old one's; spread its \
+         instances like the old version's, or make {} a dimension of the policy)",
+        zones.value,
+        per_cent(zones.shares[0]),
+        per_cent(zones.shares[1]),
+        zones.by
+    ))
+}
+
 /// ` (4.1 % of 812 requests fail, of the old version 0.1 %)`.
 fn counted(one: &CohortEvidence) -> String {
     if one.requests[0] == 0 {

@@ -135,6 +135,8 @@ pub enum Flag {
     Bursty,
     /// No instance identity in the telemetry: differences between instances are unknown.
     InstancesUnknown,
+    /// The versions serve from different zones. Blocks PASS.
+    ZoneSkew,
     /// The candidate stopped sending while the baseline serves on. Blocks PASS.
     CandidateSilent,
     /// Spans of the service arrive late or from the future beyond what is waited for.
@@ -155,7 +157,7 @@ pub enum Flag {
 
 impl Flag {
     /// All flags.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::SinglePod,
         Self::MixShift,
         Self::OperationsDiffer,
@@ -174,6 +176,7 @@ impl Flag {
         Self::SdkDiffers,
         Self::CohortWorse,
         Self::AsOtherDays,
+        Self::ZoneSkew,
     ];
 
     /// The word used in the API and in metrics.
@@ -197,6 +200,7 @@ impl Flag {
             Self::SdkDiffers => "sdk_differs",
             Self::CohortWorse => "cohort_worse",
             Self::AsOtherDays => "as_other_days",
+            Self::ZoneSkew => "zone_skew",
         }
     }
 
@@ -210,6 +214,7 @@ impl Flag {
                 | Self::InstancesRestart
                 | Self::CandidateSilent
                 | Self::CohortWorse
+                | Self::ZoneSkew
         )
     }
 }
@@ -333,6 +338,9 @@ pub struct Evidence {
     pub regions: Option<RegionEvidence>,
     /// The largest difference between what the versions serve.
     pub mix: Option<MixShift>,
+    /// The difference between the zones that they served from in the last five minutes; `None` where that is not known
+    /// well enough.
+    pub zones: Option<MixShift>,
     /// Where it rests on what is remembered: what the same time of other days showed. `None` where that is not known.
     pub other_days: Option<OtherDays>,
     /// Seconds after the first request before which latency is not judged, because earlier releases of the service took
@@ -399,6 +407,7 @@ snapshot_fields!(Evidence {
     cohorts,
     regions,
     mix,
+    zones,
     other_days,
     settle_s,
 });

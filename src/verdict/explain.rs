@@ -2,7 +2,7 @@
 //! who is worse by how much, where, and on how many requests; or what is still missing. Numbers have two
 //! significant digits, because the third one is noise.
 
-use super::cohort_words::cohort_words;
+use super::cohort_words::{cohort_words, zone_words};
 use super::day_words::{unlike, withheld};
 use super::log_words::beside;
 use super::notes::{notes, passed_latencies};
@@ -205,7 +205,7 @@ fn pending(d: &ExplainInput<'_>) -> String {
 /// What holds a pass back, as a sentence of its own.
 fn obstacles(d: &ExplainInput<'_>) -> String {
     let is_change = d.evidence.change.is_some();
-    let reasons: Vec<&str> = d
+    let mut reasons: Vec<&str> = d
         .evidence
         .flags
         .iter()
@@ -226,6 +226,8 @@ fn obstacles(d: &ExplainInput<'_>) -> String {
             _ => None,
         })
         .collect();
+    let zones = zone_words(d.evidence);
+    reasons.extend(zones.as_deref());
     if reasons.is_empty() { String::new() } else { format!(" No pass while {}.", reasons.join(" and ")) }
 }
 

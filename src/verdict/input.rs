@@ -126,6 +126,8 @@ pub struct Arm {
     pub status_seen: bool,
     /// Warm requests by instance; empty where instances are unknown.
     pub instances: Vec<InstanceCounts>,
+    /// Warm requests by the zone of the instance, of those that name one; told while a deployment is looked at.
+    pub zones: Vec<(Arc<str>, u64)>,
     /// What SLIs of the policy's own count.
     pub measures: Measured,
     /// The same requests told apart by the values of dimensions, by label; empty where there are none.

@@ -41,6 +41,7 @@ mod timing;
 mod warming;
 mod weights;
 mod witness;
+mod zones;
 
 pub use buckets::on_grid;
 pub use change::{Change, ChangeEvidence};

@@ -18,6 +18,7 @@ use super::own::{AgeMemory, GaugeJudges, OwnJudge, OwnSli, Stage};
 use super::policy::Policy;
 use super::timing::Timing;
 use super::warming::EarlierReleases;
+use super::zones::ZoneMix;
 use crate::model::snapshot::{Corrupt, Reader, Snapshot, Writer, snapshot_fields};
 use crate::model::{Slot, Source};
 use crate::stats::ln_sum_exp;
@@ -76,6 +77,8 @@ pub struct Panel {
     cohorts: Box<CohortJudges>,
     /// Seconds that earlier releases of the service took to get fast; 0 where none is known.
     settle_s: i64,
+    /// From where the versions serve.
+    zones: Box<ZoneMix>,
 }
 
 impl Snapshot for Panel {
@@ -93,6 +96,7 @@ impl Snapshot for Panel {
         self.contexts.save(out);
         self.cohorts.save(out);
         self.settle_s.save(out);
+        self.zones.save(out);
     }
     fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
         Ok(Self {
@@ -109,6 +113,7 @@ impl Snapshot for Panel {
             contexts: Snapshot::load(from)?,
             cohorts: Snapshot::load(from)?,
             settle_s: i64::load(from)?,
+            zones: Snapshot::load(from)?,
         })
     }
 }
@@ -146,6 +151,7 @@ impl Panel {
             contexts: [Context::default(); 2],
             cohorts: Box::default(),
             settle_s,
+            zones: Box::default(),
         };
         let known = |source| baseline.of(source).is_some_and(|m| m.first.is_some());
         let none = Source::ALL.into_iter().all(|source| !known(source));
@@ -256,6 +262,9 @@ impl Panel {
             if watching {
                 judge.watch();
             }
+        }
+        if source == self.required() {
+            self.zones.add(source, t, input);
         }
         let stage = self.stage(source, t);
         if let Some(own) = &mut self.own[source.index()] {

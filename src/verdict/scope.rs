@@ -219,6 +219,7 @@ impl Scope {
             young: arm.young.clone(),
             status_seen: arm.status_seen,
             instances: arm.instances.clone(),
+            zones: Vec::new(),
             measures: Default::default(),
             cohorts: arm.cohorts.iter().map(of_cohort).collect(),
         }

@@ -15,6 +15,7 @@ impl Panel {
     pub fn flags(&self, memories: &Memories<'_>) -> Vec<Flag> {
         let mut flags = self.flags_of_whole(memories);
         flags.extend(self.cohorts.is_any_worse(&self.policy).then_some(Flag::CohortWorse));
+        flags.extend(self.zones.is_skewed(&self.policy).then_some(Flag::ZoneSkew));
         flags
     }
 
@@ -76,6 +77,7 @@ impl Panel {
                 .map_or_else(Vec::new, |m| self.cohorts.evidence(&self.policy, m, is_fail)),
             regions: self.cohorts.regions(&self.policy, is_fail),
             mix: self.spans.as_ref().and_then(Judge::mix_shift).or_else(|| own.mix.clone()),
+            zones: self.zones.shift(),
             settle_s: Some(self.settle_s).filter(|seconds| *seconds > 0),
             ..own
         }

@@ -18,6 +18,7 @@ mod objectives;
 mod other_days;
 mod redo;
 mod restarts;
+mod routing;
 mod scopes;
 mod senders;
 mod settling;
