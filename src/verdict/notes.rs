@@ -1,8 +1,9 @@
 //! What a verdict says beside its grounds: which latencies were tested and how finely, whether the spans are
 //! all of the requests, and what the export interval of metrics costs.
 
+use super::own_words::why_untested;
 use super::words::{duration, per_cent, time_of_day};
-use super::{Evidence, Flag, Grain, OwnKind, Sli, SliEvidence, Timing};
+use super::{Evidence, Flag, Grain, OwnKind, Sli, Timing};
 use crate::histogram::error_of_scale;
 use crate::model::Source;
 
@@ -43,6 +44,24 @@ pub(super) fn passed_latencies(evidence: &Evidence, margin: &str) -> String {
     if parts.is_empty() { "latency could not be tested".into() } else { parts.join(" and ") }
 }
 
+/// Which gauges of weight could not be tested, and why.
+fn untested_gauges(evidence: &Evidence) -> String {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for line in evidence.slis.iter().filter(|e| e.grain == Grain::NotTestable && e.weight > 0.0) {
+        let Some(own) = line.own.as_ref().filter(|own| own.kind == OwnKind::Gauge) else { continue };
+        let reason = why_untested(own);
+        match reasons.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, names)) => names.push(line.name()),
+            None => reasons.push((reason, vec![line.name()])),
+        }
+    }
+    let sentence = |(reason, names): &(&str, Vec<&str>)| {
+        let verb = if names.len() == 1 { "is" } else { "are" };
+        format!(" {} {verb} not tested: {reason}.", list(names))
+    };
+    reasons.iter().map(sentence).collect()
+}
+
 /// Sentences to add at the end, each with a space in front.
 pub(super) fn notes(evidence: &Evidence) -> String {
     let mut notes = String::new();
@@ -72,17 +91,7 @@ pub(super) fn notes(evidence: &Evidence) -> String {
         let verb = if untested.len() == 1 { "is" } else { "are" };
         notes.push_str(&format!(" {} {verb} not tested: no bucket bound is near.", list(&untested)));
     }
-    let gauge = |e: &&SliEvidence| e.own.as_ref().is_some_and(|own| own.kind == OwnKind::Gauge);
-    let untested =
-        evidence.slis.iter().filter(gauge).filter(|e| e.grain == Grain::NotTestable && e.weight > 0.0);
-    let untested: Vec<&str> = untested.map(SliEvidence::name).collect();
-    if !untested.is_empty() {
-        let verb = if untested.len() == 1 { "is" } else { "are" };
-        notes.push_str(&format!(
-            " {} {verb} not tested: fewer than 3 instances were seen to start before.",
-            list(&untested)
-        ));
-    }
+    notes.push_str(&untested_gauges(evidence));
     if let (true, Some(share)) = (evidence.has(Flag::Sampled), evidence.span_share) {
         notes.push_str(&format!(
             " Spans are sampled, {} of the requests that metrics count, so a pass rests on the metrics.",

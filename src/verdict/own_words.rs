@@ -91,7 +91,15 @@ fn levels(age: &AgeEvidence) -> String {
 
 /// The counts of a gauge in words, for the account.
 pub(super) fn gauge_counts(own: &OwnEvidence) -> String {
-    clearest(own).map_or_else(|| "fewer than 3 instances of earlier starts are known".into(), levels)
+    clearest(own).map_or_else(|| why_untested(own).to_owned(), levels)
+}
+
+/// Why a gauge could be tested at no age.
+pub(super) fn why_untested(own: &OwnEvidence) -> &'static str {
+    match own.ages.iter().all(|age| age.instances[0] == 0) {
+        true => "no new instance was watched from its start to the age of a minute",
+        false => "fewer than 3 instances were seen to start before",
+    }
 }
 
 fn age_words(age: u8) -> String {
@@ -113,6 +121,7 @@ fn level(value: f64) -> String {
     };
     format!("{sign}{text}")
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,5 +140,15 @@ mod tests {
             assert_eq!(said(kind, x, n).as_deref(), Some(expected));
         }
         assert_eq!(said(OwnKind::Ratio, 1, 2), None);
+    }
+    #[test]
+    fn a_gauge_that_is_not_tested_says_why() {
+        let own = |new: u32| OwnEvidence {
+            kind: OwnKind::Gauge,
+            ages: vec![AgeEvidence { instances: [new, 2], ..AgeEvidence::default() }, AgeEvidence::default()],
+            ..OwnEvidence::default()
+        };
+        assert!(gauge_counts(&own(0)).starts_with("no new instance was watched"));
+        assert!(gauge_counts(&own(1)).starts_with("fewer than 3 instances"));
     }
 }

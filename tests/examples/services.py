@@ -3,6 +3,9 @@
 A function an example: it lets its services run in a world, by the case that is recorded. `fault` is found, `twin` is an
 A/A twin, `neighbour` looks alike and is not the change's doing."""
 
+import math
+
+from opentelemetry.metrics import Observation
 from opentelemetry.trace import SpanKind
 
 # How long the old version serves alone, and how long the new one beside it.
@@ -11,6 +14,8 @@ BESIDE = 360
 # Changes without a version: when they are, and how long is recorded after them. tests/it/examples.rs names the time.
 BEFORE = 300
 AFTER = 300
+# After so long what begins is known to have begun, and gauges of it count for its age.
+LISTENED = 312
 
 
 def entry(pod, end, method, route, seconds, status=200, **attributes):
@@ -259,41 +264,65 @@ def experiment_cohort(world, case):
 
 
 def serverless(world, case):
-    """A function that makes thumbnails; each instance serves for some minutes. The fault: the role of version 18 may not
-    write to the bucket. The neighbour: version 18 gets little traffic, so more of its calls meet a cold start."""
+    """A function that makes thumbnails. Of its three instances the oldest ends every 40 s, and another one begins, whose
+    first call is a cold start and whose memory rises in its first minute. The fault: the role of version 18 may not
+    write to the bucket. The neighbour: version 18 gets little traffic and its instances end sooner, so more of its
+    calls meet a cold start."""
+    started = set()
 
     def request(pod, end):
         new = pod.group.resource["service.version"] == "18"
-        cold = pod.chance(0.05 if case == "neighbour" and new else 0.01)
+        cold = pod not in started
+        if cold:
+            started.add(pod)
+            size = pod.random.uniform(0.95, 1.05) * 2**20
+            rise = lambda _: [Observation(int(size * (140 - 50 * math.exp(-pod.age() / 20))))]
+            pod.meter().create_observable_up_down_counter("process.memory.usage", [rise], unit="By")
         writing = pod.about(0.030)
         refused = pod.chance(0.3 if case == "fault" and new else 0.001)
         status = 500 if refused else 200
         span = entry(pod, end, "POST", "/thumbnails", writing + pod.about(0.060) * (1.8 if cold else 1), status, faas__coldstart=cold)
         call(pod, span, end - 1_000_000, "PutObject", writing, refused, peer__service="thumbnails-bucket")
 
-    rates = (8, 2) if case == "neighbour" else (8, 4)
-    canary(world, "thumbnails", "17", "18", request, rates=rates, faas__name="thumbnails")
-    world.run(BESIDE)
+    def run(seconds):
+        """Renews the instances while time passes."""
+        for second in range(5, seconds + 1, 5):
+            world.run(5)
+            for group in world.groups:
+                if second % (25 if group.rate < 2 else 40) == 0:
+                    group.renew()
+
+    before = world.group("thumbnails", "17", 3, 8, request, faas__name="thumbnails")
+    run(480)
+    before.rate = 5
+    world.group("thumbnails", "18", 3, 1.5 if case == "neighbour" else 3, request, faas__name="thumbnails")
+    run(BESIDE)
 
 
 def autoscaling(world, case):
-    """A search index whose pods have a queue each. At T the autoscaler gets new settings, and at T + 40 s three times the
-    traffic comes. The fault: the new settings allow no more than the three pods that are there. The neighbour: the
-    pods become nine, and the spike is all that happens. The twin: no spike."""
+    """A search index whose pods have a queue each, and grow in number with the traffic. At T the autoscaler gets new
+    settings, and at T + 40 s three times the traffic comes. The fault: the new settings allow two more pods than there
+    are. The neighbour: there are three times as many, and the spike is all that happens. The twin: it grows by a
+    pod, as it did before T."""
     index = None
+    waiting = {}
 
     def request(pod, end):
+        if pod not in waiting:
+            pod.meter().create_observable_gauge("app.queue.length", [lambda _: [Observation(waiting[pod])]], unit="{request}")
         load = index.rate / len(index.pods)
-        queue = int(pod.about(1 if load < 6 else 12, 0.5))
+        waiting[pod] = queue = int(pod.about(1 if load < 3 else 12, 0.5))
         entry(pod, end, "GET", "/search", pod.about(0.020) * (1 + queue / 3), app__queue__length=queue)
 
-    index = world.group("index", "6.0.0", 3, 12, request)
-    world.run(BEFORE)
+    index = world.group("index", "6.0.0", 3, 6, request)
+    world.run(LISTENED)
+    for _ in range(3):
+        index.scale(len(index.pods) + 1)
+        index.rate += 2
+        world.run(36)
     world.run(40)
-    if case != "twin":
-        index.rate *= 3
-        if case == "neighbour":
-            index.scale(9)
+    pods, index.rate = {"fault": (8, 36), "neighbour": (18, 36), "twin": (7, 14)}[case]
+    index.scale(pods)
     world.run(AFTER - 40)
 
 

@@ -169,8 +169,18 @@ class Pod:
         if self.metrics and (second - self.phase) % METRICS_EVERY_S == 0:
             self.metrics.force_flush()
 
+    def end(self):
+        """Ends as a process does that is asked to: what it holds is exported."""
+        self.traces.force_flush()
+        if self.metrics:
+            self.metrics.force_flush()
+
+    def age(self):
+        """Seconds since it began."""
+        return (Clock.now - self.born) / NANOS
+
     def young(self, seconds):
-        return Clock.now - self.born < seconds * NANOS
+        return self.age() < seconds
 
     def chance(self, share):
         return self.random.random() < share
@@ -200,6 +210,11 @@ class Group:
             self.world.numbered += 1
             self.pods.append(Pod(self.world, self, {**self.resource, **instance}))
             self.world.pods.append(self.pods[-1])
+
+    def renew(self):
+        """The oldest ends, and another one begins."""
+        self.pods.pop(0).end()
+        self.scale(len(self.pods) + 1)
 
 
 class World:

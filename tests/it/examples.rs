@@ -17,13 +17,14 @@ use rollguard::pipeline::{
 };
 use rollguard::receiver::{WalkSettings, signal_of_message, walk_logs, walk_metrics, walk_traces};
 use rollguard::remedy::{Links, fail_body};
-use rollguard::verdict::{Policy, Verdict};
+use rollguard::verdict::{AgeEvidence, Policy, SliEvidence, Verdict};
 use rollguard::window::LatenessConfig;
 
 /// When every recording begins.
 const BEGIN_S: u64 = 1_800_000_000;
-/// Seconds into a recording at which a change without a version is made.
+/// Seconds into a recording at which a change without a version is made, and where pods start before it.
 const CHANGE_S: u64 = 300;
+const GROWN_S: u64 = 420;
 /// Field 1000, fixed64, at the end of a message: when it arrived.
 const ARRIVAL: [u8; 2] = [0xc1, 0x3e];
 /// How long the engine goes on after the last message, so that all of its slots are closed.
@@ -33,15 +34,15 @@ const REST_S: u64 = 40;
 struct Example {
     name: &'static str,
     service: &'static str,
-    /// Kind of release of a change that names a time; versions begin by themselves.
-    change: Option<&'static str>,
+    /// Kind of release of a change that names a time, and when it is; versions begin by themselves.
+    change: Option<(&'static str, u64)>,
     /// The SLIs that may decide the fault.
     decided_by: &'static [&'static str],
     proposal: &'static str,
     /// For the page: what the policy looks at, what goes wrong, and what goes wrong beside it.
     words: [&'static str; 3],
-    /// What else must hold of the fault.
-    also: fn(&Deployment),
+    /// What else must hold of the fault, the twin and the neighbour.
+    also: fn([&Deployment; 3]),
 }
 
 fn root(path: &str) -> PathBuf {
@@ -171,7 +172,7 @@ fn judge(example: &Example, case: &str) -> Judged {
         while let Some((arrival, message)) = waiting.next_if(|(arrival, _)| *arrival < until) {
             replay.receive(arrival, &message);
         }
-        if let Some(release) = example.change.filter(|_| second == CHANGE_S) {
+        if let Some((release, _)) = example.change.filter(|(_, at)| second == *at) {
             let time = Some(UnixNanos::from_secs(BEGIN_S + second));
             let release = Some(release.to_owned());
             let request = Request { service: example.service.into(), time, release, ..Request::default() };
@@ -225,7 +226,7 @@ fn check(example: &Example) {
     println!("{row}");
     assert_eq!(d.verdict, Verdict::Fail, "{name}: {}\n{:#?}", d.explanation, d.evidence.slis);
     assert!(example.decided_by.contains(&fault.decided_by()), "{name}: {row}\n{:#?}", d.evidence.slis);
-    (example.also)(d);
+    (example.also)([&fault, &twin, &neighbour].map(|judged| &*judged.deployment));
     for (case, judged) in [("twin", &twin), ("neighbour", &neighbour)] {
         let d = &judged.deployment;
         assert_ne!(d.verdict, Verdict::Fail, "{name} {case}: {}\n{:#?}", d.explanation, d.evidence.slis);
@@ -249,25 +250,70 @@ fn check(example: &Example) {
 }
 
 /// Nothing.
-fn no_more(_: &Deployment) {}
+fn no_more(_: [&Deployment; 3]) {}
 
 /// The exception that only the new version throws is named, and taking it back was all that was needed.
-fn named_and_recovered(d: &Deployment) {
+fn named_and_recovered([d, ..]: [&Deployment; 3]) {
     let new: Vec<&str> = d.evidence.logs.iter().flat_map(|logs| &logs.new).map(|e| e.kind.as_str()).collect();
     assert_eq!(new, ["shop.pricing.NoRateError"], "{:#?}", d.evidence.logs);
     assert_eq!(d.phase, Phase::Recovered, "{:?}", d.history);
 }
 
 /// The region is named, and what is to be done is for it alone.
-fn only_there(d: &Deployment) {
+fn only_there([d, ..]: [&Deployment; 3]) {
     let regions = d.evidence.regions.as_ref().expect("regions are judged");
     assert_eq!((regions.judged, regions.scope()), (3, vec!["region=us-east-1".to_owned()]), "{regions:?}");
     assert!(d.explanation.contains("us-east-1"), "{}", d.explanation);
 }
 
 /// 5 % of the traffic spends budget that is counted as the deployment's.
-fn spends(d: &Deployment) {
+fn spends([d, ..]: [&Deployment; 3]) {
     assert!(d.spent.failed >= 5 && d.spent.share.is_some_and(|share| share > 0.0), "{:?}", d.spent);
+}
+
+fn line<'a>(d: &'a Deployment, name: &str) -> &'a SliEvidence {
+    d.evidence
+        .slis
+        .iter()
+        .find(|e| e.name() == name)
+        .unwrap_or_else(|| panic!("no {name}: {:#?}", d.evidence.slis))
+}
+
+/// A gauge of the policy claims nothing; what it showed of the youngest age.
+fn youngest<'a>(d: &'a Deployment, name: &str) -> &'a AgeEvidence {
+    let line = line(d, name);
+    assert!(line.ln_e <= 0.0 && !line.degraded, "{line:#?}");
+    &line.own.as_ref().expect("it is the policy's own").ages[0]
+}
+
+/// New pods and those that started before the change are counted, with their queues: of a spike that more pods follow, and
+/// as ever. A spike that they do not follow fails before any of them is a minute old.
+fn queues_by_pods([fault, twin, neighbour]: [&Deployment; 3]) {
+    for (d, pods, is_tested) in [(fault, [0, 0], false), (twin, [1, 3], true), (neighbour, [12, 3], true)] {
+        let age = youngest(d, "new_pods_queue");
+        assert_eq!((age.instances, age.is_testable), (pods, is_tested), "{age:?}");
+        assert!(age.middles.iter().all(|queue| queue.is_none_or(|n| n < 2.0)), "{age:?}");
+        assert_eq!(line(d, "new_pods_queue").weight, 0.0);
+    }
+    assert!(line(fault, "queue_length").degraded);
+}
+
+/// Memory of new instances was held against that of earlier ones. That more of the neighbour's calls meet a cold start
+/// shows, and neither counts.
+fn memory_by_age([fault, twin, neighbour]: [&Deployment; 3]) {
+    for d in [twin, neighbour] {
+        let age = youngest(d, "memory");
+        assert!(age.is_testable && age.starts[0] >= 6 && age.starts[1] >= 3, "{age:?}");
+        let [new, old] = age.middles.map(Option::unwrap);
+        assert!(new > 1e8 && (new / old - 1.0).abs() < 0.1, "{age:?}");
+        assert!(line(d, "memory").weight > 0.04);
+        assert_eq!(line(d, "cold_starts").weight, 0.0);
+    }
+    let cold = line(neighbour, "cold_starts");
+    let share = |i: usize| cold.bad[i] as f64 / cold.requests[i] as f64;
+    assert!(share(0) > 4.0 * share(1) && cold.ln_e > 1.0, "{cold:?}");
+    let why = "memory is not tested: no new instance was watched from its start to the age of a minute.";
+    assert!(fault.explanation.ends_with(why), "{}", fault.explanation);
 }
 
 macro_rules! examples {
@@ -295,18 +341,18 @@ macro_rules! examples {
 examples! {
     payment_canary: "payment-canary", "payment", None, ["p50", "p75", "p95", "p99"], "tell",
         ["success, p95, p95 of the acquirer's calls", "p95 x1.5", "the acquirer slow for both"], no_more;
-    database_migration: "database-migration", "orders", Some("migration"), ["database_p95"], "freeze",
+    database_migration: "database-migration", "orders", Some(("migration", CHANGE_S)), ["database_p95"], "freeze",
         ["p95 of database calls, deadlocks (before/after)", "queries x4", "traffic doubled"], no_more;
     authentication: "authentication", "auth", None, ["refused_mobile"], "tell",
         ["401 by class of clients", "401 for a third of the mobile app's", "bots with 401 on both"], no_more;
-    autoscaling: "autoscaling", "index", Some("autoscaling"), ["queue_length", "p50", "p75", "p95", "p99"], "tell",
-        ["p95, queue length per pod (before/after)", "a spike and too few pods", "the spike alone"], no_more;
-    cdn: "cdn", "edge", Some("cdn"), ["misses", "origin_requests"], "tell",
+    autoscaling: "autoscaling", "index", Some(("autoscaling", GROWN_S)), ["queue_length", "p50", "p75", "p95", "p99"], "tell",
+        ["p95, queue length per pod (before/after)", "a spike and too few pods", "the spike alone"], queues_by_pods;
+    cdn: "cdn", "edge", Some(("cdn", CHANGE_S)), ["misses", "origin_requests"], "tell",
         ["hit ratio, origin requests per request (before/after)", "TTL cut, misses x4", "traffic x3"], no_more;
-    security_policy: "security-policy", "gateway", Some("security-policy"), ["denied_known"], "freeze",
+    security_policy: "security-policy", "gateway", Some(("security-policy", CHANGE_S)), ["denied_known"], "freeze",
         ["denials of who had signed in (before/after)", "half of the exports denied", "a scanner denied"], no_more;
     serverless: "serverless", "thumbnails", None, ["guard", "err", "bucket_errors"], "tell",
-        ["errors, errors of the bucket, cold starts", "permission refused", "cold starts x5 at low traffic"], no_more;
+        ["errors, errors of the bucket, cold starts, memory", "permission refused", "cold starts x5 at low traffic"], memory_by_age;
     third_party_api: "third-party-api", "shipping-quotes", None, ["parse_errors"], "tell",
         ["errors of calls by peer, parse errors", "schema changed", "the carrier out for both"], no_more;
     experiment_cohort: "experiment-cohort", "search", None, ["p50", "p75", "p95", "p99"], "flag_off",
