@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::validate::Checks;
 use crate::model::{DIMENSION_VALUES_MAX, DIMENSIONS_MAX};
-use crate::pipeline::config::{DimensionConfig, PoliciesConfig, PolicyConfig, PolicyOverride, RegionsConfig};
+use crate::pipeline::config::{DimensionConfig, PoliciesConfig, PolicyOverride, RegionsConfig};
 
 /// Longest name of an attribute.
 const NAME_BYTES: usize = 128;
@@ -13,10 +13,11 @@ const NAME_BYTES: usize = 128;
 /// Checks the dimensions of all blocks; `blocks` are those beside the defaults, with their paths.
 pub(super) fn check(policies: &PoliciesConfig, blocks: &[(String, &PolicyOverride)], checks: &mut Checks) {
     let defaults = &policies.defaults;
-    block("policies.defaults", &defaults.dimensions, &defaults.regions, checks);
+    let none = (&BTreeMap::new(), &RegionsConfig::default());
+    let of_defaults = (&defaults.dimensions, &defaults.regions);
+    block("policies.defaults", of_defaults, none, checks);
     for (path, policy) in blocks {
-        block(path, &policy.dimensions, &policy.regions, checks);
-        with_defaults(path, policy, defaults, checks);
+        block(path, (&policy.dimensions, &policy.regions), of_defaults, checks);
     }
     let mut named = blocks.iter().map(|(_, policy)| &policy.regions).chain([&defaults.regions]);
     if named.any(|regions| regions.attribute.is_some()) {
@@ -28,29 +29,29 @@ pub(super) fn check(policies: &PoliciesConfig, blocks: &[(String, &PolicyOverrid
     }
 }
 
-/// A block adds to the dimensions of the defaults.
-fn with_defaults(path: &str, policy: &PolicyOverride, defaults: &PolicyConfig, checks: &mut Checks) {
-    let regions = policy.regions.attribute.as_ref().or(defaults.regions.attribute.as_ref());
+/// What of a policy tells requests apart.
+type Block<'a> = (&'a BTreeMap<String, DimensionConfig>, &'a RegionsConfig);
+
+/// A block adds to the dimensions of those below it.
+fn number(path: &str, (dimensions, regions): Block<'_>, below: Block<'_>, checks: &mut Checks) {
+    let regions = regions.attribute.as_ref().or(below.1.attribute.as_ref());
     let mut enabled: BTreeMap<&String, bool> = BTreeMap::new();
-    for (name, dimension) in defaults.dimensions.iter().chain(&policy.dimensions) {
+    for (name, dimension) in below.0.iter().chain(dimensions) {
         let is_enabled = enabled.entry(name).or_insert(true);
         *is_enabled = dimension.enabled.unwrap_or(*is_enabled);
     }
     let others = enabled.iter().filter(|(name, is_enabled)| **is_enabled && regions != Some(**name)).count();
     let all = others + usize::from(regions.is_some());
     let message = format!(
-        "makes {all} dimensions with those of policies.defaults and the regions; at most {DIMENSIONS_MAX} are told \
+        "makes {all} dimensions with the regions and those of policies.defaults; at most {DIMENSIONS_MAX} are told \
          apart: remove some, or disable those of the defaults (`{{enabled: false}}`)"
     );
     checks.require(all <= DIMENSIONS_MAX, &format!("{path}.dimensions"), message);
 }
 
-fn block(
-    path: &str,
-    dimensions: &BTreeMap<String, DimensionConfig>,
-    regions: &RegionsConfig,
-    checks: &mut Checks,
-) {
+fn block(path: &str, own: Block<'_>, below: Block<'_>, checks: &mut Checks) {
+    let (dimensions, regions) = own;
+    number(path, own, below, checks);
     for (name, dimension) in dimensions {
         let path = format!("{path}.dimensions.{name}");
         attribute(&path, name, checks);
@@ -68,13 +69,6 @@ fn block(
         let message = format!("names {name}, which `dimensions` disables; remove one of the two");
         checks.require(!is_off, &path, message);
     }
-    let enabled = dimensions.iter().filter(|(_, dimension)| dimension.enabled != Some(false));
-    let others = enabled.filter(|(name, _)| regions.attribute.as_ref() != Some(name)).count();
-    let all = others + usize::from(regions.attribute.is_some());
-    let message = format!(
-        "names {all} dimensions with the regions; at most {DIMENSIONS_MAX} are told apart: remove some"
-    );
-    checks.require(all <= DIMENSIONS_MAX, &format!("{path}.dimensions"), message);
 }
 
 fn attribute(path: &str, name: &str, checks: &mut Checks) {
@@ -110,7 +104,10 @@ mod tests {
         assert_eq!(of("{dimensions: {c: {}}}"), "");
         assert_eq!(of("{dimensions: {c: {}, a: {enabled: false}}, regions: {attribute: zone}}"), "");
         let found = of("{dimensions: {c: {}}, regions: {attribute: zone}}");
-        assert!(found.contains("makes 4 dimensions with those of policies.defaults"), "{found}");
+        assert!(
+            found.contains("makes 4 dimensions with the regions and those of policies.defaults"),
+            "{found}"
+        );
     }
 
     #[test]
@@ -126,10 +123,10 @@ mod tests {
             ("{dimensions: {a b: {}}}", &["dimensions.a b", "name of an attribute"]),
             ("{dimensions: {a: {values: 17}}}", &["dimensions.a.values", "between 1 and 16", "(other)"]),
             ("{dimensions: {a: {values: 0}}}", &["between 1 and 16"]),
-            ("{dimensions: {a: {}, b: {}, c: {}, d: {}}}", &["names 4 dimensions", "at most 3"]),
+            ("{dimensions: {a: {}, b: {}, c: {}, d: {}}}", &["makes 4 dimensions", "at most 3"]),
             (
                 "{dimensions: {a: {}, b: {}, c: {}}, regions: {attribute: d}}",
-                &["names 4 dimensions", "at most 3"],
+                &["makes 4 dimensions", "at most 3"],
             ),
             ("{regions: {action: fail}}", &["regions.action", "attribute: cloud.region"]),
             (
@@ -137,6 +134,8 @@ mod tests {
                 &["regions.attribute", "disables"],
             ),
         ];
+        let four = problem("{dimensions: {a: {}, b: {}, c: {}, d: {}}}");
+        assert_eq!(four.matches("4 dimensions").count(), 1, "said once: {four}");
         for (policy, expected) in rows {
             let found = problem(policy);
             for part in expected {
