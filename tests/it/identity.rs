@@ -171,6 +171,20 @@ fn exports(now: u64) -> [(&'static str, Value); 3] {
     [("/v1/traces", spans), ("/v1/metrics", metrics), ("/v1/logs", logs)]
 }
 
+/// The telemetry of `cart` as the API shows it, once it has the logs.
+async fn pictured(gateway: &Gateway) -> Value {
+    loop {
+        let (status, body) =
+            exchange(gateway.api_address(), "GET", "/api/v1/services/cart/telemetry", "").await;
+        let service = &body["services"][0];
+        if status == 200 && !service["signals"]["logs"].is_null() {
+            return service.clone();
+        }
+        // Asked again: it is made anew each few seconds.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// Scenario: the whole gateway; spans of a pod, then metrics with nothing but its uid, a log record with nothing
 /// but its container, and log records of the service that name neither. Guarantees: the API shows the first two
 /// under the version that the spans name, the rest as unversioned, and says which configuration mends it.
@@ -187,17 +201,7 @@ async fn foreign_telemetry_reaches_the_version_through_the_front_door() {
     for (path, body) in exports(SystemClock.now().0) {
         assert_eq!(exchange(gateway.http_address(), "POST", path, &body.to_string()).await.0, 200, "{path}");
     }
-    let pictured = async {
-        loop {
-            let (status, body) =
-                exchange(gateway.api_address(), "GET", "/api/v1/services/cart/telemetry", "").await;
-            if status == 200 && !body["services"][0]["signals"]["logs"].is_null() {
-                return body["services"][0].clone();
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    let service = tokio::time::timeout(Duration::from_secs(40), pictured).await.expect("a picture in time");
+    let service = pictured(&gateway).await;
     let versions = &service["versions"];
     assert_eq!((&versions[0]["version"], &versions[1]["version"]), (&json!("(unversioned)"), &json!("7.1")));
     assert_eq!(versions[1]["records"], json!({"traces": 30, "metrics": 12, "logs": 1}));
@@ -247,17 +251,7 @@ async fn r7_a_flag_on_inner_spans_and_in_logs_is_shown_through_the_front_door() 
     for (path, body) in [("/v1/traces", spans), ("/v1/logs", logs)] {
         assert_eq!(exchange(gateway.http_address(), "POST", path, &body.to_string()).await.0, 200, "{path}");
     }
-    let pictured = async {
-        loop {
-            let (status, body) =
-                exchange(gateway.api_address(), "GET", "/api/v1/services/cart/telemetry", "").await;
-            if status == 200 && !body["services"][0]["signals"]["logs"].is_null() {
-                return body["services"][0].clone();
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    let service = tokio::time::timeout(Duration::from_secs(40), pictured).await.expect("a picture in time");
+    let service = pictured(&gateway).await;
     assert_eq!(
         service["feature_flags"],
         json!({"pay": {"requests": 0, "other_spans": 40, "log_records": 3}})

@@ -4,8 +4,8 @@ use rollguard::deployment::{Mode, Phase};
 use rollguard::pipeline::{Admission, DataType};
 use rollguard::verdict::Verdict;
 
+use super::front::policy;
 use super::logs::{error, log};
-use super::slis::policy;
 use super::world::{World, quick, traffic};
 
 fn blinded_by(world: &World) -> Option<String> {

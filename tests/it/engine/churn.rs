@@ -3,12 +3,10 @@
 
 use std::sync::Arc;
 
-use rollguard::deployment::{Deployment, Mode, Phase, Request};
-use rollguard::model::UnixNanos;
-use rollguard::pipeline::Commit;
+use rollguard::deployment::{Deployment, Mode, Phase};
 use rollguard::verdict::{Flag, Policy, Verdict};
 
-use super::slis::{Front, WELL, line, policy, resource, walked_by};
+use super::front::{Front, WELL, line, policy, resource, walked_by};
 use super::world::World;
 
 const CHURN: &str = "      instance_churn: {kind: churn, weight: 0.2}\n";
@@ -180,19 +178,11 @@ fn scaling_is_no_death() {
 /// one request in two hundred. Guarantees: the roll-out is no fail, what dies after it is.
 #[test]
 fn a_change_that_restarts_its_instances_is_not_failed_for_it() {
-    let change = |shop: &mut Shop| {
-        let time = Some(UnixNanos::from_secs(shop.world.now_s));
-        let request = Request { service: "shop".into(), time, ..Request::default() };
-        let mut commit = Commit::default();
-        let id = shop.world.engine.start(&request, shop.world.now(), &mut commit).unwrap().id.clone();
-        shop.world.kept.take(commit);
-        id
-    };
     for crashes in [false, true] {
         let mut shop = Shop::open(CHURN, 5);
         let mut v1 = Fleet::of("v1", 8);
         shop.seconds(900, &[&v1]);
-        let id = change(&mut shop);
+        let id = shop.world.announce(0, &[]).unwrap();
         for second in 0..250 {
             if second % 8 == 4 && second < 64 {
                 v1.replace(second / 8);
@@ -202,8 +192,7 @@ fn a_change_that_restarts_its_instances_is_not_failed_for_it() {
                 shop.crash(&mut v1);
             }
         }
-        let board = shop.world.engine.board(shop.world.now());
-        let d = board.deployments.iter().find(|d| d.id == id).unwrap();
+        let d = shop.world.again(&id);
         assert_eq!(
             d.phase == Phase::Failed || d.verdict == Verdict::Fail,
             crashes,

@@ -13,12 +13,11 @@ use opentelemetry_proto::tonic::metrics::v1::{
 };
 use prost::Message;
 use rollguard::deployment::{Deployment, Mode};
-use rollguard::model::{ServiceKey, UnixNanos};
+use rollguard::model::ServiceKey;
 use rollguard::pipeline::{Disposition, Signal};
-use rollguard::receiver::{WalkSettings, walk_metrics};
 use rollguard::verdict::{Grain, OwnEvidence, Policy, SliEvidence, Verdict};
 
-use super::slis::{Front, WELL, line, resource, text, walked};
+use super::front::{Front, WELL, is_decided, is_one_budget, line, resource, text, walked, walked_metrics};
 use super::world::{World, at};
 
 /// Seconds between two exports of an instance.
@@ -173,7 +172,7 @@ impl Shop {
                 self.fleet.start("v2", 2 + second / SPACING_S, begin + second);
             }
             self.second(&["v1", "v2"]).await;
-            if self.front.world.deployment("v2").is_some_and(|d| d.verdict != Verdict::Pending) {
+            if is_decided(&self.front.world) {
                 break;
             }
         }
@@ -202,8 +201,7 @@ async fn a_gauge_finds_its_fault() {
         assert!(found.degraded && found.ln_e > 5.0 && found.grain == Grain::Fine, "{found:?}");
         assert!(d.explanation.contains(name) && d.explanation.contains(words), "{}", d.explanation);
         assert!(d.decided_after_seconds.is_some_and(|s| s < 600.0), "{:?}", d.decided_after_seconds);
-        let sum: f64 = d.evidence.slis.iter().map(|e| e.weight).sum();
-        assert!(sum <= 1.0 + 1e-9, "weights are {sum}");
+        is_one_budget(&d);
         println!("{name}: {:?} s: {}", d.decided_after_seconds, d.explanation);
         shop.front.end().await;
     }
@@ -282,9 +280,7 @@ fn gauges_go_on_over_a_restart() {
         let now = world.now_s;
         let of = |version: &str| if version == "v2" { trouble } else { FINE };
         for body in fleet.exports(now, of) {
-            let mut batch = world.intake.begin(UnixNanos(at(now) + 300_000_000));
-            walk_metrics(&body, &WalkSettings::default(), &mut batch).unwrap();
-            batch.commit().expect("the log has room");
+            walked_metrics(world, &body);
         }
     };
     (0..LISTENED_S).for_each(|_| second(&mut world, &mut fleet, &["v1"]));

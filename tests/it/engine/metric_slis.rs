@@ -15,12 +15,13 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
 use rollguard::deployment::{Deployment, Mode};
-use rollguard::model::UnixNanos;
 use rollguard::pipeline::{Disposition, Signal};
-use rollguard::receiver::{WalkSettings, walk_metrics};
 use rollguard::verdict::{Flag, Policy, Verdict};
 
-use super::slis::{Front, WELL, line, policy, resource, text, walked_by};
+use super::front::{
+    Front, Stage, WELL, all_of, is_decided, is_failed_by, is_passed_on, line, policy, resource, stages, text,
+    walked_by, walked_metrics,
+};
 use super::world::{World, at};
 
 /// Seconds between two exports of an instance.
@@ -214,16 +215,14 @@ impl Shop {
 
     /// `v1` alone until it is known, then `v2` beside it or in its place, until there is a verdict.
     async fn judge(&mut self, trouble: Trouble, beside: bool) -> Arc<Deployment> {
-        for _ in 0..170 {
-            self.second(&[("v1", FINE)]).await;
-        }
-        for second in 0..600 {
-            if beside || second < 3 {
-                self.second(&[("v1", FINE), ("v2", trouble)]).await;
-            } else {
-                self.second(&[("v2", trouble)]).await;
+        let (v1, v2) = (("v1", FINE), ("v2", trouble));
+        for stage in stages(beside) {
+            match stage {
+                Stage::Alone => self.second(&[v1]).await,
+                Stage::Both => self.second(&[v1, v2]).await,
+                Stage::Instead => self.second(&[v2]).await,
             }
-            if self.front.world.deployment("v2").is_some_and(|d| d.verdict != Verdict::Pending) {
+            if is_decided(&self.front.world) {
                 break;
             }
         }
@@ -291,8 +290,7 @@ fn kinds() -> Vec<(&'static str, &'static str, Trouble)> {
 }
 
 fn all_kinds(extra: &str) -> String {
-    let one = |(name, words, _): (&str, &str, Trouble)| format!("      {name}: {{kind: {words}{extra}}}\n");
-    kinds().into_iter().map(one).collect()
+    all_of(kinds().iter().map(|(name, words, _)| (*name, *words)), extra)
 }
 
 /// Scenario: a policy with one SLI of each kind, by metrics; a version has one trouble after the other, which no span
@@ -303,13 +301,7 @@ async fn each_kind_finds_its_fault_by_metrics() {
     for (i, (name, words, trouble)) in kinds().into_iter().enumerate() {
         let slis = format!("      {name}: {{kind: {words}, weight: 0.2}}\n");
         let d = judged(&slis, trouble, true, i % 2 == 0).await;
-        assert_eq!(d.verdict, Verdict::Fail, "{name}: {}\n{:#?}", d.explanation, line(&d, name));
-        let own = line(&d, name);
-        assert!(own.ln_e > 4.0 && own.degraded, "{name}: {own:?}");
-        assert!(d.explanation.contains(name), "{name}: {}", d.explanation);
-        assert!((own.weight - 0.2 / 1.2).abs() < 1e-12, "{name}: {own:?}");
-        let sum: f64 = d.evidence.slis.iter().map(|e| e.weight).sum();
-        assert!(sum <= 1.0 + 1e-9, "{name}: weights are {sum}");
+        is_failed_by(&d, name);
     }
 }
 
@@ -320,11 +312,7 @@ async fn a_healthy_version_passes_all_kinds_by_metrics() {
     for is_delta in [true, false] {
         let mut shop = Shop::open(&all_kinds(", required: true"), is_delta).await;
         let d = shop.judge(FINE, true).await;
-        assert_eq!(d.verdict, Verdict::Pass, "{}\n{:#?}", d.explanation, d.evidence.slis);
-        for (name, ..) in kinds() {
-            let own = line(&d, name);
-            assert!(own.ln_e_pass.is_some_and(|e| e >= d.evidence.pass_threshold), "{name}: {own:?}");
-        }
+        is_passed_on(&d, kinds().iter().map(|(name, ..)| *name));
         let boards = shop.front.world.engine.board(shop.front.world.now()).services;
         let read = &boards.iter().find(|s| s.key.name == "shop").expect("it serves").sli_metrics;
         assert!(read.len() == 6 && read.values().all(|seen| *seen), "{read:?}");
@@ -455,9 +443,7 @@ impl Quiet {
                     continue;
                 }
                 let body = meters.export(resource, now, false);
-                let mut batch = self.world.intake.begin(UnixNanos(at(now) + 300_000_000));
-                walk_metrics(&body, &WalkSettings::default(), &mut batch).unwrap();
-                batch.commit().expect("the log has room");
+                walked_metrics(&self.world, &body);
             }
         }
     }

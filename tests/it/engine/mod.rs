@@ -7,6 +7,7 @@ mod changes;
 mod churn;
 mod deployments;
 mod dimensions;
+mod front;
 mod gauge_slis;
 mod lives;
 mod logs;

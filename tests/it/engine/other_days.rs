@@ -3,9 +3,8 @@
 //! is down.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use rollguard::deployment::{Deployment, Mode, Phase, Request};
+use rollguard::deployment::{Mode, Phase};
 use rollguard::model::{Source, UnixNanos};
 use rollguard::pipeline::Commit;
 use rollguard::verdict::{Flag, Policy, Verdict};
@@ -22,25 +21,12 @@ fn policy() -> Policy {
     Policy { horizon_s: 900, min_pass_s: 600, ..quick() }
 }
 
-fn announce(world: &mut World) -> Arc<Deployment> {
-    let request = Request { service: "shop".into(), time: Some(world.now()), ..Request::default() };
-    let mut commit = Commit::default();
-    let announced = world.engine.start(&request, world.now(), &mut commit).unwrap();
-    world.kept.take(commit);
-    announced
-}
-
-fn of(world: &World, id: &Deployment) -> Arc<Deployment> {
-    let board = world.engine.board(world.now());
-    board.deployments.into_iter().find(|d| d.id == id.id).unwrap()
-}
-
 /// A service that failed `yesterday` of its requests for seven minutes, which began `ago` days before `lead_s` seconds from
 /// now, and is well since.
 fn days_after(yesterday: f64, ago: u64, lead_s: u64) -> World {
     let mut world = World::with_known_v1(policy(), Mode::Act, 60.0, WELL);
     // With a recent deployment its hours are kept.
-    let id = announce(&mut world);
+    let id = world.announce(0, &[]).unwrap();
     world.engine.cancel(&id.id, world.now(), &mut Commit::default()).unwrap();
     world.run(600);
     let rise = world.now_s;
@@ -62,11 +48,11 @@ fn days_after(yesterday: f64, ago: u64, lead_s: u64) -> World {
 fn what_was_so_at_this_time_of_day_is_no_fail() {
     for (ago, name, restart) in [(1, "yesterday", false), (7, "a week ago", false), (1, "yesterday", true)] {
         let mut world = days_after(0.08, ago, 30);
-        let id = announce(&mut world);
+        let id = world.announce(0, &[]).unwrap();
         world.run(30);
         world.sends("v1", traffic(4, 60.0, 0.08));
         world.run(90);
-        let d = of(&world, &id);
+        let d = world.again(&id);
         assert_eq!((d.verdict, d.phase), (Verdict::Pending, Phase::Evaluating), "{}", d.explanation);
         assert!(d.evidence.has(Flag::AsOtherDays), "{:?} {:?}", d.evidence.flags, d.evidence.other_days);
         assert!(d.evidence.ln_e_bar >= d.evidence.fail_threshold);
@@ -85,7 +71,7 @@ fn what_was_so_at_this_time_of_day_is_no_fail() {
             world.restart(3);
         }
         world.run(240);
-        let d = of(&world, &id);
+        let d = world.again(&id);
         assert_eq!((d.verdict, d.phase), (Verdict::Inconclusive, Phase::Inconclusive), "{}", d.explanation);
         assert!(d.evidence.has(Flag::AsOtherDays) && world.kept.rollbacks.is_empty());
         assert!(d.explanation.contains("nothing is rolled back"), "{}", d.explanation);
@@ -102,11 +88,11 @@ fn what_was_so_at_this_time_of_day_is_no_fail() {
 fn what_was_not_so_fails() {
     let seconds = |yesterday: f64| {
         let mut world = days_after(yesterday, 1, 30);
-        let id = announce(&mut world);
+        let id = world.announce(0, &[]).unwrap();
         world.run(30);
         world.sends("v1", traffic(4, 60.0, 0.2));
         world.run(90);
-        let d = of(&world, &id);
+        let d = world.again(&id);
         assert_eq!(d.verdict, Verdict::Fail, "{yesterday}: {}", d.explanation);
         assert_eq!(world.kept.rollbacks.len(), 1);
         assert!(d.explanation.contains("it did not look like this yesterday"), "{}", d.explanation);
@@ -115,14 +101,14 @@ fn what_was_not_so_fails() {
     let (well, less) = (seconds(WELL), seconds(0.06));
     assert!(well < 60.0 && less < 60.0, "{well} {less}");
     let mut world = days_after(0.08, 1, 30);
-    let id = announce(&mut world);
+    let id = world.announce(0, &[]).unwrap();
     world.run(30);
     world.sends("v1", traffic(4, 60.0, 0.08));
     world.run(60);
-    assert!(of(&world, &id).evidence.has(Flag::AsOtherDays));
+    assert!(world.again(&id).evidence.has(Flag::AsOtherDays));
     world.sends("v1", traffic(4, 60.0, 0.5));
     world.run(60);
-    let d = of(&world, &id);
+    let d = world.again(&id);
     assert_eq!(d.verdict, Verdict::Fail, "{}", d.explanation);
     assert!(!d.evidence.has(Flag::AsOtherDays), "{:?}", d.evidence.flags);
 }
@@ -158,18 +144,18 @@ fn a_version_that_took_over_is_looked_at_too() {
 #[test]
 fn a_gap_says_nothing() {
     let mut world = World::with_known_v1(policy(), Mode::Act, 60.0, WELL);
-    let id = announce(&mut world);
+    let id = world.announce(0, &[]).unwrap();
     world.engine.cancel(&id.id, world.now(), &mut Commit::default()).unwrap();
     world.run(120);
     let rise = world.now_s + 3_000;
     world.restart(rise + DAY_S - 200 - world.now_s);
     world.run(170);
-    let id = announce(&mut world);
+    let id = world.announce(0, &[]).unwrap();
     world.run(30);
     assert_eq!(world.now(), UnixNanos::from_secs(rise + DAY_S));
     world.sends("v1", traffic(4, 60.0, 0.2));
     world.run(90);
-    let d = of(&world, &id);
+    let d = world.again(&id);
     assert_eq!((d.verdict, &d.evidence.other_days), (Verdict::Fail, &None), "{}", d.explanation);
     assert!(!d.explanation.contains("yesterday"), "{}", d.explanation);
 }
@@ -182,7 +168,7 @@ fn hours_are_kept_of_request_metrics_too() {
         let mut shop = Shop::open(super::dimensions::policy(""));
         shop.meters = Some(BTreeMap::new());
         shop.run(200, [FINE; 3]);
-        let id = announce(&mut shop.world);
+        let id = shop.world.announce(0, &[]).unwrap();
         shop.world.engine.cancel(&id.id, shop.world.now(), &mut Commit::default()).unwrap();
         shop.run(600, [FINE; 3]);
         let rise = shop.world.now_s;
@@ -190,10 +176,10 @@ fn hours_are_kept_of_request_metrics_too() {
         shop.run(120, [FINE; 3]);
         shop.world.restart(rise + DAY_S - 620 - shop.world.now_s);
         shop.run(600, [FINE; 3]);
-        let id = announce(&mut shop.world);
+        let id = shop.world.announce(0, &[]).unwrap();
         shop.run(20, [FINE; 3]);
         shop.run(100, [ILL; 3]);
-        let d = of(&shop.world, &id);
+        let d = shop.world.again(&id);
         assert_eq!(d.evidence.required, Source::Metrics);
         assert_eq!(d.verdict == Verdict::Fail, fails, "{} {:?}", d.explanation, d.evidence.other_days);
         assert_eq!(d.evidence.has(Flag::AsOtherDays), !fails, "{:?}", d.evidence.other_days);
@@ -218,7 +204,7 @@ fn minutes(world: &World) -> Vec<u32> {
 fn an_hour_goes_on_over_an_upgrade() {
     for (reads_snapshots, is_unreadable) in [(true, false), (false, false), (false, true)] {
         let mut world = World::with_known_v1(policy(), Mode::Act, 60.0, WELL);
-        let id = announce(&mut world);
+        let id = world.announce(0, &[]).unwrap();
         world.engine.cancel(&id.id, world.now(), &mut Commit::default()).unwrap();
         world.run(600);
         let minute = (world.now_s % 3_600 / 60) as usize;

@@ -19,7 +19,7 @@ use rollguard::receiver::{WalkSettings, walk_metrics, walk_traces};
 use rollguard::verdict::{Flag, Policy, Verdict};
 
 use super::dimensions::policy;
-use super::slis::text;
+use super::front::text;
 use super::world::{World, at};
 
 /// Bounds of durations in seconds.

@@ -4,38 +4,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rollguard::deployment::{Deployment, Phase, Request};
-use rollguard::model::{Source, UnixNanos};
-use rollguard::pipeline::{CommandError, Commit};
-use rollguard::verdict::{Flag, Scope, Verdict};
+use rollguard::deployment::{Deployment, Phase};
+use rollguard::model::Source;
+use rollguard::pipeline::CommandError;
+use rollguard::verdict::{Flag, Verdict};
 
 use super::dimensions::{Law, REGION_REPORTS, Shop, WELL, policy};
-use super::world::World;
+use super::world::{World, scoped};
 
 const DIMENSIONS: &str = "    dimensions: {client.class: {values: 4}}\n";
 pub(super) const ILL: Law = Law { errors: 0.15, ..WELL };
-
-fn scope(pairs: &[(&str, &str)]) -> Scope {
-    Scope::new(pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect())
-}
-
-fn announce(
-    world: &mut World,
-    from_now_s: i64,
-    pairs: &[(&str, &str)],
-) -> Result<Arc<Deployment>, CommandError> {
-    let time = Some(UnixNanos::from_secs(world.now_s.saturating_add_signed(from_now_s)));
-    let request = Request { service: "shop".into(), time, scope: scope(pairs), ..Request::default() };
-    let mut commit = Commit::default();
-    let answer = world.engine.start(&request, world.now(), &mut commit);
-    world.kept.take(commit);
-    answer
-}
-
-fn of(world: &World, id: &Deployment) -> Arc<Deployment> {
-    let board = world.engine.board(world.now());
-    board.deployments.into_iter().find(|d| d.id == id.id).unwrap()
-}
 
 impl Shop {
     pub(super) fn run(&mut self, seconds: u64, laws: [Law; 3]) {
@@ -53,9 +31,9 @@ impl Shop {
 /// A shop that is well, then a change now with a scope; what regions do after it.
 fn after(keys: &str, pairs: &[(&str, &str)], laws: [Law; 3]) -> (Arc<Deployment>, World) {
     let mut shop = Shop::open_since(keys);
-    let id = announce(&mut shop.world, 0, pairs).unwrap();
+    let id = shop.world.announce(0, pairs).unwrap();
     shop.run(150, laws);
-    (of(&shop.world, &id), shop.world)
+    (shop.world.again(&id), shop.world)
 }
 
 /// Scenario: a change of one region, or of one operation, that breaks it, with the scope named, with none, and with that of
@@ -89,8 +67,8 @@ fn a_fault_counts_inside_its_scope() {
         assert_eq!((d.verdict, d.phase), (Verdict::Fail, Phase::Failed), "{inside:?}: {}", d.explanation);
         assert!(d.explanation.starts_with(says), "{}", d.explanation);
         assert!(d.account().text().contains(says.trim_end_matches(" fails ")), "{}", d.account().text());
-        assert_eq!(d.action_scope(), scope(inside).labels());
-        assert_eq!(world.kept.rollbacks[0].scope, scope(inside));
+        assert_eq!(d.action_scope(), scoped(inside).labels());
+        assert_eq!(world.kept.rollbacks[0].scope, scoped(inside));
         let change = d.evidence.change.unwrap();
         assert!(change.error_rate().is_some_and(|rate| rate < 0.03), "{change:?}");
         // Of 60 requests a second 20 are of the region and 24 of the operation.
@@ -126,7 +104,7 @@ fn a_scope_must_be_one_that_is_remembered() {
         (&[("operation", "GET /nothing")], "seen: GET /cart, GET /pay"),
         (&[("cloud.region", "eu-1"), ("operation", "GET /nothing")], "operation \"GET /nothing\" was seen"),
     ] {
-        let error = announce(&mut shop.world, 0, pairs).unwrap_err();
+        let error = shop.world.announce(0, pairs).unwrap_err();
         assert!(matches!(&error, CommandError::Invalid(text) if text.contains(said)), "{error}");
     }
     assert!(shop.world.kept.deployments.is_empty());
@@ -140,22 +118,22 @@ fn scopes_without_common_requests_are_judged_side_by_side() {
     let mut shop = Shop::open_since(REGION_REPORTS);
     let [eu, us] = ["eu-1", "us-1"].map(|region| {
         let pairs = [("cloud.region", region)];
-        let one = announce(&mut shop.world, 0, &pairs).unwrap();
-        assert_eq!(announce(&mut shop.world, 0, &pairs).unwrap().id, one.id, "named twice, it is one");
+        let one = shop.world.announce(0, &pairs).unwrap();
+        assert_eq!(shop.world.announce(0, &pairs).unwrap().id, one.id, "named twice, it is one");
         one
     });
     assert_ne!(eu.id, us.id);
-    let cart = announce(&mut shop.world, 100, &[("operation", "GET /cart")]).unwrap();
+    let cart = shop.world.announce(100, &[("operation", "GET /cart")]).unwrap();
     shop.run(80, [WELL, ILL, WELL]);
-    assert_eq!(of(&shop.world, &us).verdict, Verdict::Fail, "{}", of(&shop.world, &us).explanation);
+    assert_eq!(shop.world.again(&us).verdict, Verdict::Fail, "{}", shop.world.again(&us).explanation);
     assert_eq!(
-        (of(&shop.world, &eu).phase, of(&shop.world, &eu).verdict),
+        (shop.world.again(&eu).phase, shop.world.again(&eu).verdict),
         (Phase::Evaluating, Verdict::Pending)
     );
     shop.run(60, [WELL; 3]);
-    assert_eq!(of(&shop.world, &us).phase, Phase::Recovered, "as it was before, in its region");
-    assert_eq!(of(&shop.world, &eu).phase, Phase::Superseded);
-    assert_eq!(of(&shop.world, &cart).phase, Phase::Evaluating);
+    assert_eq!(shop.world.again(&us).phase, Phase::Recovered, "as it was before, in its region");
+    assert_eq!(shop.world.again(&eu).phase, Phase::Superseded);
+    assert_eq!(shop.world.again(&cart).phase, Phase::Evaluating);
 }
 
 /// Scenario: a change of one region is announced; the process is killed before the time and again while it is judged.
@@ -164,16 +142,16 @@ fn scopes_without_common_requests_are_judged_side_by_side() {
 fn a_scope_survives_restarts() {
     for (laws, fails) in [([WELL, ILL, WELL], true), ([ILL, WELL, ILL], false)] {
         let mut shop = Shop::open_since(REGION_REPORTS);
-        let id = announce(&mut shop.world, 60, &[("cloud.region", "us-1")]).unwrap();
+        let id = shop.world.announce(60, &[("cloud.region", "us-1")]).unwrap();
         shop.run(20, [WELL; 3]);
         shop.world.restart(3);
         shop.run(30, [WELL; 3]);
-        assert!(of(&shop.world, &id).is_waiting());
+        assert!(shop.world.again(&id).is_waiting());
         shop.run(20, [WELL; 3]);
-        let counted = of(&shop.world, &id).spent.requests;
+        let counted = shop.world.again(&id).spent.requests;
         shop.world.restart(3);
         shop.run(120, laws);
-        let d = of(&shop.world, &id);
+        let d = shop.world.again(&id);
         assert_eq!(d.verdict == Verdict::Fail, fails, "{}", d.explanation);
         assert!(d.explanation.contains("shop (cloud.region us-1)"), "{}", d.explanation);
         assert!(d.spent.requests >= counted, "{counted} {:?}", d.spent);
@@ -193,9 +171,9 @@ fn a_scope_is_told_apart_by_metrics_too() {
         let mut shop = Shop::open(policy(REGION_REPORTS));
         shop.meters = Some(BTreeMap::new());
         shop.run(400, [WELL; 3]);
-        let id = announce(&mut shop.world, 0, pairs).unwrap();
+        let id = shop.world.announce(0, pairs).unwrap();
         shop.run(240, us);
-        let d = of(&shop.world, &id);
+        let d = shop.world.again(&id);
         assert_eq!(d.verdict == Verdict::Fail, fails, "{pairs:?}: {}", d.explanation);
         assert_eq!(d.evidence.required, Source::Metrics);
         assert!(d.explanation.contains(pairs[0].1), "{}", d.explanation);

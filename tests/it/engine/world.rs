@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use rollguard::deployment::{Action, Deployment, Mode};
+use rollguard::deployment::{Action, Deployment, Mode, Request};
 use rollguard::model::{
     DeploymentId, NANOS_PER_SECOND, Outcome, ResourceView, SamplingWeight, ServiceKey, SpanSink, SpanView,
     StatusSource, UnixNanos, VersionKey,
@@ -12,11 +12,11 @@ use rollguard::model::{
 use rollguard::objective::Change;
 use rollguard::pipeline::objectives::{JourneyConfig, ObjectiveSettings, ObjectivesConfig};
 use rollguard::pipeline::{
-    Admission, Alert, Commit, DEFAULT_SHARD_CAPACITY, DataType, DeploymentLimits, Drained, Engine,
-    EngineParts, HourRow, Intake, ObjectiveBoard, ObjectiveState, Policies, Registry, RegistryLimits,
+    Admission, Alert, CommandError, Commit, DEFAULT_SHARD_CAPACITY, DataType, DeploymentLimits, Drained,
+    Engine, EngineParts, HourRow, Intake, ObjectiveBoard, ObjectiveState, Policies, Registry, RegistryLimits,
     Restored, ServiceSnapshot, Shards, VersionBoard,
 };
-use rollguard::verdict::Policy;
+use rollguard::verdict::{Policy, Scope};
 use rollguard::window::LatenessConfig;
 
 /// When every simulation begins: a multiple of 60 s.
@@ -294,6 +294,27 @@ impl World {
         }
     }
 
+    /// Names a time so many seconds from now for `shop`, or for a part of it, over the door of commands; what it answers is
+    /// durable.
+    pub(super) fn announce(
+        &mut self,
+        from_now_s: i64,
+        scope: &[(&str, &str)],
+    ) -> Result<Arc<Deployment>, CommandError> {
+        let time = Some(UnixNanos::from_secs(self.now_s.saturating_add_signed(from_now_s)));
+        let request = Request { service: "shop".into(), time, scope: scoped(scope), ..Request::default() };
+        let mut commit = Commit::default();
+        let answer = self.engine.start(&request, self.now(), &mut commit);
+        self.kept.take(commit);
+        answer
+    }
+
+    /// A deployment as it is now.
+    pub(super) fn again(&self, deployment: &Deployment) -> Arc<Deployment> {
+        let board = self.engine.board(self.now());
+        board.deployments.into_iter().find(|d| d.id == deployment.id).unwrap()
+    }
+
     /// The newest deployment of a candidate of `shop`.
     pub(super) fn deployment(&self, candidate: &str) -> Option<Arc<Deployment>> {
         self.engine.board(self.now()).deployments.into_iter().find(|d| d.candidate == candidate)
@@ -413,6 +434,11 @@ pub(super) fn post(
         });
     }
     batch.commit().expect("the log has room");
+}
+
+/// A scope of these pairs.
+pub(super) fn scoped(pairs: &[(&str, &str)]) -> Scope {
+    Scope::new(pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect())
 }
 
 /// Nanoseconds of a second.
