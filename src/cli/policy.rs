@@ -154,12 +154,10 @@ fn list(value: &Value) -> &[Value] {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_file_is_explained_value_by_value() {
+    /// What is printed of the policy of shop/checkout in production by a file.
+    fn shown(yaml: &str) -> String {
         let here = tempfile::tempdir().unwrap();
         let file = here.path().join("rollguard.yaml");
-        let yaml = "policies:\n  defaults: {alpha: 0.02}\n  environments:\n    prod*: {horizon: 45m}\n  services:\n    \
-            - match: {service: checkout}\n      policy: {slo: 0.995}\n";
         std::fs::write(&file, yaml).unwrap();
         let args = ShowArgs {
             service: "shop/checkout".into(),
@@ -169,7 +167,15 @@ mod tests {
             url: String::new(),
             json: false,
         };
-        let report = report(&read(&args, &file).unwrap());
+        report(&read(&args, &file).unwrap())
+    }
+
+    #[test]
+    fn a_file_is_explained_value_by_value() {
+        let report = shown(
+            "policies:\n  defaults: {alpha: 0.02}\n  environments:\n    prod*: {horizon: 45m}\n  services:\n    \
+            - match: {service: checkout}\n      policy: {slo: 0.995}\n",
+        );
         for line in [
             "shop/checkout (production), release version",
             "  applies: policies.environments.prod*",
@@ -182,6 +188,38 @@ mod tests {
         ] {
             assert!(report.lines().any(|found| found == line), "{line:?} is missing in\n{report}");
         }
+    }
+
+    /// Gauges and deaths of instances, each key with the block that it is from; one that a block defines anew is that one
+    /// alone.
+    #[test]
+    fn slis_are_explained_key_by_key() {
+        let report = shown(
+            "policies:\n  defaults:\n    slis:\n      deaths: {kind: churn, weight: 0.1}\n      \
+            heap: {kind: gauge, value: {metric: jvm.memory.used, attributes: {jvm.memory.type: heap}}}\n      \
+            hits: {kind: gauge, value: {metric: cache.hits}, slack: 0.1}\n  services:\n    \
+            - match: {service: checkout}\n      policy:\n        slis:\n          heap: {weight: 0.05, margin: 0.3}\n          \
+            deaths: {report_only: true}\n          \
+            hits: {kind: gauge, value: {metric: cache.hit_ratio}, direction: decrease}\n",
+        );
+        let (here, defaults) = ("policies.services[0] (service checkout)", "policies.defaults");
+        let expected = [
+            ["slis.deaths.kind", "churn", defaults],
+            ["slis.deaths.report_only", "true", here],
+            ["slis.deaths.weight", "0.1", defaults],
+            ["slis.heap.kind", "gauge", defaults],
+            ["slis.heap.margin", "0.3", here],
+            ["slis.heap.value.attributes.jvm.memory.type", "heap", defaults],
+            ["slis.heap.value.metric", "jvm.memory.used", defaults],
+            ["slis.heap.weight", "0.05", here],
+            ["slis.hits.direction", "decrease", here],
+            ["slis.hits.kind", "gauge", here],
+            ["slis.hits.value.metric", "cache.hit_ratio", here],
+        ]
+        .map(|row| row.join(" "));
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let found: Vec<String> = report.lines().map(words).filter(|line| line.starts_with("slis.")).collect();
+        assert_eq!(found, expected, "{report}");
     }
 
     #[test]

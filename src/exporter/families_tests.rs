@@ -11,7 +11,7 @@ use super::*;
 use crate::model::{DeploymentId, UnixNanos};
 use crate::objective::{Alerts, Record, Situation, Spent, budget};
 use crate::pipeline::{MetricsSide, ObjectiveBoard};
-use crate::verdict::{Evidence, Flag, LogEvidence, SliEvidence};
+use crate::verdict::{Evidence, Flag, LogEvidence, OwnEvidence, OwnKind, SliEvidence};
 
 fn key(name: &str) -> ServiceKey {
     ServiceKey { namespace: "shop".into(), name: name.into(), environment: "prod".into(), extra: Vec::new() }
@@ -48,11 +48,31 @@ fn sli(sli: Sli, operation: Option<&str>) -> SliEvidence {
     }
 }
 
+/// Two gauges of the policy: one that was tested by starts, and one that was not.
+fn gauges() -> [SliEvidence; 2] {
+    [("heap", 0, [8, 10], [6, 5], 4.5), ("queue", 1, [0, 0], [0, 0], 0.0)].map(
+        |(name, place, requests, bad, ln_e)| {
+            let own = OwnEvidence { name: name.into(), kind: OwnKind::Gauge, ..OwnEvidence::default() };
+            SliEvidence {
+                own: Some(own.into()),
+                requests,
+                bad,
+                ln_e,
+                ratio: None,
+                ..sli(Sli::Own(place), None)
+            }
+        },
+    )
+}
+
 fn deployment(id: &str, candidate: &str, started: u64) -> Deployment {
     let evidence = Evidence {
         score: 12.5,
         flags: vec![Flag::SinglePod],
-        slis: vec![sli(Sli::ErrorRate, None), sli(Sli::ErrorRate, None), sli(Sli::ErrorRate, Some("GET /"))],
+        slis: [sli(Sli::ErrorRate, None), sli(Sli::ErrorRate, None), sli(Sli::ErrorRate, Some("GET /"))]
+            .into_iter()
+            .chain(gauges())
+            .collect(),
         logs: Some(Arc::new(LogEvidence {
             ratio: Some([3.0, 2.0, 4.0]),
             new_types: 2,
@@ -170,6 +190,10 @@ fn shows_the_newest_deployment_of_a_candidate() {
         format!("rollguard_sli_ratio{{{V2},sli=\"err\",bound=\"low\"}} 2"),
         format!("rollguard_sli_ratio{{{V2},sli=\"err\",bound=\"high\"}} +Inf"),
         format!("rollguard_sli_bad_ratio{{{V2},sli=\"err\",side=\"candidate\"}} 0.05"),
+        format!("rollguard_sli_evidence_nats{{{V2},sli=\"heap\"}} 4.5"),
+        format!("rollguard_sli_bad_ratio{{{V2},sli=\"heap\",side=\"candidate\"}} 0.75"),
+        format!("rollguard_sli_bad_ratio{{{V2},sli=\"heap\",side=\"baseline\"}} 0.5"),
+        format!("rollguard_sli_evidence_nats{{{V2},sli=\"queue\"}} 0"),
         format!("rollguard_time_to_detect_seconds{{{V2}}} 18"),
         format!("rollguard_deployment_started_timestamp_seconds{{{V2}}} 200"),
         format!("rollguard_errors_total{{{V2}}} 23"),
@@ -185,6 +209,10 @@ fn shows_the_newest_deployment_of_a_candidate() {
         "rollguard_board_timestamp_seconds 1764031401".into(),
     ] {
         assert!(page.lines().any(|l| l == line), "{line}\nis not in\n{page}");
+    }
+    for series in ["sli_bad_ratio{VERSION,sli=\"queue\"", "sli_ratio{VERSION,sli=\"heap\""] {
+        let series = series.replace("VERSION", V2);
+        assert!(!page.contains(&series), "{series}: no share of nothing, and no ratio of a gauge");
     }
     assert!(page.contains("service_name=\"odd \\\"name\\\"\\\\\\n\""), "{page}");
 }

@@ -297,7 +297,9 @@ mod tests {
     use super::*;
     use crate::deployment::{Beginning, Mode, Origin};
     use crate::model::{DeploymentId, Labels, ResourceTexts};
-    use crate::verdict::{Flag, LogEvidence, NewException, Policy, Scope, Sli, Verdict};
+    use crate::verdict::{
+        Flag, LogEvidence, NewException, OwnEvidence, OwnKind, Policy, Scope, Sli, Verdict,
+    };
 
     fn sli(sli: Sli, operation: Option<String>, ln_e: f64) -> SliEvidence {
         SliEvidence {
@@ -422,6 +424,23 @@ mod tests {
             (NEW_EXCEPTIONS, &serde_json::json!(14))
         );
         assert!(!message.to_string().contains("alice"), "attributes are in the API only");
+    }
+
+    /// The line of a gauge counts starts; it is of the service as a whole, whatever it says of operations.
+    #[test]
+    fn a_gauge_goes_with_the_starts_that_it_is_about() {
+        let own = OwnEvidence { name: "heap".into(), kind: OwnKind::Gauge, ..OwnEvidence::default() };
+        let (requests, bad) = ([8, 10], [7, 5]);
+        let heap =
+            SliEvidence { own: Some(own.into()), requests, bad, ratio: None, ..sli(Sli::Own(0), None, 6.0) };
+        let data = &json(&failed(vec![heap, sli(Sli::ErrorRate, Some("GET /".into()), 0.5)]))["data"];
+        let expected = serde_json::json!({
+            "sli": "heap", "operation": null, "ln_e": 6.0, "weight": 0.2, "requests": {"candidate": 8, "baseline": 10},
+            "bad": {"candidate": 7, "baseline": 5}, "ratio": null, "threshold_seconds": null, "source": "spans",
+            "degraded": true,
+        });
+        assert_eq!(data["evidence"][0], expected);
+        assert_eq!(data["worst_operations"].as_array().map(Vec::len), Some(1));
     }
 
     /// What the telemetry says of the change, every attribute with the same text.
