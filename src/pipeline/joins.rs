@@ -26,6 +26,8 @@ use crate::model::{
 pub(super) const SILENT_S: u64 = 120;
 /// Seconds without a claim after which an id joins nothing.
 const FORGOTTEN_S: u64 = 3_600;
+/// Seconds without a claim after which an instance does not share an id any more: twice the longest export interval.
+const SHARED_S: u64 = 600;
 /// Longest id that is told apart.
 const ID_BYTES: usize = 256;
 const SHARDS: usize = 16;
@@ -75,8 +77,11 @@ pub(super) enum Found {
 #[derive(Debug, Clone, Copy)]
 struct Link {
     owner: Claim,
-    /// Several instances of the owner claim it: processes of one pod.
-    is_shared: bool,
+    /// When an older instance of the owner than the one that it names claimed last; 0 for never. Several that live at a
+    /// time are processes of one pod; one after the other they are the lives of one container.
+    shared_at: UnixNanos,
+    /// Whether spans named the owner's instance.
+    is_named_by_spans: bool,
     rival: Option<Claim>,
 }
 
@@ -140,8 +145,7 @@ impl Joins {
                 if let Some(link) = shard.get(id, room, &self.counters.evicted) {
                     link.claim(claim, &is_alive);
                 } else {
-                    let link = Link { owner: claim, is_shared: false, rival: None };
-                    shard.insert(id, link, room, &self.counters.evicted);
+                    shard.insert(id, Link::new(claim), room, &self.counters.evicted);
                 }
             });
         });
@@ -191,22 +195,42 @@ impl Shard {
 }
 
 impl Link {
+    fn new(claim: Claim) -> Self {
+        let is_named_by_spans = claim.by_spans && claim.instance != InstanceId::UNKNOWN;
+        Self { owner: claim, shared_at: UnixNanos(0), is_named_by_spans, rival: None }
+    }
+
     fn claim(&mut self, claim: Claim, is_alive: impl Fn(VersionId) -> bool) {
         let owner = &mut self.owner;
         if owner.version == claim.version {
-            if claim.by_spans == owner.by_spans {
-                self.is_shared |= owner.instance != claim.instance;
-            } else if claim.by_spans {
-                (owner.instance, owner.by_spans, self.is_shared) = (claim.instance, true, false);
-            }
+            owner.by_spans |= claim.by_spans;
             owner.at = owner.at.max(claim.at);
+            self.name(claim);
             return;
         }
         let is_free = is_silent(owner, claim.at) || !is_alive(owner.version);
         if is_free || claim.by_spans && !owner.by_spans {
-            *self = Self { owner: claim, is_shared: false, rival: None };
+            *self = Self::new(claim);
         } else if claim.by_spans == owner.by_spans {
             self.rival = Some(claim);
+        }
+    }
+
+    /// Takes note of the instance of a claim of the owner's version. One that is not known is no second one: the first
+    /// message of a process, or its logs, may claim before there is an instance. Ids ascend, so a larger one is a new
+    /// life, and a smaller one says that several live.
+    fn name(&mut self, claim: Claim) {
+        let named = &mut self.owner.instance;
+        match (claim.by_spans, self.is_named_by_spans) {
+            _ if claim.instance == InstanceId::UNKNOWN => {}
+            (false, true) => {}
+            (true, false) => {
+                *named = claim.instance;
+                (self.shared_at, self.is_named_by_spans) = (UnixNanos(0), true);
+            }
+            _ if *named == InstanceId::UNKNOWN || *named < claim.instance => *named = claim.instance,
+            _ if *named > claim.instance => self.shared_at = self.shared_at.max(claim.at),
+            _ => {}
         }
     }
 
@@ -219,7 +243,9 @@ impl Link {
         if now.since(owner.at) > FORGOTTEN_S * NANOS_PER_SECOND {
             return Found::None;
         }
-        let is_shared = self.is_shared && owner.version == self.owner.version;
+        let is_shared = owner.version == self.owner.version
+            && self.shared_at.0 > 0
+            && now.since(self.shared_at) <= SHARED_S * NANOS_PER_SECOND;
         Found::One(owner.version, if is_shared { InstanceId::UNKNOWN } else { owner.instance })
     }
 }

@@ -111,6 +111,56 @@ fn a_pod_of_several_processes_has_no_single_instance() {
     assert_eq!(found, Found::One(VersionId(1), InstanceId::UNKNOWN));
 }
 
+/// Scenario: the container of a pod restarts, and its process has another id; then one that was before is heard again.
+/// Guarantees: the pod is the new instance's at once; and of none while two live.
+#[test]
+fn a_restarted_container_takes_its_pod_over() {
+    let joins = Joins::default();
+    let web = pod(&[(ResourceAttribute::PodUid, "u")]);
+    let heard = |instance, second| {
+        let claim = Claim { instance: InstanceId(instance), by_spans: false, ..claim(1, second) };
+        joins.learn(&web, claim, |_| true);
+    };
+    let at = |second| joins.find(&web, UnixNanos::from_secs(second));
+    let of = |instance| Found::One(VersionId(1), InstanceId(instance));
+    heard(7, 1_000);
+    heard(8, 1_060);
+    assert_eq!(at(1_061), of(8));
+    heard(7, 1_065);
+    heard(8, 1_070);
+    assert_eq!(at(1_070), of(InstanceId::UNKNOWN.0));
+    heard(8, 1_065 + SHARED_S);
+    assert_eq!(at(1_065 + SHARED_S), of(InstanceId::UNKNOWN.0));
+    assert_eq!(at(1_066 + SHARED_S), of(8), "the other one is over");
+}
+
+/// Scenario: claims of one version, in order, some before its instance is known. Guarantees: those say nothing of the
+/// instance, in whichever order; and what spans call it goes before what other signals do.
+#[test]
+fn a_claim_without_an_instance_is_no_second_one() {
+    const UNKNOWN: u32 = InstanceId::UNKNOWN.0;
+    let web = pod(&[(ResourceAttribute::PodUid, "u")]);
+    let rows: [(&[(bool, u32)], u32); 8] = [
+        (&[(false, UNKNOWN), (false, 7)], 7),
+        (&[(false, 7), (false, UNKNOWN), (false, 7)], 7),
+        (&[(true, UNKNOWN), (true, 7)], 7),
+        (&[(true, UNKNOWN), (false, 7)], 7),
+        (&[(true, UNKNOWN), (false, 7), (true, 8), (false, 7)], 8),
+        (&[(false, 7), (true, UNKNOWN), (false, 7)], 7),
+        (&[(false, UNKNOWN), (false, 8), (false, 7)], UNKNOWN),
+        (&[(false, UNKNOWN), (true, UNKNOWN)], UNKNOWN),
+    ];
+    for (claims, expected) in rows {
+        let joins = Joins::default();
+        for (by_spans, instance) in claims {
+            let claim = Claim { by_spans: *by_spans, instance: InstanceId(*instance), ..claim(1, 1_000) };
+            joins.learn(&web, claim, |_| true);
+        }
+        let found = joins.find(&web, UnixNanos::from_secs(1_001));
+        assert_eq!(found, Found::One(VersionId(1), InstanceId(expected)), "{claims:?}");
+    }
+}
+
 #[test]
 fn what_is_in_use_stays_when_room_runs_out() {
     let joins = Joins::new(SHARDS * 20);

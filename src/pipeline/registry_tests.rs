@@ -64,6 +64,12 @@ fn a_stream_that_counts_for_something_else_gets_a_new_id() {
     let after = registry.resolve_stream(&entry, &meta(1, 2)).unwrap();
     assert!(after != before && registry.stream(before).is_none());
     assert_eq!((registry.stream(after).unwrap().marks, registry.stream_count()), (2, 2));
+    let moved = StreamMeta { instance: InstanceId(2), ..meta(1, 2) };
+    let moved = registry.resolve_stream(&entry, &moved).unwrap();
+    assert!(
+        moved != after && registry.stream(moved).unwrap().instance == InstanceId(2),
+        "its pod's is another"
+    );
     assert_eq!(registry.resolve_stream(&entry, &meta(3, 0)), None, "the cap stands");
 }
 

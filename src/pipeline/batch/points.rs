@@ -97,6 +97,11 @@ impl PointSink for Batch {
 
     fn sender_of_points(&mut self, resource: &ResourceView<'_>, points: u64) {
         self.intake.known_points.put_back(&mut self.known);
+        // Its points may have made the instance.
+        let is_unnamed = |sender: &Sender| !sender.is_joined && sender.instance == InstanceId::UNKNOWN;
+        if !resource.instance.is_empty() && self.current.as_ref().is_some_and(is_unnamed) {
+            self.current = None;
+        }
         self.sender(Signal::Metrics, resource, points);
         if let Some(sender) = self.current.as_ref().filter(|_| self.intake.registry.reads_metrics()) {
             sender.version.measures.hear(sender.version.meta.id, self.arrival);

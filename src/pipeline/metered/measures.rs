@@ -96,14 +96,17 @@ impl Service {
         }
     }
 
-    /// Notes of which measures points came.
+    /// Notes of which measures points came, and whether any counts. What nobody counted is not shown by its version.
     fn note_shown(&mut self, program: &Program, measured: &BTreeMap<Arc<str>, MeasuredInterval>) {
         let Some(metered) = &mut self.metered else { return };
         for (label, counted) in measured {
             let Some(side) = self.versions.get_mut(label).and_then(|v| v.metered.as_mut()) else { continue };
             for measure in program.metric_measures().iter().filter(|m| counted.seen() & m.bits() != 0) {
-                side.shown.insert(measure.key, true);
-                metered.shown.insert(measure.key, true);
+                let counts = counted.counted() & measure.bits() != 0;
+                *metered.shown.entry(measure.key).or_default() |= counts;
+                if counts {
+                    side.shown.insert(measure.key, true);
+                }
             }
         }
     }

@@ -133,7 +133,8 @@ impl Metered {
     pub(super) fn side<'v>(&self, version: &'v mut Version) -> &'v mut MeteredVersion {
         version.metered.get_or_insert_with(|| {
             let mut fresh = MeteredVersion::new(self.timing.unwrap_or_default(), self.next);
-            fresh.shown = self.shown.keys().map(|key| (*key, false)).collect();
+            let counted = self.shown.iter().filter(|(_, counts)| **counts);
+            fresh.shown = counted.map(|(key, _)| (*key, false)).collect();
             Box::new(fresh)
         })
     }

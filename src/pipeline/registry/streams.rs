@@ -23,12 +23,12 @@ pub(super) struct Bounds {
 
 impl Registry {
     /// The stream with this metadata, which carries its identity; `None` beyond the cap of its version, or when
-    /// the version was retired. One that counts for something else since the policy changed gets a new id; what it
-    /// said last is known by its identity, so nothing of it counts twice.
+    /// the version was retired. One that counts for something else since the policy changed, or is of another instance
+    /// since its pod's container restarted, gets a new id; what it said last is known by its identity, so nothing of it
+    /// counts twice.
     pub(crate) fn resolve_stream(&self, entry: &VersionEntry, meta: &StreamMeta) -> Option<StreamId> {
-        let is_same = |id: &StreamId| {
-            self.streams.get(id).is_some_and(|known| (known.marks, known.series) == (meta.marks, meta.series))
-        };
+        let whose = |meta: &StreamMeta| (meta.marks, meta.series, meta.instance);
+        let is_same = |id: &StreamId| self.streams.get(id).is_some_and(|known| whose(&known) == whose(meta));
         let known = read(&entry.below).streams.get(&meta.key).copied();
         if known.filter(is_same).is_some() {
             return known;

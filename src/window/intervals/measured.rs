@@ -29,8 +29,9 @@ pub struct MeasuredInterval {
     cells: BTreeMap<(u8, CellName), Numbers>,
     /// Events by measure and instance, where they are per second of one.
     by_instance: BTreeMap<(u8, InstanceId), u64>,
-    /// Measures of which any point came, by their bits.
+    /// Measures of which any point came, and those of which one counts, by their bits.
     seen: Marks,
+    counted: Marks,
 }
 
 impl MeasuredInterval {
@@ -38,6 +39,11 @@ impl MeasuredInterval {
     pub(super) fn record(&mut self, a: &Addition<'_>, placement: Placement, wanted: Wanted) {
         let mut rest = a.stream.marks;
         self.seen |= rest;
+        if a.stream.instance == InstanceId::UNKNOWN {
+            // Nobody can tell it from others, so it has no seconds that its events could be per.
+            rest &= !wanted.instances;
+        }
+        self.counted |= rest;
         self.record_instance(a, rest & wanted.instances);
         rest &= !wanted.instances;
         if placement.young {
@@ -63,11 +69,8 @@ impl MeasuredInterval {
         }
     }
 
-    /// Counts a point for measures per second of an instance. One that nobody can tell from others has no seconds.
+    /// Counts a point for measures per second of an instance.
     fn record_instance(&mut self, a: &Addition<'_>, marks: Marks) {
-        if a.stream.instance == InstanceId::UNKNOWN {
-            return;
-        }
         for measure in (0..MEASURES_MAX).filter(|measure| marks & part_bit(*measure) != 0) {
             let events = self.by_instance.entry((measure as u8, a.stream.instance)).or_default();
             *events = events.saturating_add(a.count);
@@ -88,6 +91,11 @@ impl MeasuredInterval {
     /// Measures of which any point came, by their bits.
     pub fn seen(&self) -> Marks {
         self.seen
+    }
+
+    /// Those of which any point counts: not where all were of nobody that can be told from others.
+    pub fn counted(&self) -> Marks {
+        self.counted
     }
 
     fn group(&self, measure: u8, group: usize) -> Option<&Numbers> {

@@ -25,7 +25,7 @@ use super::front::{
 use super::world::{World, at};
 
 /// Seconds between two exports of an instance.
-const EXPORT_S: u64 = 5;
+pub(super) const EXPORT_S: u64 = 5;
 /// Requests a second of one instance.
 const RPS: u64 = 10;
 /// Bounds of the durations of charges, in seconds.
@@ -33,7 +33,7 @@ const BOUNDS: [f64; 8] = [0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0];
 
 /// What a version does wrong, as its metrics show it.
 #[derive(Debug, Clone, Copy)]
-struct Trouble {
+pub(super) struct Trouble {
     /// Share of payments that are declined.
     declined: f64,
     /// Factor on how long a charge takes.
@@ -55,7 +55,7 @@ const SCALE: i32 = 5;
 
 /// The counters of one instance.
 #[derive(Debug, Clone, Default)]
-struct Meters {
+pub(super) struct Meters {
     started_s: u64,
     /// Whether its SDK counts its requests.
     counts_requests: bool,
@@ -72,8 +72,20 @@ struct Meters {
     spread: BTreeMap<i32, u64>,
 }
 
+impl Trouble {
+    /// Nothing but so many deadlocks a second.
+    pub(super) fn of_deadlocks(deadlocks: f64) -> Self {
+        Self { deadlocks, ..FINE }
+    }
+}
+
 impl Meters {
-    fn serve(&mut self, random: &mut fastrand::Rng, trouble: Trouble) {
+    /// Those of an instance that counts its requests too.
+    pub(super) fn begun(started_s: u64) -> Self {
+        Self { started_s, exported_s: started_s, counts_requests: true, ..Self::default() }
+    }
+
+    pub(super) fn serve(&mut self, random: &mut fastrand::Rng, trouble: Trouble) {
         let chance = |random: &mut fastrand::Rng, p: f64| u64::from(random.f64() < p);
         for _ in 0..RPS {
             let declined = chance(random, trouble.declined);
@@ -92,7 +104,7 @@ impl Meters {
     }
 
     /// What it exports at `now_s`, as an SDK writes it; with deltas it begins anew.
-    fn export(&mut self, resource: Option<Resource>, now_s: u64, is_delta: bool) -> Vec<u8> {
+    pub(super) fn export(&mut self, resource: Option<Resource>, now_s: u64, is_delta: bool) -> Vec<u8> {
         let start = at(if is_delta { self.exported_s } else { self.started_s });
         let aggregation_temporality = if is_delta { 1 } else { 2 };
         let number_since = |start: u64, attributes: Vec<KeyValue>, n: u64| NumberDataPoint {

@@ -17,6 +17,7 @@ mod metrics_changes;
 mod metrics_door;
 mod objectives;
 mod other_days;
+mod pod_metrics;
 mod redo;
 mod restarts;
 mod routing;
