@@ -309,12 +309,16 @@ impl Running {
         })
     }
 
-    /// Tells the service once how long its candidate took to get fast: of a release that did not fail, when its verdict
-    /// is there or it is over.
-    pub(super) fn teach(&mut self, releases: &mut EarlierReleases) {
-        let Deployment { verdict, phase, candidate, .. } = &*self.deployment;
+    /// Tells the service once how long its candidate took to get fast: of a new version that did not fail, now or before
+    /// (`has_failed`), when its verdict is there or it is over. One that fails later is forgotten.
+    pub(super) fn teach(&mut self, releases: &mut EarlierReleases, has_failed: bool) {
+        let Deployment { verdict, phase, candidate, spent_before, .. } = &*self.deployment;
+        if *verdict == Verdict::Fail {
+            return releases.forget(candidate);
+        }
         let is_decided = *verdict != Verdict::Pending || phase.is_over();
-        if self.is_learned || !is_decided || *verdict == Verdict::Fail {
+        let is_new = *spent_before == [0; 2];
+        if self.is_learned || !is_decided || has_failed || !is_new {
             return;
         }
         let Some(seconds) = self.panel.as_ref().and_then(Panel::settled_s) else { return };

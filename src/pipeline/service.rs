@@ -345,7 +345,8 @@ impl Service {
         for i in 0..self.running.len() {
             let deployment = Arc::clone(self.running[i].deployment());
             self.note_verdict(&deployment);
-            self.running[i].teach(&mut self.releases);
+            let has_failed = self.failed.contains(&deployment.candidate);
+            self.running[i].teach(&mut self.releases, has_failed);
         }
         let (over, running) = std::mem::take(&mut self.running).into_iter().partition(Running::is_over);
         self.running = running;
@@ -398,7 +399,6 @@ impl Service {
                 }
                 self.failed.insert(candidate.clone());
                 self.forget_gauges(candidate);
-                self.releases.forget(candidate);
             }
             Verdict::Pass => _ = self.failed.remove(candidate),
             Verdict::Fail | Verdict::Pending | Verdict::Inconclusive => {}

@@ -333,6 +333,15 @@ impl Judge {
         !self.gone || self.taken.is_none_or(|taken| t <= taken + self.timing.whole(REMEMBERED_FAIL_S))
     }
 
+    /// The same of latency, which is compared for as long, but not before what earlier releases took to get fast.
+    pub(super) fn latency_in_time(&self, t: Slot) -> bool {
+        let Some((taken, first)) = self.taken.zip(self.first).filter(|_| self.gone && self.change.is_none())
+        else {
+            return self.in_time(t);
+        };
+        t <= taken.max(first + self.settling.no_sooner_s()) + self.timing.whole(REMEMBERED_FAIL_S)
+    }
+
     /// Whether it compares, and has so far, with what is remembered only.
     pub(super) fn is_remembered_only(&self) -> bool {
         let compares = self.first.is_some_and(|first| self.last_slot >= first + self.warmup_s());
@@ -346,6 +355,7 @@ impl Judge {
             latency_from: self.settling.from,
             gone: self.gone,
             in_time: self.in_time(t),
+            latency_in_time: self.latency_in_time(t),
             latency_extra: self.margins.2,
         })
     }

@@ -484,9 +484,11 @@ impl Panel {
     }
 
     /// Seconds after its first request in which the candidate got fast, by the source that took longer; once ten minutes
-    /// have been seen.
+    /// have been seen of each.
     pub fn settled_s(&self) -> Option<i64> {
-        self.judges().filter_map(|(_, judge)| judge.warming.settled_s).max()
+        let judges = || self.judges().map(|(_, judge)| judge).filter(|judge| judge.first_slot().is_some());
+        let longest = judges().filter_map(|judge| judge.warming.settled_s).max();
+        longest.filter(|_| judges().all(|judge| judge.warming.is_over()))
     }
 }
 

@@ -39,6 +39,11 @@ impl Settling {
         Self { no_sooner_s, ..Self::default() }
     }
 
+    /// Seconds after the first request before which it does not count as settled.
+    pub(crate) const fn no_sooner_s(&self) -> i64 {
+        self.no_sooner_s
+    }
+
     /// The candidate's latencies of slot `t`.
     pub(crate) fn add(&mut self, t: Slot, latencies: &SparseHistogram, timing: Timing) {
         if self.from.is_none() && !latencies.is_empty() {

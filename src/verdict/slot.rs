@@ -245,7 +245,7 @@ impl Judge {
         let renamed = self.renamed();
         let found =
             super::remembered::terms(&self.policy, memory, &self.frozen, renamed, warm, self.settling.from);
-        let in_time = self.in_time(t);
+        let (in_time, latency_in_time) = (self.in_time(t), self.latency_in_time(t));
         let latency_from = self.settling.from.unwrap_or(begin);
         let p0 = (memory.requests > 0.0).then(|| self.remembered_error_rate(memory));
         if let (Some(p0), [n, x]) = (p0, totals(warm))
@@ -262,7 +262,7 @@ impl Judge {
             self.passing.requests += n;
         }
         for (sli, term) in found.worse {
-            self.put(Key::service(sli), &[term], t, latency_from, in_time);
+            self.put(Key::service(sli), &[term], t, latency_from, latency_in_time);
         }
         for (i, term) in found.pass {
             self.passing.add(i, &[term]);

@@ -104,6 +104,11 @@ pub(crate) struct Warming {
 snapshot_fields!(Warming { operations, window, is_over, settled_s });
 
 impl Warming {
+    /// Whether nothing more is learned of it.
+    pub(crate) const fn is_over(&self) -> bool {
+        self.is_over
+    }
+
     /// Nothing is asked.
     pub(crate) fn stop(&mut self) {
         (self.operations, self.is_over) = (BTreeMap::new(), true);
@@ -119,15 +124,13 @@ impl Warming {
         }
         let width = window_s(timing);
         if age / width != self.window {
-            let is_last = self.window * width >= LATEST_S - LATEST_S / 3;
-            for (new, old) in self.operations.values_mut() {
-                new.close(self.window, is_last);
-                old.close(self.window, is_last);
-            }
+            self.close(width);
             self.window = age / width;
         }
         if age >= LATEST_S {
-            self.settled_s = Some(self.slow_until(width).max(warmup_s));
+            // Wide windows may be open yet.
+            self.close(width);
+            self.settled_s = self.slow_until(width).map(|seconds| seconds.max(warmup_s));
             return self.stop();
         }
         for (operation, cell) in new {
@@ -141,8 +144,17 @@ impl Warming {
         }
     }
 
-    /// End of the last window in which it was still slow; 0 for none.
-    fn slow_until(&self, width: i64) -> i64 {
+    /// Closes the open window. What an operation came to is all of the windows that end in the last third.
+    fn close(&mut self, width: i64) {
+        let is_last = (self.window + 1) * width > LATEST_S - LATEST_S / 3;
+        for (new, old) in self.operations.values_mut() {
+            new.close(self.window, is_last);
+            old.close(self.window, is_last);
+        }
+    }
+
+    /// End of the last window in which it was still slow; 0 for none, `None` where too little is known to say.
+    fn slow_until(&self, width: i64) -> Option<i64> {
         let mut all: BTreeMap<i64, [f64; 2]> = BTreeMap::new();
         let (mut weight, mut until) = (0.0, 0);
         for (new, old) in self.operations.values() {
@@ -161,7 +173,9 @@ impl Warming {
             variance: 1.0 / weights,
         };
         let pooled: Vec<Excess> = all.into_iter().map(pooled).collect();
-        until.max(slow_until(&pooled, 1.0 / weight, SURE[0], width))
+        // Without a window of before there is nothing to hold against what it came to.
+        let is_known = pooled.first().is_some_and(|first| first.window * width < LATEST_S / 2);
+        is_known.then(|| until.max(slow_until(&pooled, 1.0 / weight, SURE[0], width)))
     }
 }
 

@@ -79,6 +79,32 @@ fn a_release_is_fast_when_what_is_left_is_within_the_tolerance() {
     }
 }
 
+/// Scenario: so little traffic that no window counts; a candidate that is silent after a few requests; wide slots of
+/// metrics. Guarantees: of what is not known nothing is learned, of wide slots something is.
+#[test]
+fn what_was_not_seen_is_not_fast() {
+    let quiet = Timing::default();
+    let wide = Timing::of_slot(120);
+    for (name, timing, rate, until, is_known) in [
+        ("one request in four seconds", quiet, 4, 600, false),
+        ("silent after two minutes", quiet, 1, 120, false),
+        ("ten a second", quiet, 1, 600, true),
+        ("slots of two minutes", wide, 1, 600, true),
+    ] {
+        let (mut rng, mut warming) = (Rng::with_seed(1), Warming::default());
+        for age in (0..=720).step_by(timing.slot_s() as usize) {
+            let mut cells = Cells::new();
+            if age < until && age % rate == 0 {
+                let n = if rate == 1 { 10 * timing.slot_s() as u64 } else { 1 };
+                cells.insert("GET /".into(), cell(&mut rng, n, 0.0));
+            }
+            warming.add(age, 60, [&cells, &Cells::new()], timing);
+        }
+        assert!(warming.is_over(), "{name}");
+        assert_eq!(warming.settled_s.is_some(), is_known, "{name}: {:?}", warming.settled_s);
+    }
+}
+
 #[test]
 fn without_a_warm_up_nothing_is_learned() {
     let mut warming = Warming::default();

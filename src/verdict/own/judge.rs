@@ -38,6 +38,8 @@ pub(in crate::verdict) struct Stage {
     pub(in crate::verdict) gone: bool,
     /// Whether evidence of this slot counts towards FAIL.
     pub(in crate::verdict) in_time: bool,
+    /// The same of latency.
+    pub(in crate::verdict) latency_in_time: bool,
     /// Buckets that unlike instances add to a latency margin.
     pub(in crate::verdict) latency_extra: i32,
 }
@@ -227,7 +229,8 @@ impl OwnJudge {
             }
         }
         if let Some(term) = term {
-            self.put(i, &[term], t, start, stage.in_time);
+            let is_latency = question.latency.is_some();
+            self.put(i, &[term], t, start, if is_latency { stage.latency_in_time } else { stage.in_time });
         }
     }
 

@@ -54,3 +54,33 @@ fn a_release_waits_as_long_as_the_one_before_it_took() {
     assert_eq!(third.verdict, Verdict::Fail, "{}", third.explanation);
     assert!(third.evidence.settle_s.is_some());
 }
+
+/// Scenario: releases of a service that starts slowly take the old version's place within half a minute; the third one is
+/// twice as slow for good. Guarantees: the first two pass or end without a fail; the third fails by its latency, held to it
+/// only when it was to be fast, though the old version went long before.
+#[test]
+fn a_slow_release_that_takes_the_place_of_the_old_one_is_found_late_and_not_missed() {
+    let mut world = World::with_known_v1(policy(), Mode::Act, 40.0, 0.002);
+    let mut old = "v1";
+    for version in ["v2", "v3"] {
+        release(&mut world, version, 0.002);
+        world.run(30);
+        world.stops(old);
+        world.run(1_900);
+        let d = world.deployment(version).unwrap();
+        assert!(!matches!(d.verdict, Verdict::Fail | Verdict::Pending), "{}", d.explanation);
+        old = version;
+    }
+    world.slower.insert("v4".into(), 2.0);
+    release(&mut world, "v4", 0.002);
+    world.run(30);
+    world.stops(old);
+    world.run(120);
+    let d = world.deployment("v4").unwrap();
+    let settle_s = d.evidence.settle_s.unwrap();
+    assert!(d.verdict == Verdict::Pending && settle_s > 150, "{settle_s} {}", d.explanation);
+    world.run(settle_s as u64 + 180);
+    let d = world.deployment("v4").unwrap();
+    assert_eq!(d.verdict, Verdict::Fail, "{}\n{:#?}", d.explanation, d.evidence.slis);
+    assert!(d.explanation.contains("v4 is slower"), "{}", d.explanation);
+}

@@ -109,6 +109,8 @@ pub(super) struct World {
     pub(super) refused: Vec<String>,
     /// Versions that begin twice as slow and get fast with a time constant of two minutes, and since when.
     pub(super) slow_since: BTreeMap<String, u64>,
+    /// Versions whose requests take so many times as long.
+    pub(super) slower: BTreeMap<String, f64>,
     drained: Drained,
     limits: RegistryLimits,
     policy: Arc<Mutex<Policy>>,
@@ -142,6 +144,7 @@ impl World {
             phases: Vec::new(),
             refused: Vec::new(),
             slow_since: BTreeMap::new(),
+            slower: BTreeMap::new(),
             drained: Drained::default(),
             limits,
             policy,
@@ -258,7 +261,8 @@ impl World {
         let (from, until) = ((self.now_s - 1) * 1_000, self.now_s * 1_000);
         for ((service, environment, version), (traffic, instances)) in &mut self.senders {
             let slow_s = self.slow_since.get(version).map(|since| (self.now_s - since) as f64);
-            let slower = slow_s.map_or(1.0, |age| 1.0 + (-age / 120.0).exp());
+            let slower = slow_s.map_or(1.0, |age| 1.0 + (-age / 120.0).exp())
+                * self.slower.get(version).copied().unwrap_or(1.0);
             let living = instances.iter_mut().take(traffic.instances as usize).enumerate();
             for (number, instance) in living {
                 let mean = traffic.rps / traffic.instances as f64;
