@@ -84,7 +84,7 @@ const fn after(name: &'static str, old: Law, new: Law) -> Situation {
 const SCALED: Law = Law { size: [4, 4], scaled_s: 90.0, ..CALM };
 const MOVED: Law = Law { size: [4, 4], moved_s: 3_600.0, ..CALM };
 
-pub(crate) const SITUATIONS: [Situation; 12] = [
+pub(crate) const SITUATIONS: [Situation; 15] = [
     both("nothing happens; 4 beside 4", of(4), of(4)),
     both("both follow the traffic up and down; 4 beside 4", SCALED, SCALED),
     both(
@@ -93,6 +93,13 @@ pub(crate) const SITUATIONS: [Situation; 12] = [
         Law { size: [1, 9], ..CALM },
     ),
     both("the old one is rolled out again; 4 beside 4", Law { rolled_at: 120, ..of(4) }, of(4)),
+    both("the new one is rolled out again; 4 beside 4", of(4), Law { rolled_at: 120, ..of(4) }),
+    both("the new one is rolled out again; 40 beside 40", of(40), Law { rolled_at: 120, ..of(40) }),
+    after(
+        "the old one is gone, the new one is rolled out again; 20 after 20",
+        of(20),
+        Law { rolled_at: 120, ..of(20) },
+    ),
     both("instances of both are moved, once an hour each; 4 beside 4", MOVED, MOVED),
     both(
         "a request in 20 s each, both scale; 4 beside 4",
@@ -281,7 +288,7 @@ pub(crate) fn deploy(situation: &Situation, seed: u64) -> Outcome {
         let slot = t - LATE_S;
         let [old, new] = [0, 1].map(|i| {
             let instances = seconds[i].remove(&slot).unwrap_or_default();
-            let toll = churn[i].close(slot, instances.iter().map(|id| InstanceId(*id)));
+            let toll = churn[i].close(slot, instances.iter().map(|id| InstanceId(*id)), true);
             arm(&toll, &instances)
         });
         if slot < T0 {
@@ -315,20 +322,23 @@ pub(crate) struct Tally {
     pub(crate) flagged: usize,
     pub(crate) failed: usize,
     delays_s: Vec<i64>,
+    flagged_s: Vec<i64>,
 }
 
 /// Deploys a situation with consecutive seeds. A flag counts within five minutes where instances die, and at any time
 /// where they do not.
 pub(crate) fn tally(situation: &Situation, runs: usize, seed: u64) -> Tally {
-    let mut tally = Tally { runs, flagged: 0, failed: 0, delays_s: Vec::new() };
+    let mut tally = Tally { runs, flagged: 0, failed: 0, delays_s: Vec::new(), flagged_s: Vec::new() };
     for i in 0..runs {
         let outcome = deploy(situation, seed.wrapping_mul(1_000_003).wrapping_add(i as u64));
         let until = if situation.is_dying { FLAGGED_S } else { i64::MAX };
         tally.flagged += usize::from(outcome.flagged_s.is_some_and(|s| s <= until));
         tally.failed += usize::from(outcome.failed_s.is_some());
         tally.delays_s.extend(outcome.failed_s);
+        tally.flagged_s.extend(outcome.flagged_s.filter(|s| *s <= until));
     }
     tally.delays_s.sort_unstable();
+    tally.flagged_s.sort_unstable();
     tally
 }
 
@@ -347,6 +357,22 @@ impl Tally {
                     <= (0.01 * self.runs as f64).round() as usize + if self.runs < 1_000 { 1 } else { 0 }
             }
         }
+    }
+
+    /// The row as Markdown, in the columns of what is held to bounds: found is the flag.
+    pub(crate) fn gate_markdown(&self, situation: &Situation) -> String {
+        let share = 100.0 * self.flagged as f64 / self.runs as f64;
+        let at = |q: f64| self.flagged_s.get((q * (self.flagged_s.len().max(1) - 1) as f64).round() as usize);
+        let seconds = |q| at(q).map_or("-".to_owned(), ToString::to_string);
+        let kept = if self.is_kept(situation) { "kept" } else { "BROKEN" };
+        format!(
+            "| {} | {} a second of each | {} | - | {share:.1} % | {} | {} | - | flagged in 5 min ≥ 95 %: {kept} |",
+            situation.name,
+            situation.new.rps,
+            self.runs,
+            seconds(0.5),
+            seconds(0.9)
+        )
     }
 
     pub(crate) fn markdown(&self, situation: &Situation) -> String {

@@ -1,8 +1,11 @@
 //! The rows that the method is held to: at most twenty situations, 2,000 deployments each, with the share of false fails
-//! that is allowed in them. `docs/simulation.md` holds a run of them; `tests/sim` repeats each with a hundred.
+//! that is allowed in them. Most are of requests; the last ones are of gauges of young instances and of instances that
+//! die. `docs/simulation.md` holds a run of them; `tests/sim` repeats each with a hundred.
 
 use crate::cells::{Cell, cells};
-use crate::run::Row;
+use crate::churn;
+use crate::gauges;
+use crate::run::{Length, Row, run};
 
 /// Of fails for a single region, the least share whose scope is that region.
 const THERE: f64 = 0.9;
@@ -51,6 +54,37 @@ impl Bound {
     }
 }
 
+/// A row of the table.
+#[derive(Debug, Clone)]
+pub(crate) enum Held {
+    /// Requests of two versions, or of one after the other.
+    Requests(Box<Cell>, Bound),
+    /// Young instances against those of earlier rollouts.
+    Gauge(gauges::Situation),
+    /// Fleets whose instances die.
+    Deaths(churn::Situation),
+}
+
+impl Held {
+    /// The name of the situation.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Requests(cell, _) => cell.name,
+            Self::Gauge(situation) => situation.name,
+            Self::Deaths(situation) => situation.name,
+        }
+    }
+
+    /// Deploys it so many times: the row as Markdown. The length is that of requests; the others have their own.
+    pub(crate) fn play(&self, runs: usize, length: impl FnOnce(&Cell) -> Length, seed: u64) -> String {
+        match self {
+            Self::Requests(cell, bound) => markdown(&run(cell, runs, length(cell), seed), *bound),
+            Self::Gauge(situation) => situation.gate_markdown(&situation.play(runs as u64, seed)),
+            Self::Deaths(situation) => churn::tally(situation, runs, seed).gate_markdown(situation),
+        }
+    }
+}
+
 /// Situation, traffic, what is sent, bound.
 const HELD: [(&str, &str, &str, Bound); 17] = [
     ("error bursts of single instances", "50 % of 20", "", Bound::Concurrent),
@@ -80,19 +114,26 @@ pub(crate) fn of(cell: &Cell) -> Option<Bound> {
     HELD.iter().find(is).map(|held| held.3)
 }
 
-/// The cells that have a bound, in the order of the table.
-pub(crate) fn held() -> Vec<(Cell, Bound)> {
+/// Gauges and deaths that have a row here too; each has a table of its own beside.
+const GAUGES: [&str; 2] = ["healthy: the heap rises", "healthy: the cache is cold at first"];
+const DEATHS: &str = "0.5 % of requests kill; 1 beside 9";
+
+/// All rows, in the order of the table.
+pub(crate) fn held() -> Vec<Held> {
     let all = cells();
     let find = |(name, load, sent, bound): &(&str, &str, &str, Bound)| {
         let is = |c: &&Cell| c.name == *name && c.scenario.load.name == *load && c.sending.name == *sent;
-        all.iter().find(is).map(|cell| (cell.clone(), *bound))
+        all.iter().find(is).map(|cell| Held::Requests(Box::new(cell.clone()), *bound))
     };
-    HELD.iter().filter_map(find).collect()
+    let gauges = gauges::SITUATIONS.iter().filter(|one| GAUGES.contains(&one.name));
+    let deaths = churn::SITUATIONS.iter().filter(|one| one.name == DEATHS);
+    let requests = HELD.iter().filter_map(find);
+    requests.chain(gauges.map(|one| Held::Gauge(*one))).chain(deaths.map(|one| Held::Deaths(*one))).collect()
 }
 
 /// Whether a row keeps its bound, as far as so many runs can tell: it does not where the chance of so many false fails at
 /// the bound is below 1 %.
-pub(crate) fn is_kept(row: &Row, bound: Bound) -> bool {
+fn is_kept(row: &Row, bound: Bound) -> bool {
     let share = match bound {
         Bound::Found(share) => row.detected() >= share,
         Bound::FoundThere(share) => {
@@ -124,8 +165,8 @@ pub(crate) fn head() -> String {
     Row::HEAD.replace("|\n", "| held to |\n") + "---|"
 }
 
-/// The row as Markdown.
-pub(crate) fn markdown(row: &Row, bound: Bound) -> String {
+/// The row of requests as Markdown.
+fn markdown(row: &Row, bound: Bound) -> String {
     let verdict = match (bound, is_kept(row, bound)) {
         (Bound::KnownBad, _) => "",
         (_, true) => ": kept",
@@ -146,7 +187,8 @@ mod tests {
 
     #[test]
     fn every_held_row_is_a_situation() {
-        assert_eq!(held().len(), HELD.len());
+        assert_eq!(held().len(), HELD.len() + GAUGES.len() + 1);
+        assert!(held().len() <= 20);
     }
 
     #[test]

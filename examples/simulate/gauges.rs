@@ -9,6 +9,8 @@ use rollguard::model::{Counted, Measure, MeasureKey, Selection, Slot, UnixNanos}
 use rollguard::verdict::{AgeMemory, Memories, OwnKind, OwnSli, OwnSource, OwnTest, Panel, Policy};
 use rollguard::window::{AgePoint, Ages, Observed};
 
+use crate::run::upper_bound;
+
 /// Seconds between two points of an instance.
 const EXPORT_S: u64 = 15;
 /// Seconds between two rollouts.
@@ -253,6 +255,19 @@ impl Situation {
             100.0 * outcome.failed(),
             outcome.delay_s(0.5),
             outcome.delay_s(0.9)
+        )
+    }
+
+    /// The row as Markdown, in the columns of what is held to bounds.
+    pub(crate) fn gate_markdown(&self, outcome: &Outcome) -> String {
+        let (runs, failed) = (outcome.runs, outcome.delays_s.len());
+        let most = 100.0 * upper_bound(failed, runs as usize);
+        let share = 100.0 * outcome.failed();
+        let kept = if self.is_kept(outcome) { "kept" } else { "BROKEN" };
+        let bound = 100.0 * self.false_fails.unwrap_or(1.0);
+        format!(
+            "| gauge, {} | {} starts, {} s apart | {runs} | {share:.1} % (< {most:.1} %) | - | - | - | - | ≤ {bound} %: {kept} |",
+            self.name, self.instances, self.spacing_s
         )
     }
 

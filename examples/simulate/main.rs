@@ -36,6 +36,7 @@ mod traffic;
 use clap::Parser;
 
 use cells::{Cell, Expect, cells};
+use gates::Held;
 use gauges::{SITUATIONS, Situation};
 use power::{PROMISES, Promise};
 use run::{Length, Row, run};
@@ -136,8 +137,18 @@ fn main() {
     if arguments.gates {
         let runs = arguments.runs.unwrap_or(GATE_RUNS);
         println!("{}", gates::head());
-        for (cell, bound) in gates::held().into_iter().filter(|(cell, _)| is_wanted(cell)) {
-            println!("{}", gates::markdown(&run(&cell, runs, length, arguments.seed), bound));
+        for held in gates::held() {
+            let is_wanted = match &held {
+                Held::Requests(cell, _) => is_wanted(cell),
+                Held::Gauge(_) | Held::Deaths(_) => {
+                    held.name().contains(&arguments.only)
+                        && arguments.traffic.is_empty()
+                        && arguments.sending.is_empty()
+                }
+            };
+            if is_wanted {
+                println!("{}", held.play(runs, |_| length, arguments.seed));
+            }
         }
         return;
     }

@@ -113,7 +113,13 @@ fn definition(path: &str, sli: &SliConfig, checks: &mut Checks) {
             checks.require(is_named, path, message);
         }
         SliKind::Gauge => gauge(path, sli, checks),
-        SliKind::ClientErrors | SliKind::LogErrors | SliKind::Churn => {}
+        SliKind::Churn => {
+            let proves = sli.required != Some(true) || sli.slack.is_some_and(|slack| slack > 0.0);
+            let message = "where no instance dies nothing shows that a version is not worse; add `slack`, the deaths \
+                           in a minute of an instance that would be, or leave the PASS to the flag `instances_restart`";
+            checks.require(proves, &format!("{path}.required"), message);
+        }
+        SliKind::ClientErrors | SliKind::LogErrors => {}
     }
     of_one_signal(path, kind, sli, checks);
     let is_rate = matches!(kind, SliKind::Rate | SliKind::LogErrors | SliKind::Counter | SliKind::Gauge);
@@ -307,6 +313,7 @@ mod tests {
             "a: {kind: gauge, value: {metric: m, attributes: {x: y}}}",
             "a: {kind: gauge, value: {metric: m}, direction: decrease, margin: 0.2, slack: 5e8, weight: 0.05}",
             "instance_churn: {kind: churn, weight: 0.05}",
+            "instance_churn: {kind: churn, slack: 0.01, required: true}",
         ] {
             assert_eq!(problem(slis), "", "{slis}");
         }
@@ -314,7 +321,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_says_where_and_the_way_out() {
-        let rows: [(&str, &[&str]); 38] = [
+        let rows: [(&str, &[&str]); 39] = [
             ("err: {kind: log_errors}", &["slis.err", "every service has; give yours another"]),
             ("Mine: {kind: log_errors}", &["slis.Mine", "a-z, 0-9 and _"]),
             ("a: {kind: ratio}", &["slis.a", "either `bad` or `good`"]),
@@ -356,6 +363,7 @@ mod tests {
             ("a: {kind: ratio, bad: {}, wieght: 1}", &["line 4", "did you mean `weight`?"]),
             ("a: {kind: churn, events: {metric: m}}", &["slis.a.events", "none of its own"]),
             ("a: {kind: churn, direction: decrease}", &["slis.a.direction"]),
+            ("a: {kind: churn, required: true}", &["slis.a.required", "add `slack`"]),
             ("a: {kind: counter}", &["slis.a", "needs `events` with the `metric`"]),
             ("a: {kind: counter, events: {metric: ''}}", &["slis.a.events.metric", "name of a metric"]),
             (

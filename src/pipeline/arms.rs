@@ -171,7 +171,8 @@ impl SeriesCohorts {
 /// What a second shows of instances that died and were replaced, per second of one. How often instances of one kind
 /// die together is measured in time: a node takes all that it holds along.
 pub(super) fn deaths(living: u64, dead: u64) -> Option<MeasuredCells> {
-    let counts = Counts { requests: living, bad: dead, ..Counts::default() };
+    // Where the only one that lived is found to have died, nobody may live: its death counts all the same.
+    let counts = Counts { requests: living.max(dead.min(1)), bad: dead, ..Counts::default() };
     let mut cells = MeasuredCells::default();
     put_counted(
         &mut cells.warm,

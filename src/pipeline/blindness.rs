@@ -14,6 +14,9 @@ use crate::model::{Slot, Source, UnixNanos};
 /// to twice a minute.
 const SHOWN_S: i64 = 60;
 
+/// Seconds for which senders that were refused may keep what they have: they come again after half a minute at the latest.
+const DELAYED_S: Slot = 30;
+
 /// A request that was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -58,6 +61,11 @@ impl Blindness {
         reaches(self.of(source), slot)
     }
 
+    /// Whether spans of a slot may still be on their way because their sender was refused, in it or shortly before.
+    pub(super) fn delays_spans(&self, slot: Slot) -> bool {
+        reaches(self.spans.as_ref(), slot - DELAYED_S)
+    }
+
     /// Whether error logs of a second may have been refused, or requests that they are divided by.
     pub(super) fn covers_logs(&self, slot: Slot) -> bool {
         reaches(self.logs.as_ref(), slot) || self.covers(Source::Spans, slot)
@@ -98,6 +106,9 @@ mod tests {
             assert_eq!(blindness.covers(Source::Spans, slot), spans, "{slot}");
             assert_eq!(blindness.covers_logs(slot), logs, "{slot}");
             assert!(!blindness.covers(Source::Metrics, slot));
+        }
+        for (slot, is_delayed) in [(100, true), (130, true), (131, false)] {
+            assert_eq!(blindness.delays_spans(slot), is_delayed, "{slot}");
         }
         assert_eq!(blindness.by(second(160)).map(|by| &**by), Some("otlp_grpc/a"));
         assert_eq!(blindness.by(second(161)), None);

@@ -74,6 +74,11 @@ impl Service {
         self.running.iter().any(|running| running.is_judging() || running.is_recovering())
     }
 
+    /// Whether a policy asks how many of its instances die.
+    pub(super) fn counts_deaths(&self) -> bool {
+        self.measures.program().is_some_and(|program| program.deaths().is_some())
+    }
+
     /// Begins with what waits for a time that is not after slot `slot`, the oldest that is not remembered yet.
     pub(super) fn begin_changes(&mut self, slot: Slot, now: UnixNanos, commit: &mut Commit) {
         let due = |r: &Running| r.is_waiting() && r.change_at().is_some_and(|at| at <= slot);

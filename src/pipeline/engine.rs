@@ -370,9 +370,9 @@ impl Engine {
         }
     }
 
-    /// Lets versions of deployments know what their senders say of themselves.
+    /// Lets versions of deployments, and of services whose deaths count, know what their senders say of themselves.
     fn know_senders(&mut self) {
-        let judging = self.services.values_mut().filter(|service| !service.running.is_empty());
+        let judging = self.services.values_mut().filter(|s| !s.running.is_empty() || s.counts_deaths());
         for version in judging.flat_map(|service| service.versions.values_mut()) {
             if version.senders.as_ref().map(|entry| entry.meta.id) != version.id {
                 version.senders = version.id.and_then(|id| self.parts.registry.entry(id));

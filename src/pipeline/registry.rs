@@ -144,6 +144,8 @@ pub(crate) struct VersionEntry {
     pub(super) measures: Arc<ServiceMeasures>,
     /// Arrival of its last resource, nanoseconds.
     pub(super) touched: AtomicU64,
+    /// Whether instances of it beyond the cap are not told apart.
+    pub(super) is_cut: AtomicBool,
 }
 
 impl VersionEntry {
@@ -333,6 +335,7 @@ impl Registry {
             account: Mutex::default(),
             measures,
             touched: AtomicU64::new(0),
+            is_cut: AtomicBool::new(false),
         });
         self.by_id.insert(id, Arc::clone(&entry));
         self.versions.insert(identity.into_boxed_slice(), Arc::clone(&entry));
@@ -382,6 +385,7 @@ impl Registry {
         }
         if below.instances.len() >= self.limits.instances_per_version {
             self.counters.instances.fetch_add(1, Ordering::Relaxed);
+            entry.is_cut.store(true, Ordering::Relaxed);
             return InstanceId::UNKNOWN;
         }
         let id = InstanceId(self.next_instance.fetch_add(1, Ordering::Relaxed));

@@ -221,9 +221,10 @@ impl Service {
         self.begin_hour(slot);
         let program = self.measures.program();
         let program = program.as_deref();
+        let is_telling = slot >= self.gone_not_before && !blindness.delays_spans(slot);
         if blindness.covers(Source::Spans, slot) {
             for version in self.versions.values_mut() {
-                let one = version.close(slot, program);
+                let one = version.close(slot, program, is_telling);
                 one.settle(&self.ledger);
                 if version.shows(Source::Spans) {
                     self.objectives.close(slot, &one);
@@ -239,7 +240,7 @@ impl Service {
         let logs = error_logs.zip(self.logs.as_deref()).filter(|_| !blindness.covers_logs(slot));
         if !self.needs_slots() {
             for (label, version) in &mut self.versions {
-                let mut one = version.close(slot, program);
+                let mut one = version.close(slot, program, is_telling);
                 count_logs(&mut one, label, slot, logs);
                 one.settle(&self.ledger);
                 if version.shows(Source::Spans) {
@@ -253,7 +254,7 @@ impl Service {
         }
         let mut closed: BTreeMap<Arc<str>, Closed> = BTreeMap::new();
         for (label, version) in &mut self.versions {
-            let mut one = version.close(slot, program);
+            let mut one = version.close(slot, program, is_telling);
             count_logs(&mut one, label, slot, logs);
             one.settle(&self.ledger);
             if version.shows(Source::Spans) {

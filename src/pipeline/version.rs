@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::arms::{Closed, SeriesCohorts, deaths, measured};
 use super::board::{SourceBoard, VersionBoard};
@@ -168,6 +169,9 @@ impl Version {
         }
         let placed = self.open.record(o, placement);
         self.cohorts.note(o.series, o.instance);
+        if placed == Placed::Late {
+            self.churn.heard_late(slot, o.instance);
+        }
         if placed == Placed::Counted {
             self.see(o.start, o.end);
             if o.marks != 0 {
@@ -357,11 +361,20 @@ impl Version {
         }
     }
 
-    /// Closes a slot: what is judged and remembered of it.
-    pub(super) fn close(&mut self, slot: Slot, program: Option<&Program>) -> Closed {
+    /// Whether the silence of its instances means that they died: not where some could not be told apart, which leaves
+    /// those that live longest, and not of functions, whose instances come and go with the traffic.
+    fn tells_deaths(&self) -> bool {
+        let is_cut = self.senders.as_ref().is_some_and(|entry| entry.is_cut.load(Ordering::Relaxed));
+        !is_cut && !self.is_short_lived()
+    }
+
+    /// Closes a slot: what is judged and remembered of it. Where `is_telling` is not, spans of it may have been refused or
+    /// be on their way.
+    pub(super) fn close(&mut self, slot: Slot, program: Option<&Program>, is_telling: bool) -> Closed {
         let late = self.open.fates().late;
         let slots = self.open.close(slot);
-        let toll = self.churn.close(slot, slots.instances.iter().map(|seen| seen.instance));
+        let is_telling = is_telling && self.tells_deaths();
+        let toll = self.churn.close(slot, slots.instances.iter().map(|seen| seen.instance), is_telling);
         let mut closed = Closed {
             toll,
             passed_over: self.open.fates().late - late,

@@ -21,7 +21,7 @@ mod exports;
 #[path = "../../examples/simulate/gates.rs"]
 mod gates;
 #[path = "../../examples/simulate/gauges.rs"]
-mod instances;
+mod gauges;
 #[path = "../../examples/simulate/other_days.rs"]
 mod other_days;
 #[path = "../../examples/simulate/power.rs"]
@@ -36,8 +36,8 @@ mod scenario;
 mod traffic;
 
 mod alerts;
-mod gauges;
 mod power;
+mod young;
 
 use cells::{Cell, Expect, cells};
 use gates::Bound;
@@ -96,9 +96,9 @@ fn check(cells: impl Iterator<Item = Cell>) {
 fn published_rows_keep_their_bounds() {
     let mut broken = Vec::new();
     println!("{}", gates::head());
-    for (cell, bound) in gates::held() {
-        let length = Length { history_s: cell.gate.history_s, seconds: cell.gate.seconds };
-        let row = gates::markdown(&run(&cell, 100, length, SEED), bound);
+    for held in gates::held() {
+        let length = |cell: &Cell| Length { history_s: cell.gate.history_s, seconds: cell.gate.seconds };
+        let row = held.play(100, length, SEED);
         println!("{row}");
         broken.extend(row.contains("BROKEN").then_some(row));
     }

@@ -45,7 +45,7 @@ pub(super) fn put_deaths(program: &Program, slots: &mut BTreeMap<Slot, SlotInput
     for t in from..=to {
         let mut input = slots.remove(&t).unwrap_or_default();
         for (churn, arm) in churn.iter_mut().zip([&mut input.candidate, &mut input.baseline]) {
-            let toll = churn.close(t, arm.instances.iter().map(|seen| InstanceId(seen.ordinal)));
+            let toll = churn.close(t, arm.instances.iter().map(|seen| InstanceId(seen.ordinal)), true);
             arm.measures.extend(deaths(toll.living, toll.dead.len() as u64).map(|cells| (key, cells)));
         }
         slots.insert(t, input);

@@ -174,6 +174,34 @@ fn scaling_is_no_death() {
     assert!(!d.evidence.has(Flag::InstancesRestart));
 }
 
+/// Scenario: while it is judged, each instance of the new version is replaced once: restarted by hand, or moved with the
+/// nodes. Guarantee: that is no fail.
+#[test]
+fn a_new_version_that_is_rolled_out_again_is_not_failed_for_it() {
+    for beside in [true, false] {
+        let mut shop = Shop::open(CHURN, 6);
+        let (v1, mut v2) = (Fleet::of("v1", 12), Fleet::of("v2", 12));
+        shop.seconds(900, &[&v1]);
+        for second in 0..300 {
+            if second % 6 == 0 && (90..90 + 6 * 12).contains(&second) {
+                v2.replace((second - 90) / 6);
+            }
+            if beside || second < 3 {
+                shop.second(&[&v1, &v2]);
+            } else {
+                shop.second(&[&v2]);
+            }
+        }
+        let d = shop.v2();
+        let own = line(&d, "instance_churn");
+        assert!(
+            d.verdict != Verdict::Fail && own.bad == [0, 0],
+            "beside: {beside}: {own:?} {}",
+            d.explanation
+        );
+    }
+}
+
 /// Scenario: a change of configuration that restarts every instance once, one after the other; then the new ones die of
 /// one request in two hundred. Guarantees: the roll-out is no fail, what dies after it is.
 #[test]

@@ -1,7 +1,7 @@
 //! Gauges of young instances, a hundred deployments of each situation.
 
 use crate::SEED;
-use crate::instances::{SITUATIONS, Situation};
+use crate::gauges::{SITUATIONS, Situation};
 
 /// Scenario: instances of a new version whose heap rises and whose cache is cold at first, as they always are; and some
 /// that leak or stay cold. Guarantees: the bounds of the published table, as far as a hundred can tell.
