@@ -130,6 +130,26 @@ impl<'a> Fields<'a> {
         self.take(length)
     }
 
+    /// The content of a length-delimited field of less than 128 bytes, and what follows it.
+    #[inline(always)]
+    pub(super) fn peek_short(&self) -> Option<(&'a [u8], Self)> {
+        let [length @ ..0x80, rest @ ..] = self.rest else { return None };
+        let (content, rest) = rest.split_at_checked(usize::from(*length))?;
+        Some((content, Self { rest }))
+    }
+
+    /// Takes the next key if it is this one, which must be below 128.
+    #[inline(always)]
+    pub(super) fn take_key(&mut self, key: u32) -> bool {
+        match self.rest {
+            [next, rest @ ..] if u32::from(*next) == key => {
+                self.rest = rest;
+                true
+            }
+            _ => false,
+        }
+    }
+
     #[inline]
     fn take(&mut self, length: usize) -> Result<&'a [u8], WalkError> {
         let (head, rest) = self.rest.split_at_checked(length).ok_or(WalkError::Truncated)?;

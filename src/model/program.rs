@@ -9,10 +9,10 @@ mod recent;
 use self::metrics::MetricRules;
 pub use self::metrics::{Completion, MetricMeasure, Reading};
 use self::names::Names;
+use self::recent::Ends;
 pub use self::recent::{EncodedValue, Recent};
-use self::recent::{Ends, Noted};
 use super::selection::{AttributeTest, AttributeValue, Pattern, Selection, SpanStatus, ValueTest};
-use super::{Attribute, Counted, Measure, MeasureKey, Outcome, SpanKind};
+use super::{Counted, Measure, MeasureKey, Outcome, SpanKind};
 
 /// Measures of one service; each has two bits in the marks of a span.
 pub const MEASURES_MAX: usize = 32;
@@ -424,17 +424,12 @@ impl Program {
         wanted.fold(0, |marks, (number, _)| marks | total_bit(usize::from(*number)))
     }
 
-    /// The number of an attribute, if any condition is about it or it is a quantity; `attribute` is the attribute
-    /// of that name.
+    /// The number of an attribute that may be looked at, which is that of an [`super::Attribute`] for each of these,
+    /// and
+    /// whether any condition is about it or it is a quantity or dimension.
     #[inline(always)]
-    pub fn watched(&self, attribute: Option<Attribute>, name: &[u8]) -> Option<usize> {
-        self.attributes.find(attribute, name)
-    }
-
-    /// Whether a condition is about an attribute whose name has this length; of other lengths too, now and then.
-    #[inline]
-    pub const fn watches_length(&self, length: usize) -> bool {
-        self.attributes.has_length(length)
+    pub fn attribute_number(&self, name: &[u8]) -> Option<(usize, bool)> {
+        self.attributes.find(name)
     }
 
     /// Whether the status codes of HTTP and RPC matter to any condition.
@@ -443,7 +438,7 @@ impl Program {
     }
 
     /// Takes note of an attribute. Of one that occurs twice the last one counts.
-    #[inline]
+    #[inline(never)]
     pub fn note(&self, facts: &mut Facts, watched: usize, value: AttributeValue<'_>) {
         let Some(watched) = self.watched.get(watched) else { return };
         let mut bits = facts.bits & !watched.mask;
@@ -458,34 +453,40 @@ impl Program {
         }
     }
 
-    /// The same for an attribute as it stands on the wire; `value` reads it. Values repeat, and what those came to
-    /// that are short is kept in `recent`, which must have been used with no other program and no other encoding.
-    ///
-    /// # Errors
-    /// Those of `value`.
+    /// Takes note of an attribute as it stands on the wire, if what its value comes to is known: values repeat, and
+    /// what those came to that are short is kept in `recent`, which must have been used with no other program and no
+    /// other encoding. Quantities and dimensions are never known.
     #[inline(always)]
-    pub fn note_encoded<'a, E>(
+    pub fn recall(
         &self,
         facts: &mut Facts,
         watched: usize,
         encoded: Option<EncodedValue>,
-        recent: &mut Recent,
-        value: impl FnOnce() -> Result<AttributeValue<'a>, E>,
-    ) -> Result<(), E> {
-        let number = watched as u8;
-        let Some(Watched { mask, quantity, .. }) = self.watched.get(watched) else { return Ok(()) };
-        let (Some(encoded), None) = (encoded, quantity) else {
-            self.note(facts, watched, value()?);
-            return Ok(());
+        recent: &Recent,
+    ) -> bool {
+        let (Some(encoded), Some(Watched { mask, .. })) = (encoded, self.watched.get(watched)) else {
+            return false;
         };
-        let noted = recent.value(number, encoded);
-        if !noted.is_of(number, encoded) {
-            let mut fresh = Facts::default();
-            self.note(&mut fresh, watched, value()?);
-            *noted = Noted { encoded, name: number + 1, bits: fresh.bits };
+        let Some(bits) = recent.value(watched as u8, encoded) else { return false };
+        facts.bits = facts.bits & !mask | bits;
+        true
+    }
+
+    /// Takes note of an attribute and keeps what it came to for [`Program::recall`].
+    pub fn note_encoded(
+        &self,
+        facts: &mut Facts,
+        watched: usize,
+        encoded: Option<EncodedValue>,
+        value: AttributeValue<'_>,
+        recent: &mut Recent,
+    ) {
+        self.note(facts, watched, value);
+        if let Some(encoded) = encoded
+            && let Some(Watched { mask, quantity: None, dimension: None, .. }) = self.watched.get(watched)
+        {
+            recent.keep(watched as u8, encoded, facts.bits & mask);
         }
-        facts.bits = facts.bits & !mask | noted.bits;
-        Ok(())
     }
 
     /// What a span counts for; `quantity` is told each quantity with the number of its measure. Spans of one

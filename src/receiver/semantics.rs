@@ -48,6 +48,19 @@ impl<'a> SpanAttributes<'a> {
         self.values[attribute as usize].replace(value)
     }
 
+    /// The same for an attribute by its number; other numbers are no attribute's.
+    #[inline(always)]
+    pub(super) fn read_numbered(&mut self, number: usize, value: &'a [u8]) -> Result<(), WalkError> {
+        self.values.get_mut(number).map_or(Ok(()), |known| known.replace(value))
+    }
+
+    /// Sets an attribute by its number; other numbers are no attribute's.
+    pub(super) fn set_numbered(&mut self, number: usize, value: Value<'a>) {
+        if let Some(known) = self.values.get_mut(number) {
+            *known = value;
+        }
+    }
+
     fn get(&self, attribute: Attribute) -> Value<'a> {
         self.values[attribute as usize]
     }

@@ -212,6 +212,23 @@ pub(super) fn plain_key_value(message: &[u8]) -> Result<Option<Plain<'_>>, WalkE
     Ok(None)
 }
 
+/// The same for the next field, whose key was read, where all of its lengths are below 128: the whole message, its key
+/// and its encoded value. Of any other field nothing is taken.
+#[inline(always)]
+pub(super) fn short_key_value<'a>(fields: &mut Fields<'a>) -> Option<(&'a [u8], &'a [u8], &'a [u8])> {
+    const KEY_BYTE: u8 = KEY as u8;
+    const VALUE_BYTE: u8 = VALUE as u8;
+    let (message, rest) = fields.peek_short()?;
+    let [KEY_BYTE, length @ ..0x80, from_name @ ..] = message else { return None };
+    let (name, from_value) = from_name.split_at_checked(usize::from(*length))?;
+    let [VALUE_BYTE, length @ ..0x80, content @ ..] = from_value else { return None };
+    if usize::from(*length) != content.len() {
+        return None;
+    }
+    *fields = rest;
+    Some((message, name, content))
+}
+
 /// Reads a `KeyValue` whose key `select` recognises; the value of any other is passed over.
 #[inline(always)]
 pub(super) fn key_value<'a, T>(

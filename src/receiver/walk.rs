@@ -27,8 +27,8 @@ use super::semantics::SpanAttributes;
 use super::settings::WalkSettings;
 use super::tracestate::sampling_weight;
 use crate::model::{
-    AttributeValue, Discard, Facts, MarkedSpan, Marks, Outcome, Program, ResourceView, SpanException,
-    SpanFacts, SpanSink, SpanStatus, SpanView, UnixNanos,
+    AttributeValue, Discard, MarkedSpan, Marks, Outcome, Program, ResourceView, SpanException, SpanFacts,
+    SpanSink, SpanStatus, SpanView, UnixNanos,
 };
 pub use crate::wire::WalkError;
 use crate::wire::{BYTES, FIXED64, Fields, key, numbers};
@@ -181,11 +181,11 @@ impl<S: SpanSink> Walk<'_, S> {
         mut watch: Option<&mut Watch>,
     ) -> Result<(), WalkError> {
         self.counts.spans += 1;
-        let (mut attributes, mut facts) = (SpanAttributes::new(), Facts::default());
+        let mut attributes = SpanAttributes::new();
         if let Some(watch) = &mut watch {
             watch.begin_span();
         }
-        let span = RawSpan::read(message, &mut attributes, watch.as_deref_mut(), &mut facts)?;
+        let span = RawSpan::read(message, &mut attributes, watch.as_deref_mut())?;
         let discard = span.discard();
         if discard == Some(Discard::BadId) {
             self.counts.bad_ids += 1;
@@ -195,7 +195,7 @@ impl<S: SpanSink> Walk<'_, S> {
         if let Some(reason) = discard {
             let is_marked =
                 match watch.filter(|watch| reason == Discard::Kind && watch.program.reads(span.kind)) {
-                    Some(watch) => self.mark(message, &span, watch, (&mut attributes, &mut facts))?,
+                    Some(watch) => self.mark(message, &span, watch, &mut attributes)?,
                     None => false,
                 };
             if !is_marked {
@@ -210,8 +210,8 @@ impl<S: SpanSink> Walk<'_, S> {
             return Ok(());
         }
         if span.attributes_missed || span.only_watched {
-            (attributes, facts) = (SpanAttributes::new(), Facts::default());
-            read_attributes(message, &mut attributes, watch.as_deref_mut(), &mut facts)?;
+            attributes = SpanAttributes::new();
+            read_attributes(message, &mut attributes, watch.as_deref_mut())?;
         }
         if attributes.is_synthetic() {
             self.sink.discard(Discard::Synthetic);
@@ -224,7 +224,7 @@ impl<S: SpanSink> Walk<'_, S> {
                 Some(version) => self.set_apart(message, resource, version)?,
                 None => false,
             };
-            self.entry(&span, &attributes, watch.map(|watch| (watch, &facts)));
+            self.entry(&span, &attributes, watch);
             if span.has_events {
                 self.exceptions(message, &span)?;
             }
@@ -300,19 +300,19 @@ impl<S: SpanSink> Walk<'_, S> {
         message: &'a [u8],
         span: &RawSpan<'a>,
         watch: &mut Watch,
-        (attributes, facts): (&mut SpanAttributes<'a>, &mut Facts),
+        attributes: &mut SpanAttributes<'a>,
     ) -> Result<bool, WalkError> {
         if span.end == 0 {
             return Ok(false);
         }
         if span.attributes_missed {
-            (*attributes, *facts) = (SpanAttributes::new(), Facts::default());
-            read_attributes(message, attributes, Some(watch), facts)?;
+            *attributes = SpanAttributes::new();
+            read_attributes(message, attributes, Some(watch))?;
         }
         let status = SpanStatus::of(span.status_code);
         let outcome = if status == SpanStatus::Error { Outcome::Bad } else { Outcome::Good };
         let told = Told { outcome, operation: [b"", b"", span.name], code: code(watch, attributes) };
-        let marks = self.marks(watch, facts, span, &told);
+        let marks = self.marks(watch, span, &told);
         if marks == 0 && self.quantities.is_empty() {
             return Ok(false);
         }
@@ -323,7 +323,7 @@ impl<S: SpanSink> Walk<'_, S> {
     }
 
     /// What a span counts for; leaves its quantities in `self.quantities`.
-    fn marks(&mut self, watch: &mut Watch, facts: &Facts, span: &RawSpan<'_>, told: &Told<'_>) -> Marks {
+    fn marks(&mut self, watch: &mut Watch, span: &RawSpan<'_>, told: &Told<'_>) -> Marks {
         self.quantities.clear();
         let all = SpanFacts {
             kind: span.kind,
@@ -335,22 +335,17 @@ impl<S: SpanSink> Walk<'_, S> {
             nanos: span.end.saturating_sub(span.start),
         };
         let quantities = &mut self.quantities;
-        let Watch { program, recent, .. } = watch;
+        let Watch { program, recent, facts, .. } = watch;
         program.marks(facts, &all, recent, |measure, amount| quantities.push((measure, amount)))
     }
 
-    fn entry(
-        &mut self,
-        span: &RawSpan<'_>,
-        attributes: &SpanAttributes<'_>,
-        watched: Option<(&mut Watch, &Facts)>,
-    ) {
+    fn entry(&mut self, span: &RawSpan<'_>, attributes: &SpanAttributes<'_>, watch: Option<&mut Watch>) {
         let operation = attributes.operation(span.name);
         let (outcome, status) = attributes.outcome(span.status_code);
         let pieces = [operation.head, operation.joint, operation.tail];
-        let (marks, dimensions) = watched.map_or((0, None), |(watch, facts)| {
+        let (marks, dimensions) = watch.map_or((0, None), |watch| {
             let told = Told { outcome, operation: pieces, code: code(watch, attributes) };
-            (self.marks(watch, facts, span, &told), watch.dimensions())
+            (self.marks(watch, span, &told), watch.dimensions())
         });
         self.counts.entries += 1;
         if span.dropped_attributes > 0 && !attributes.has_operation_and_code() {

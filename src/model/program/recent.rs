@@ -8,7 +8,7 @@ use crate::model::{Outcome, SpanKind, SpanStatus};
 /// How a span ended and what it was: what conditions look at beside their bits.
 pub(super) type Ends = (SpanKind, SpanStatus, Outcome);
 
-/// What is kept of one program, some 8 kB. Each value and set of conditions has its place, and the last one there is
+/// What is kept of one program, some 9 kB. Each value and set of conditions has its place, and the last one there is
 /// the one that is known.
 #[derive(Debug, Clone)]
 pub struct Recent {
@@ -16,14 +16,14 @@ pub struct Recent {
     values: [Noted; VALUES],
 }
 
-const SPANS: usize = 64;
+const SPANS: usize = 128;
 const VALUES: usize = 128;
 
 /// The value of an attribute as it stands on the wire, if it has at most 32 bytes: a route of 28 letters, say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct EncodedValue {
-    /// The last 16 bytes of the attribute, of which the value may be the end, and the first 16 of a longer one.
-    bytes: [u128; 2],
+    /// The first and the last 16 of the last 32 bytes of the attribute, of which the value is the end.
+    words: [u64; 4],
     length: u8,
 }
 
@@ -32,31 +32,53 @@ impl EncodedValue {
     /// attribute and the length of the value.
     #[inline(always)]
     pub fn at_end(attribute: &[u8], value: &[u8]) -> Option<Self> {
-        // Both are loaded in the same way whatever the length: that differs from span to span.
-        let end = attribute.last_chunk()?;
-        let before = attribute.get(attribute.len().saturating_sub(32)..)?.first_chunk()?;
-        let bytes = [u128::from_le_bytes(*end), u128::from_le_bytes(*before)];
-        (value.len() <= 32).then_some(Self { bytes, length: value.len() as u8 })
+        // All are loaded in the same way whatever the length: that differs from span to span.
+        let end: &[u8; 16] = attribute.last_chunk()?;
+        let beginning: &[u8; 16] = attribute.get(attribute.len().saturating_sub(32)..)?.first_chunk()?;
+        let words =
+            [beginning.first_chunk()?, beginning.last_chunk()?, end.first_chunk()?, end.last_chunk()?];
+        if value.len() > 32 {
+            return None;
+        }
+        let word = |at: usize| u64::from_le_bytes(*words[at]);
+        Some(Self { words: [word(0), word(1), word(2), word(3)], length: value.len() as u8 })
+    }
+
+    /// Where it is kept.
+    #[inline(always)]
+    const fn place(self, name: u8) -> usize {
+        // Rotations keep equal words from cancelling each other.
+        let [a, b, c, d] = self.words;
+        place(a ^ b.rotate_left(11) ^ c.rotate_left(23) ^ d.rotate_left(41) ^ name as u64, VALUES)
     }
 }
 
 /// Which conditions a value meets.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Noted {
-    pub(super) encoded: EncodedValue,
-    /// The number of the attribute plus 1; 0 where nothing came yet.
-    pub(super) name: u8,
+    words: [u64; 4],
+    /// Of which attribute and of which length; 0 where nothing came yet.
+    of: u64,
     pub(super) bits: u64,
 }
 
+/// The number of an attribute and the length of its value in one, never 0.
+#[inline(always)]
+const fn value_of(name: u8, length: u8) -> u64 {
+    1 << 16 | (name as u64) << 8 | length as u64
+}
+
 impl Noted {
-    #[inline]
+    pub(super) const fn new(name: u8, encoded: EncodedValue, bits: u64) -> Self {
+        Self { words: encoded.words, of: value_of(name, encoded.length), bits }
+    }
+
+    #[inline(always)]
     pub(super) fn is_of(&self, name: u8, encoded: EncodedValue) -> bool {
         // In one: branches that differ from value to value cost more than comparing what is left.
-        let [a, b] = self.encoded.bytes;
-        let [c, d] = encoded.bytes;
-        let same_text = (a ^ c | b ^ d) == 0;
-        (self.name == name + 1) & (self.encoded.length == encoded.length) & same_text
+        let [a, b, c, d] = self.words;
+        let [e, f, g, h] = encoded.words;
+        (a ^ e | b ^ f | c ^ g | d ^ h | self.of ^ value_of(name, encoded.length)) == 0
     }
 }
 
@@ -70,7 +92,7 @@ struct Came {
 }
 
 /// Fibonacci hashing: numbers that differ in one bit come to different places.
-#[inline]
+#[inline(always)]
 const fn place(number: u64, of: usize) -> usize {
     (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - of.ilog2())) as usize
 }
@@ -82,14 +104,16 @@ impl Default for Recent {
 }
 
 impl Recent {
-    /// The place of a value.
-    #[inline]
-    pub(super) fn value(&mut self, name: u8, encoded: EncodedValue) -> &mut Noted {
-        let [end, beginning] = encoded.bytes;
-        let both = end ^ beginning.rotate_left(17);
-        // The rotation keeps equal halves from cancelling each other.
-        let mixed = (both >> 64) as u64 ^ (both as u64).rotate_left(29) ^ u64::from(name);
-        &mut self.values[place(mixed, VALUES)]
+    /// The conditions that a value met, if that is known.
+    #[inline(always)]
+    pub(super) fn value(&self, name: u8, encoded: EncodedValue) -> Option<u64> {
+        let noted = &self.values[encoded.place(name)];
+        noted.is_of(name, encoded).then_some(noted.bits)
+    }
+
+    /// Keeps the conditions that a value meets.
+    pub(super) fn keep(&mut self, name: u8, encoded: EncodedValue, bits: u64) {
+        self.values[encoded.place(name)] = Noted::new(name, encoded, bits);
     }
 
     /// What a span counts for, computed unless it is known.
@@ -119,7 +143,7 @@ mod tests {
         for length in 0..=32 {
             let mut value = vec![b'a'; length];
             let known = encoded(&value).unwrap();
-            let noted = Noted { encoded: known, name: 8, bits: 0 };
+            let noted = Noted::new(7, known, 0);
             assert!(noted.is_of(7, known) && !noted.is_of(6, known));
             let longer = EncodedValue { length: known.length + 1, ..known };
             assert!(!noted.is_of(7, longer), "{length}");

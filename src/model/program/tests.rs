@@ -38,9 +38,8 @@ fn span() -> SpanFacts<'static> {
 fn read(program: &Program, attributes: &[(&str, AttributeValue<'_>)]) -> Facts {
     let mut facts = Facts::default();
     for (name, value) in attributes {
-        let name = name.as_bytes();
-        if let Some(watched) = program.watched(Attribute::named(name), name) {
-            program.note(&mut facts, watched, *value);
+        if let Some((number, _)) = program.attribute_number(name.as_bytes()) {
+            program.note(&mut facts, number, *value);
         }
     }
     facts

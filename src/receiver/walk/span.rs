@@ -2,10 +2,10 @@
 //! at.
 
 use super::Watch;
-use crate::model::{Attribute, Discard, EncodedValue, Facts, SpanKind};
+use crate::model::{Attribute, Discard, SpanKind};
 use crate::receiver::ids::link_fits;
 use crate::receiver::semantics::SpanAttributes;
-use crate::receiver::value::{Value, key_value, plain_key_value};
+use crate::receiver::value::{key_value, plain_key_value, short_key_value};
 use crate::wire::{BYTES, FIXED32, FIXED64, Fields, VARINT, WalkError, key, numbers};
 
 /// Fields of `Span`.
@@ -59,7 +59,6 @@ impl<'a> RawSpan<'a> {
         message: &'a [u8],
         attributes: &mut SpanAttributes<'a>,
         mut watch: Option<&mut Watch>,
-        facts: &mut Facts,
     ) -> Result<Self, WalkError> {
         let mut span = Self::default();
         let mut reads = Reads::of(span.kind, watch.as_deref());
@@ -78,11 +77,17 @@ impl<'a> RawSpan<'a> {
                 START => span.start = fields.fixed64()?,
                 END => span.end = fields.fixed64()?,
                 ATTRIBUTE => match (reads, &mut watch) {
-                    (Reads::All, None) => read_attribute(fields.bytes()?, attributes)?,
+                    (Reads::All, None) => {
+                        read_attribute(fields.bytes()?, attributes)?;
+                        // They stand together, and to ask for the next one here is cheaper than to choose among all fields.
+                        while fields.take_key(ATTRIBUTE) {
+                            read_attribute(fields.bytes()?, attributes)?;
+                        }
+                    }
                     (Reads::All | Reads::Watched, Some(watch)) => {
                         let reads_all = matches!(reads, Reads::All);
                         span.only_watched |= !reads_all;
-                        watch_attribute(fields.bytes()?, attributes, watch, facts, reads_all)?;
+                        watch_attributes(&mut fields, attributes, watch, reads_all)?;
                     }
                     _ => {
                         span.attributes_missed = true;
@@ -173,50 +178,61 @@ fn read_unusual_attribute<'a>(
     Ok(())
 }
 
-/// The same with what the measures of a service look at; only that where not all is to be read.
+/// The same with what the measures of a service look at, only that where not all is to be read, for all attributes
+/// that stand together. The key of the first was read.
 #[inline(never)]
-fn watch_attribute<'a>(
-    message: &'a [u8],
+fn watch_attributes<'a>(
+    fields: &mut Fields<'a>,
     attributes: &mut SpanAttributes<'a>,
     watch: &mut Watch,
-    facts: &mut Facts,
     reads_all: bool,
 ) -> Result<(), WalkError> {
-    let Some((name, content)) = plain_key_value(message)? else {
-        return watch_unusual_attribute(message, attributes, watch, facts);
-    };
-    let program = &watch.program;
-    if !(reads_all || program.watches_length(name.len())) {
-        return Ok(());
+    // In registers, not where the caller has it.
+    let mut here = *fields;
+    loop {
+        match short_key_value(&mut here) {
+            Some((message, name, content)) => {
+                watch_attribute(message, (name, content), attributes, watch, reads_all)?;
+            }
+            None => watch_unusual_attribute(here.bytes()?, attributes, watch, reads_all)?,
+        }
+        if !here.take_key(ATTRIBUTE) {
+            *fields = here;
+            return Ok(());
+        }
     }
-    let attribute = Attribute::named(name);
-    if let Some(attribute) = attribute.filter(|_| reads_all) {
-        attributes.read(attribute, content)?;
-    }
-    if let Some(watched) = program.watched(attribute, name) {
-        let encoded = EncodedValue::at_end(message, content);
-        let value = || Value::read(content).map(Value::attribute);
-        program.note_encoded(facts, watched, encoded, &mut watch.recent, value)?;
-        watch.note_dimension(watched, content)?;
-    }
-    Ok(())
 }
 
+#[inline(always)]
+fn watch_attribute<'a>(
+    message: &'a [u8],
+    (name, content): (&'a [u8], &'a [u8]),
+    attributes: &mut SpanAttributes<'a>,
+    watch: &mut Watch,
+    reads_all: bool,
+) -> Result<(), WalkError> {
+    let Some((number, is_watched)) = watch.program.attribute_number(name) else { return Ok(()) };
+    if reads_all {
+        attributes.read_numbered(number, content)?;
+    }
+    if is_watched { watch.note(number, message, content) } else { Ok(()) }
+}
+
+/// The same for an attribute that is long or written in another way.
 #[cold]
 fn watch_unusual_attribute<'a>(
     message: &'a [u8],
     attributes: &mut SpanAttributes<'a>,
     watch: &mut Watch,
-    facts: &mut Facts,
+    reads_all: bool,
 ) -> Result<(), WalkError> {
-    let Some((name, value)) = key_value(message, Some)? else { return Ok(()) };
-    let attribute = Attribute::named(name);
-    if let Some(attribute) = attribute {
-        attributes.set(attribute, value);
+    if let Some(plain) = plain_key_value(message)? {
+        return watch_attribute(message, plain, attributes, watch, reads_all);
     }
-    if let Some(watched) = watch.program.watched(attribute, name) {
-        watch.program.note(facts, watched, value.attribute());
-        watch.note_dimension_value(watched, value);
+    let named = |name: &'a [u8]| watch.program.attribute_number(name);
+    if let Some(((number, _), value)) = key_value(message, named)? {
+        attributes.set_numbered(number, value);
+        watch.note_value(number, value);
     }
     Ok(())
 }
@@ -227,14 +243,13 @@ pub(super) fn read_attributes<'a>(
     message: &'a [u8],
     attributes: &mut SpanAttributes<'a>,
     mut watch: Option<&mut Watch>,
-    facts: &mut Facts,
 ) -> Result<(), WalkError> {
     let mut fields = Fields::new(message);
     while let Some(key) = fields.next_key()? {
         match key {
             ATTRIBUTE => match &mut watch {
                 None => read_attribute(fields.bytes()?, attributes)?,
-                Some(watch) => watch_attribute(fields.bytes()?, attributes, watch, facts, true)?,
+                Some(watch) => watch_attributes(&mut fields, attributes, watch, true)?,
             },
             _ => fields.skip(key)?,
         }

@@ -37,6 +37,8 @@ fn walked(message: &[u8]) -> Result<(Vec<Told>, Counts), WalkError> {
     Ok((recorder.0, counts))
 }
 
+mod watched;
+
 // ---- generated messages ----
 
 pub(super) const NAMES: &[&str] = &[
@@ -81,6 +83,11 @@ pub(super) const NAMES: &[&str] = &[
     "event.name",
     "error.code",
     "thread.id",
+    // Of one length and one end with the one before.
+    "xhread.id",
+    "id",
+    "a name of more than thirty-two letters, a",
+    "b name of more than thirty-two letters, a",
     "",
 ];
 
@@ -103,6 +110,8 @@ pub(super) const TEXTS: &[&str] = &[
     "ERROR2",
     "exception",
     "é",
+    "of thirty-three letters, 33, or so",
+    "of more letters than one byte can count: ----------------------------------------------------------------------------------------------",
 ];
 
 fn any_value(texts: &'static [&'static str]) -> impl Strategy<Value = AnyValue> {
@@ -288,6 +297,7 @@ fn agrees(message: &[u8]) -> Result<bool, TestCaseError> {
     prop_assert_eq!(counts.spans, spans.sum::<u64>());
     let bad = seen.iter().filter(|t| **t == Told::Discard(Discard::BadId)).count() as u64;
     prop_assert_eq!(counts.bad_ids, bad);
+    watched::agrees(message, &decoded, &seen)?;
     Ok(true)
 }
 

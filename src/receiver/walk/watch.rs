@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{RESOURCE, RESOURCE_ATTRIBUTE};
-use crate::model::{Attribute, DimensionTexts, Program, Recent};
+use crate::model::{DimensionTexts, EncodedValue, Facts, Program, Recent};
 use crate::receiver::value::{Value, key_value};
 use crate::wire::{Fields, WalkError};
 
@@ -12,6 +12,8 @@ use crate::wire::{Fields, WalkError};
 pub(super) struct Watch {
     pub(super) program: Arc<Program>,
     pub(super) recent: Recent,
+    /// What was found in the span in hand.
+    pub(super) facts: Facts,
     /// Values of the dimensions that the resource has, and those of the span in hand.
     of_resource: DimensionTexts,
     of_span: DimensionTexts,
@@ -20,7 +22,7 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn new(program: Arc<Program>) -> Self {
         let (of_resource, of_span) = Default::default();
-        Self { program, recent: Recent::default(), of_resource, of_span }
+        Self { program, recent: Recent::default(), facts: Facts::default(), of_resource, of_span }
     }
 
     /// Reads the dimensions of a resource; `message` is the `ResourceSpans` that holds it.
@@ -35,23 +37,39 @@ impl Watch {
     /// The next span has the dimensions of its resource, unless it says otherwise.
     #[inline]
     pub(super) fn begin_span(&mut self) {
+        self.facts = Facts::default();
         if self.program.has_dimensions() {
             self.of_span.copy_from(&self.of_resource);
         }
     }
 
-    /// Takes note of an attribute of the span, if it is a dimension.
-    #[inline]
-    pub(super) fn note_dimension(&mut self, watched: usize, content: &[u8]) -> Result<(), WalkError> {
-        if let Some(dimension) = self.program.dimension(watched) {
-            self.of_span.set(dimension, Value::read(content)?.attribute());
+    /// Takes note of an attribute of the span by its number; `content` is its value and the end of `attribute`.
+    #[inline(never)]
+    pub(super) fn note(&mut self, number: usize, attribute: &[u8], content: &[u8]) -> Result<(), WalkError> {
+        let encoded = EncodedValue::at_end(attribute, content);
+        if self.program.recall(&mut self.facts, number, encoded, &self.recent) {
+            return Ok(());
         }
+        self.note_new(number, attribute, content)
+    }
+
+    #[inline(never)]
+    fn note_new(&mut self, number: usize, attribute: &[u8], content: &[u8]) -> Result<(), WalkError> {
+        let value = Value::read(content)?;
+        let encoded = EncodedValue::at_end(attribute, content);
+        self.program.note_encoded(&mut self.facts, number, encoded, value.attribute(), &mut self.recent);
+        self.note_dimension(number, value);
         Ok(())
     }
 
     /// The same for a value that was read already.
-    pub(super) fn note_dimension_value(&mut self, watched: usize, value: Value<'_>) {
-        if let Some(dimension) = self.program.dimension(watched) {
+    pub(super) fn note_value(&mut self, number: usize, value: Value<'_>) {
+        self.program.note(&mut self.facts, number, value.attribute());
+        self.note_dimension(number, value);
+    }
+
+    fn note_dimension(&mut self, number: usize, value: Value<'_>) {
+        if let Some(dimension) = self.program.dimension(number) {
             self.of_span.set(dimension, value.attribute());
         }
     }
@@ -92,7 +110,7 @@ pub(super) fn note_attribute(
     attribute: &[u8],
     texts: &mut DimensionTexts,
 ) -> Result<(), WalkError> {
-    let named = |name: &[u8]| program.dimension(program.watched(Attribute::named(name), name)?);
+    let named = |name: &[u8]| program.dimension(program.attribute_number(name)?.0);
     if let Some((dimension, value)) = key_value(attribute, named)? {
         texts.set(dimension, value.attribute());
     }
