@@ -26,6 +26,7 @@ struct Body {
     url: Option<Value>,
     commit: Option<Value>,
     release: Option<Value>,
+    share: Option<Value>,
 }
 
 /// Reads and checks a body.
@@ -41,6 +42,7 @@ pub(super) fn parse(body: &[u8]) -> Result<Request, ApiError> {
         url: link(body.url)?,
         commit: name("commit", body.commit)?,
         release: name("release", body.release)?,
+        share: share(body.share)?,
     };
     match (request.version.is_empty(), request.time.is_some()) {
         (true, false) => {
@@ -56,6 +58,10 @@ pub(super) fn parse(body: &[u8]) -> Result<Request, ApiError> {
     if request.time.is_some() && request.baseline.is_some() {
         let message = "goes with a version: what is after a time is held against what was before it";
         return Err(ApiError::field("baseline", message));
+    }
+    if request.time.is_some() && request.share.is_some() {
+        let message = "goes with a version: what is after a time serves all requests";
+        return Err(ApiError::field("share", message));
     }
     if request.time.is_none() && !request.scope.is_whole() {
         let message = "goes with a `time`: a version is judged in all its requests";
@@ -147,6 +153,17 @@ fn scope(value: Option<Value>) -> Result<Scope, ApiError> {
     Ok(Scope::new(values.into_iter().map(one).collect::<Result<_, ApiError>>()?))
 }
 
+/// The part of both versions' requests that is meant to go to the candidate.
+fn share(value: Option<Value>) -> Result<Option<f64>, ApiError> {
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => match value.as_f64().filter(|share| *share > 0.0 && *share <= 1.0) {
+            Some(share) => Ok(Some(share)),
+            None => Err(ApiError::field("share", "must be a number above 0 and at most 1: 0.1 for 10 %")),
+        },
+    }
+}
+
 fn link(value: Option<Value>) -> Result<Option<String>, ApiError> {
     let url = text("url", value, MAX_URL_BYTES)?;
     let is_web = |url: &String| url.starts_with("https://") || url.starts_with("http://");
@@ -163,7 +180,7 @@ mod tests {
     #[test]
     fn reads_all_fields() {
         let body = br#"{"service":"shop/checkout","version":"v2","baseline":"v1","environment":"prod",
-                       "url":"https://ci/1","commit":null,"release":"canary"}"#;
+                       "url":"https://ci/1","commit":null,"release":"canary","share":0.1}"#;
         let expected = Request {
             service: "shop/checkout".into(),
             version: "v2".into(),
@@ -174,6 +191,7 @@ mod tests {
             url: Some("https://ci/1".into()),
             commit: None,
             release: Some("canary".into()),
+            share: Some(0.1),
         };
         assert_eq!(parse(body), Ok(expected));
         let body = br#"{"service":"a","time":"2026-01-31T13:00:00.5+01:00","version":null}"#;
@@ -217,6 +235,10 @@ mod tests {
                 422,
                 Some("scope.tier"),
             ),
+            (r#"{"service":"a","version":"v","share":0}"#, 422, Some("share")),
+            (r#"{"service":"a","version":"v","share":10}"#, 422, Some("share")),
+            (r#"{"service":"a","version":"v","share":"10%"}"#, 422, Some("share")),
+            (r#"{"service":"a","time":"2026-01-31T12:00:00Z","share":0.1}"#, 422, Some("share")),
             (r#"{"service":"a","version":"v","url":"javascript:x"}"#, 422, Some("url")),
             (long.as_str(), 422, Some("service")),
         ];

@@ -68,6 +68,7 @@ fn deployment(id: &str, candidate: &str, origin: Origin) -> Deployment {
         explanation: "v2 fails more".into(),
         url: None,
         commit: None,
+        share: None,
         change: {
             let mut texts = crate::model::ResourceTexts::default();
             texts.set(ResourceAttribute::Revision, b"abc123");

@@ -39,6 +39,8 @@ pub(super) struct DeploymentView<'a> {
     origin: &'static str,
     /// Kind of release, which chose the policy.
     release: &'a str,
+    /// The share of requests that is meant to go to the candidate, as it was named last; null where only the policy says.
+    share: Option<f64>,
     rollback_ordered: bool,
     started_at: Option<String>,
     candidate_first_at: Option<String>,
@@ -176,6 +178,11 @@ struct OwnView {
     /// Of a gauge: what is known of each age of instances.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     ages: Vec<AgeView>,
+    /// Of a share of traffic: the one that is meant to go to the candidate now, and on average over what was compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    intended_share: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expected_share: Option<f64>,
 }
 
 /// A gauge at one age of instances, of the candidate and of earlier starts of the service.
@@ -218,6 +225,8 @@ impl OwnView {
             required: own.required,
             report_only: weight <= 0.0 && !own.required,
             ages: own.ages.iter().map(AgeView::new).collect(),
+            intended_share: own.intended,
+            expected_share: own.expected,
         }
     }
 }
@@ -277,6 +286,7 @@ impl<'a> DeploymentView<'a> {
             mode: d.mode.as_str(),
             origin: d.origin.as_str(),
             release: &d.release,
+            share: d.share,
             rollback_ordered: d.rollback_ordered,
             started_at: rfc3339(d.started_at),
             candidate_first_at: d.candidate_first.and_then(rfc3339),

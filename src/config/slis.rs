@@ -55,7 +55,7 @@ fn check_name(path: &str, name: &str, checks: &mut Checks) {
 }
 
 /// Which keys of an SLI are set beside those that any may have.
-fn set_keys(sli: &SliConfig) -> [(&'static str, bool); 9] {
+fn set_keys(sli: &SliConfig) -> [(&'static str, bool); 10] {
     [
         ("total", sli.total.is_some()),
         ("bad", sli.bad.is_some()),
@@ -66,6 +66,7 @@ fn set_keys(sli: &SliConfig) -> [(&'static str, bool); 9] {
         ("codes", sli.codes.is_some()),
         ("quantile", sli.quantile.is_some()),
         ("threshold", sli.threshold.is_some()),
+        ("share", sli.share.is_some()),
     ]
 }
 
@@ -79,6 +80,7 @@ const fn keys_of(kind: SliKind) -> &'static [&'static str] {
         SliKind::Rate => &["total", "events", "quantity"],
         SliKind::Counter => &["events"],
         SliKind::Gauge => &["value"],
+        SliKind::TrafficShare => &["share"],
     }
 }
 
@@ -119,6 +121,7 @@ fn definition(path: &str, sli: &SliConfig, checks: &mut Checks) {
                            in a minute of an instance that would be, or leave the PASS to the flag `instances_restart`";
             checks.require(proves, &format!("{path}.required"), message);
         }
+        SliKind::TrafficShare => traffic_share(path, sli, checks),
         SliKind::ClientErrors | SliKind::LogErrors => {}
     }
     of_one_signal(path, kind, sli, checks);
@@ -160,6 +163,20 @@ fn gauge(path: &str, sli: &SliConfig, checks: &mut Checks) {
     checks.require(sli.pass_margin.is_none(), &format!("{path}.pass_margin"), message);
 }
 
+/// A share of traffic is held against one number.
+fn traffic_share(path: &str, sli: &SliConfig, checks: &mut Checks) {
+    let is_part = sli.share.is_none_or(|share| share > 0.0 && share < 1.0);
+    let message = "must be above 0 and below 1: the part of both versions' requests that is meant to go to the new one, 0.1 \
+                   for 10 %";
+    checks.require(is_part, &format!("{path}.share"), message);
+    let message = "a flag holds the PASS back where the share is clearly missed; remove it";
+    checks.require(sli.required != Some(true), &format!("{path}.required"), message);
+    let message = "says what a PASS must have ruled out, and here a flag does that; remove it";
+    checks.require(sli.pass_margin.is_none(), &format!("{path}.pass_margin"), message);
+    let message = "a share has no slack beside its `margin`; remove it";
+    checks.require(sli.slack.is_none(), &format!("{path}.slack"), message);
+}
+
 /// An SLI is of spans or of metrics, not of both.
 fn of_one_signal(path: &str, kind: SliKind, sli: &SliConfig, checks: &mut Checks) {
     let names = |chosen: &Option<SelectionConfig>| chosen.as_ref().is_some_and(|one| one.metric.is_some());
@@ -185,7 +202,12 @@ fn of_one_signal(path: &str, kind: SliKind, sli: &SliConfig, checks: &mut Checks
             let message = "client errors are told from requests; of a metric, write a `ratio`";
             checks.require(!total, &format!("{path}.total.metric"), message);
         }
-        SliKind::Latency | SliKind::LogErrors | SliKind::Counter | SliKind::Gauge | SliKind::Churn => {}
+        SliKind::Latency
+        | SliKind::LogErrors
+        | SliKind::Counter
+        | SliKind::Gauge
+        | SliKind::Churn
+        | SliKind::TrafficShare => {}
     }
 }
 
@@ -321,7 +343,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_says_where_and_the_way_out() {
-        let rows: [(&str, &[&str]); 39] = [
+        let rows: [(&str, &[&str]); 47] = [
             ("err: {kind: log_errors}", &["slis.err", "every service has; give yours another"]),
             ("Mine: {kind: log_errors}", &["slis.Mine", "a-z, 0-9 and _"]),
             ("a: {kind: ratio}", &["slis.a", "either `bad` or `good`"]),
@@ -364,6 +386,17 @@ mod tests {
             ("a: {kind: churn, events: {metric: m}}", &["slis.a.events", "none of its own"]),
             ("a: {kind: churn, direction: decrease}", &["slis.a.direction"]),
             ("a: {kind: churn, required: true}", &["slis.a.required", "add `slack`"]),
+            ("a: {kind: churn, share: 0.1}", &["slis.a.share", "none of its own"]),
+            ("a: {kind: traffic_share, share: 10}", &["slis.a.share", "above 0 and below 1", "0.1 for 10 %"]),
+            ("a: {kind: traffic_share, share: 0}", &["slis.a.share", "above 0 and below 1"]),
+            ("a: {kind: traffic_share, direction: decrease}", &["slis.a.direction"]),
+            ("a: {kind: traffic_share, required: true}", &["slis.a.required", "a flag holds the PASS back"]),
+            ("a: {kind: traffic_share, slack: 0.1}", &["slis.a.slack", "beside its `margin`"]),
+            ("a: {kind: traffic_share, pass_margin: 2}", &["slis.a.pass_margin"]),
+            (
+                "a: {kind: traffic_share, total: {}}",
+                &["slis.a.total", "no key of kind `traffic_share`", "share"],
+            ),
             ("a: {kind: counter}", &["slis.a", "needs `events` with the `metric`"]),
             ("a: {kind: counter, events: {metric: ''}}", &["slis.a.events.metric", "name of a metric"]),
             (

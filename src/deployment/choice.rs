@@ -122,6 +122,7 @@ pub fn merge_request(running: &Deployment, request: &Request) -> Merged {
     if request.commit.is_some() {
         deployment.commit.clone_from(&request.commit);
     }
+    deployment.share = request.share.or(running.share);
     let open =
         running.verdict == Verdict::Pending && matches!(running.phase, Phase::Warming | Phase::Evaluating);
     if let Some(release) = request.release.as_ref().filter(|_| open) {
@@ -141,7 +142,7 @@ pub fn merge_request(running: &Deployment, request: &Request) -> Merged {
 }
 
 /// Why a request cannot be right.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum RequestError {
     /// A required field is empty.
     #[error("{0} is empty")]
@@ -169,6 +170,12 @@ pub enum RequestError {
     /// A scope of more than there can be.
     #[error("scope names {0} attributes, and {DIMENSIONS_MAX} dimensions and `{OPERATION}` are the most")]
     ScopeTooWide(usize),
+    /// A share for a time.
+    #[error("share goes with a version: what is after a time serves all requests")]
+    ShareAndTime,
+    /// A share that is none.
+    #[error("share is {0}, and must be above 0 and at most 1: 0.1 for 10 %")]
+    NoShare(f64),
     /// The time is too far back.
     #[error(
         "time lies {0} s back, and {CHANGE_BACK_S} s is the most: what is remembered is kept no longer as it was. Announce a \
@@ -192,6 +199,14 @@ pub fn check_request(request: &Request) -> Result<(), RequestError> {
             return Err(RequestError::BaselineAndTime);
         }
         _ => {}
+    }
+    if let Some(share) = request.share {
+        if request.time.is_some() {
+            return Err(RequestError::ShareAndTime);
+        }
+        if !(share > 0.0 && share <= 1.0) {
+            return Err(RequestError::NoShare(share));
+        }
     }
     let named = request.scope.iter().count();
     if named > 0 && request.time.is_none() {

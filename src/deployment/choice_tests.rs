@@ -110,6 +110,7 @@ fn running(baseline: Option<&str>, phase: Phase, verdict: Verdict) -> Deployment
         policy: Policy::default(),
         url: None,
         commit: Some("abc".into()),
+        share: None,
     }
     .begin(UnixNanos::from_secs(START));
     deployment.phase = phase;
@@ -191,6 +192,15 @@ fn requests_that_cannot_be_right() {
         (
             scoped(at("", None), &["a", "b", "c", "d", "e"], "x"),
             Some("scope names 5 attributes, and 3 dimensions and `operation` are the most"),
+        ),
+        (Request { share: Some(0.1), ..request("a", "v2", None) }, None),
+        (
+            Request { share: Some(10.0), ..request("a", "v2", None) },
+            Some("share is 10, and must be above 0 and at most 1: 0.1 for 10 %"),
+        ),
+        (
+            Request { share: Some(0.1), ..at("", None) },
+            Some("share goes with a version: what is after a time serves all requests"),
         ),
         (scoped(at("", None), &["region"], ""), Some("scope is empty")),
         (scoped(at("", None), &["region"], &"v".repeat(257)), Some("scope is longer than 256 bytes")),

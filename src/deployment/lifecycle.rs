@@ -58,6 +58,8 @@ pub struct Beginning {
     pub url: Option<String>,
     /// Commit of the candidate.
     pub commit: Option<String>,
+    /// The share of requests that is meant to go to it.
+    pub share: Option<f64>,
 }
 
 impl Beginning {
@@ -95,6 +97,7 @@ impl Beginning {
             explanation: String::new(),
             url: self.url,
             commit: self.commit,
+            share: self.share,
             change: Arc::default(),
             history: vec![Transition { at: now, phase: Phase::Warming, reason }],
             spent: Spent::default(),

@@ -25,6 +25,7 @@ fn begun(mode: Mode, baseline: Option<&str>) -> Deployment {
         policy: Policy::default(),
         url: None,
         commit: None,
+        share: None,
     }
     .begin(at(0))
 }

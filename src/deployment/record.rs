@@ -150,7 +150,7 @@ impl Kind {
 }
 
 /// What a caller says when starting a deployment explicitly.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Request {
     /// `service.name`, or `namespace/name`.
     pub service: String,
@@ -170,6 +170,8 @@ pub struct Request {
     pub commit: Option<String>,
     /// Kind of release, for the policy that holds: `canary`, `migration`, .. by the caller's own words.
     pub release: Option<String>,
+    /// The share of both versions' requests that is meant to go to the candidate from now on, above 0 and at most 1.
+    pub share: Option<f64>,
 }
 
 /// One change of phase.
@@ -229,6 +231,8 @@ pub struct Deployment {
     pub url: Option<String>,
     /// Commit, from the request.
     pub commit: Option<String>,
+    /// The share of requests that is meant to go to the candidate, as it was named last; `None`: only the policy says.
+    pub share: Option<f64>,
     /// The change it carries as its telemetry says (`vcs.*`, `cicd.*`, `deployment.*`).
     pub change: Arc<Labels>,
     /// Phase changes, oldest first.
@@ -342,6 +346,7 @@ snapshot_fields!(Deployment {
     explanation,
     url,
     commit,
+    share,
     change,
     history,
     spent,

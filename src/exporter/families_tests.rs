@@ -102,6 +102,7 @@ fn deployment(id: &str, candidate: &str, started: u64) -> Deployment {
         explanation: String::new(),
         url: None,
         commit: None,
+        share: None,
         change: Arc::default(),
         history: Vec::new(),
         spent: Spent { requests: 900, failed: 41, share: Some(0.03), left: None },

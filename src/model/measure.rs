@@ -58,6 +58,8 @@ pub enum Counted {
         /// The events.
         events: Selection,
     },
+    /// Nothing beside the requests themselves.
+    Requests,
     /// Nothing is counted: what a gauge of each instance stands at.
     Level {
         /// The gauge.
@@ -72,7 +74,7 @@ impl Counted {
             Self::Share { total, .. } | Self::Slower { total, .. } | Self::Latency { total } => total,
             Self::PerRequest { events, .. } | Self::Occurrences { events } => events,
             Self::Level { value } => value,
-            Self::ErrorLogs | Self::Deaths => return false,
+            Self::ErrorLogs | Self::Deaths | Self::Requests => return false,
         };
         chosen.metric.is_some()
     }
@@ -84,7 +86,7 @@ impl Counted {
             Self::Slower { total, .. } | Self::Latency { total } => [Some(total), None],
             Self::PerRequest { requests, events, .. } => [Some(events), Some(requests)],
             Self::Occurrences { events: one } | Self::Level { value: one } => [Some(one), None],
-            Self::ErrorLogs | Self::Deaths => [None; 2],
+            Self::ErrorLogs | Self::Deaths | Self::Requests => [None; 2],
         };
         chosen.into_iter().flatten().filter_map(|selection| selection.metric.as_deref())
     }
@@ -144,6 +146,7 @@ impl Snapshot for Counted {
                 value.save(out);
             }
             Self::Deaths => 7u8.save(out),
+            Self::Requests => 8u8.save(out),
         }
     }
     fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
@@ -164,6 +167,7 @@ impl Snapshot for Counted {
             5 => Self::Occurrences { events: Selection::load(from)? },
             6 => Self::Level { value: Selection::load(from)? },
             7 => Self::Deaths,
+            8 => Self::Requests,
             _ => return Err(Corrupt::Body),
         })
     }

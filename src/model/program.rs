@@ -218,7 +218,11 @@ impl Program {
                 }
                 Rule::PerRequest { requests: self.mask(requests)?, events: self.mask(events)? }
             }
-            Counted::ErrorLogs | Counted::Deaths | Counted::Occurrences { .. } | Counted::Level { .. } => {
+            Counted::ErrorLogs
+            | Counted::Deaths
+            | Counted::Requests
+            | Counted::Occurrences { .. }
+            | Counted::Level { .. } => {
                 return Ok(None);
             }
         }))

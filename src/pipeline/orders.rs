@@ -12,7 +12,7 @@ use crate::deployment::{
     check_time, choose_baseline, is_version, merge_request, resolve_service, starts_deployment,
 };
 use crate::model::{DeploymentId, ServiceKey, UnixNanos};
-use crate::verdict::{Policy, Scope};
+use crate::verdict::{OwnSli, Policy, Scope};
 
 impl Engine {
     /// Begins a deployment for every version that was first seen beside a known one.
@@ -109,6 +109,7 @@ impl Engine {
             policy,
             url: request.url,
             commit: request.commit,
+            share: request.share,
         };
         let running = Running::new(beginning.begin(now));
         let deployment = Arc::clone(running.deployment());
@@ -176,12 +177,15 @@ impl Engine {
                     running.deployment().release
                 )));
             }
+            check_share(&request.service, request.share, &merged.deployment.policy)?;
             if merged.changed {
                 let restart = is_other || merged.baseline == BaselineMerge::Replaced;
-                running.replace(merged.deployment, restart, commit);
+                running.replace(merged.deployment, restart, now, commit);
             }
             return Ok(Arc::clone(running.deployment()));
         }
+        let release = request.release.as_deref().unwrap_or(Deployment::VERSION);
+        check_share(&request.service, request.share, &self.policy(&key, &request.version, release).0)?;
         let most = self.parts.deployments.deciding;
         if self.deciding() >= most {
             let text = format!("{most} deployments wait for their verdict; try again when one has its own");
@@ -242,7 +246,7 @@ impl Engine {
             let request = Request { release: None, baseline: None, ..request.clone() };
             let merged = merge_request(running.deployment(), &request);
             if merged.changed {
-                running.replace(merged.deployment, false, commit);
+                running.replace(merged.deployment, false, now, commit);
             }
             return Ok(Arc::clone(running.deployment()));
         }
@@ -270,6 +274,7 @@ impl Engine {
             policy,
             url: request.url.clone(),
             commit: request.commit.clone(),
+            share: None,
         };
         let running = Running::new(beginning.begin(now));
         let announced = Arc::clone(running.deployment());
@@ -314,4 +319,15 @@ impl Engine {
             None => Err(CommandError::NotFound(id.clone())),
         }
     }
+}
+
+/// A share that nothing is held against would be forgotten without a word.
+fn check_share(service: &str, share: Option<f64>, policy: &Policy) -> Result<(), CommandError> {
+    if share.is_none() || policy.slis.iter().any(OwnSli::is_share) {
+        return Ok(());
+    }
+    Err(CommandError::Invalid(format!(
+        "share has nothing to be held against: the policy of {service:?} has no SLI of kind `traffic_share`. Add one (`slis: \
+         {{traffic_share: {{kind: traffic_share}}}}`) or leave the share out"
+    )))
 }

@@ -185,10 +185,21 @@ impl Running {
     }
 
     /// Takes a changed record over: an explicit request merged with this deployment.
-    pub(super) fn replace(&mut self, deployment: Deployment, restart: bool, commit: &mut Commit) {
-        self.deployment = Arc::new(deployment);
+    pub(super) fn replace(
+        &mut self,
+        deployment: Deployment,
+        restart: bool,
+        now: UnixNanos,
+        commit: &mut Commit,
+    ) {
+        let before = std::mem::replace(&mut self.deployment, Arc::new(deployment));
         if restart {
             self.panel = None;
+        }
+        if let (Some(panel), Some(share)) = (&mut self.panel, self.deployment.share)
+            && before.share != Some(share)
+        {
+            panel.name_share(now.slot() + 1, share);
         }
         commit.deployments.push(Arc::clone(&self.deployment));
     }
@@ -400,7 +411,11 @@ impl Running {
         if self.panel.is_none() && known {
             let baseline = self.deployment.baseline.as_deref().and_then(|b| versions.get(b));
             let memories = baseline.map(|b| b.memories()).unwrap_or_default();
-            self.panel = Some(Panel::release(self.deployment.policy.clone(), &memories, releases));
+            let mut panel = Panel::release(self.deployment.policy.clone(), &memories, releases);
+            if let Some(share) = self.deployment.share {
+                panel.name_share(Slot::MIN, share);
+            }
+            self.panel = Some(panel);
             self.judge_from = now.slot() + 1;
         }
         let censor = self.deployment.candidate_first.filter(|_| is_new);

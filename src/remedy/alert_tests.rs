@@ -32,6 +32,7 @@ fn alerts(share: f64, minutes: i64, deploying: bool, after: i64) -> Vec<Alert> {
         policy: Policy::default(),
         url: None,
         commit: None,
+        share: None,
     };
     let mut deployment = beginning.begin(at(T));
     deployment.spent = Spent { requests: 1_200, failed: 36, share: Some(0.0014), left: None };

@@ -347,6 +347,7 @@ mod tests {
             policy: Policy::default(),
             url: Some("https://ci/7".into()),
             commit: None,
+            share: None,
         };
         let mut deployment = beginning.begin(UnixNanos::from_secs(1_767_323_000));
         deployment.verdict = Verdict::Fail;

@@ -34,6 +34,7 @@ fn deployment(id: &str, started: u64) -> Deployment {
         policy: Policy::default(),
         url: None,
         commit: None,
+        share: None,
     }
     .begin(at(started))
 }

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use super::cohort_words::zone_words;
-use super::own_words::{gauge_counts, own_counts};
+use super::own_words::{gauge_counts, own_counts, share_words};
 use super::power::Outlook;
 use super::words::{count, duration, number, per_cent, round2, share, time_of_day};
 use super::{Evidence, Flag, OwnKind, Policy, Sli, SliEvidence, Verdict};
@@ -306,7 +306,7 @@ fn towards_a_pass(d: &AccountInput<'_>) -> Vec<String> {
         ));
     }
     let blocking = d.evidence.flags.iter().filter(|flag| flag.blocks_pass());
-    lines.extend(blocking.map(|flag| lifted_by(*flag, d.evidence)));
+    lines.extend(blocking.filter_map(|flag| lifted_by(*flag, d.evidence)));
     let fail = d.evidence.fail_threshold - d.evidence.ln_e_bar;
     if fail > 0.0 && d.evidence.ln_e_bar > 0.0 {
         lines.push(format!("A fail takes {} times the evidence that there is now.", number(fail.exp())));
@@ -315,7 +315,7 @@ fn towards_a_pass(d: &AccountInput<'_>) -> Vec<String> {
 }
 
 /// What holds a PASS back, and what would lift it.
-fn lifted_by(flag: Flag, evidence: &Evidence) -> String {
+fn lifted_by(flag: Flag, evidence: &Evidence) -> Option<String> {
     let is_change = evidence.change.is_some();
     let words = match flag {
         Flag::SinglePod if is_change => {
@@ -336,13 +336,12 @@ fn lifted_by(flag: Flag, evidence: &Evidence) -> String {
             "Its instances die and are replaced more often than the old version's: no pass until they live."
         }
         Flag::CohortWorse => "A region or another cohort is worse by its own evidence: no pass while it is.",
-        Flag::ZoneSkew => {
-            return zone_words(evidence).map_or_else(String::new, |words| format!("No pass while {words}."));
-        }
+        Flag::ZoneSkew => return zone_words(evidence).map(|words| format!("No pass while {words}.")),
+        Flag::ShareMismatch => return share_words(evidence).map(|words| format!("No pass while {words}.")),
         _ if is_change => "It has stopped sending: without traffic there is no pass.",
         _ => "The new version has stopped sending: without traffic there is no pass.",
     };
-    words.into()
+    Some(words.into())
 }
 
 fn outlook(d: &AccountInput<'_>) -> Option<Outlook> {

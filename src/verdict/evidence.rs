@@ -137,6 +137,8 @@ pub enum Flag {
     InstancesUnknown,
     /// The versions serve from different zones. Blocks PASS.
     ZoneSkew,
+    /// The candidate gets clearly fewer requests than the share that is meant to go to it. Blocks PASS.
+    ShareMismatch,
     /// The candidate stopped sending while the baseline serves on. Blocks PASS.
     CandidateSilent,
     /// Spans of the service arrive late or from the future beyond what is waited for.
@@ -157,7 +159,7 @@ pub enum Flag {
 
 impl Flag {
     /// All flags.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::SinglePod,
         Self::MixShift,
         Self::OperationsDiffer,
@@ -177,6 +179,7 @@ impl Flag {
         Self::CohortWorse,
         Self::AsOtherDays,
         Self::ZoneSkew,
+        Self::ShareMismatch,
     ];
 
     /// The word used in the API and in metrics.
@@ -201,6 +204,7 @@ impl Flag {
             Self::CohortWorse => "cohort_worse",
             Self::AsOtherDays => "as_other_days",
             Self::ZoneSkew => "zone_skew",
+            Self::ShareMismatch => "share_mismatch",
         }
     }
 
@@ -215,6 +219,7 @@ impl Flag {
                 | Self::CandidateSilent
                 | Self::CohortWorse
                 | Self::ZoneSkew
+                | Self::ShareMismatch
         )
     }
 }

@@ -6,7 +6,7 @@ use super::cohort_words::{cohort_words, zone_words};
 use super::day_words::{unlike, withheld};
 use super::log_words::beside;
 use super::notes::{notes, passed_latencies};
-use super::own_words::own_ground;
+use super::own_words::{own_ground, share_words};
 use super::words::{count, duration, interval, per_cent, round2, share, time_of_day};
 use super::{Evidence, Flag, Grain, OwnKind, Policy, Sli, SliEvidence, Verdict};
 use crate::model::Source;
@@ -226,8 +226,8 @@ fn obstacles(d: &ExplainInput<'_>) -> String {
             _ => None,
         })
         .collect();
-    let zones = zone_words(d.evidence);
-    reasons.extend(zones.as_deref());
+    let (zones, share) = (zone_words(d.evidence), share_words(d.evidence));
+    reasons.extend(zones.as_deref().into_iter().chain(share.as_deref()));
     if reasons.is_empty() { String::new() } else { format!(" No pass while {}.", reasons.join(" and ")) }
 }
 

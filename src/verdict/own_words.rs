@@ -1,13 +1,20 @@
 //! What an SLI of a policy's own says in words.
 
-use super::words::{count, interval, number, share};
-use super::{AgeEvidence, OwnEvidence, OwnKind, SliEvidence};
+use super::words::{count, interval, number, per_cent, share};
+use super::{AgeEvidence, Evidence, Flag, OwnEvidence, OwnKind, SliEvidence};
 use crate::window::AGE_EDGES_S;
 
 /// The ground of a fail: `v2: payments_declined is 14 to 31 times v1's (12 % against 0.8 %)`.
 pub(super) fn own_ground(candidate: &str, baseline: &str, e: &SliEvidence, own: &OwnEvidence) -> String {
     if own.kind == OwnKind::Gauge {
         return gauge_ground(candidate, own);
+    }
+    if own.kind == OwnKind::TrafficShare {
+        return format!(
+            "{candidate}: {} is lower than meant, {}",
+            own.name,
+            got(own, e.bad[0], e.requests[0])
+        );
     }
     let rate = |side: usize| of_kind(own, e.bad[side], e.requests[side]);
     let what = match (own.is_decrease, own.kind) {
@@ -31,6 +38,10 @@ pub(super) fn own_counts(version: &str, own: &OwnEvidence, x: u64, n: u64) -> Op
     let minutes = || format!("{} instance-minutes", number(n as f64 / 60.0));
     let (events, exposure) = match own.kind {
         OwnKind::Ratio | OwnKind::ClientErrors | OwnKind::Latency | OwnKind::Gauge => return None,
+        OwnKind::TrafficShare if n == 0 => return Some(format!("nothing of {version} to compare")),
+        OwnKind::TrafficShare => {
+            return Some(format!("{} requests of {version} ({} of both versions')", count(x), share(x, n)));
+        }
         OwnKind::LogErrors | OwnKind::Rate => (count(x), format!("{} requests", count(n))),
         OwnKind::Counter => (count(x), minutes()),
         OwnKind::Churn => (deaths(count(x)), minutes()),
@@ -57,9 +68,32 @@ fn of_kind(own: &OwnEvidence, x: u64, n: u64) -> String {
         OwnKind::Counter => format!("{} an instance-minute", number(60.0 * x as f64 / n as f64)),
         OwnKind::LogErrors | OwnKind::Rate if n == 0 => "nothing".into(),
         OwnKind::LogErrors | OwnKind::Rate => format!("{} a request", number(x as f64 / n as f64)),
-        // It has words of its own.
-        OwnKind::Gauge => share(x, n),
+        // These have words of their own.
+        OwnKind::Gauge | OwnKind::TrafficShare => share(x, n),
     }
+}
+
+/// `4.8 % of 12,000 requests where 10 % are meant`.
+fn got(own: &OwnEvidence, x: u64, n: u64) -> String {
+    let meant =
+        own.expected.map_or_else(String::new, |share| format!(" where {} are meant", per_cent(share)));
+    format!("{} of {} requests{meant}", share(x, n), count(n))
+}
+
+/// Why no PASS comes where the candidate gets clearly fewer requests than it is meant to, and the way out. Where it is
+/// silent, that says more.
+pub(super) fn share_words(evidence: &Evidence) -> Option<String> {
+    if !evidence.has(Flag::ShareMismatch) || evidence.has(Flag::CandidateSilent) {
+        return None;
+    }
+    let told = evidence.slis.iter().filter_map(|e| Some((e, e.own.as_deref()?)));
+    let of_share = told.filter(|(_, own)| own.kind == OwnKind::TrafficShare);
+    let (e, own) = of_share.max_by(|a, b| a.0.ln_e.total_cmp(&b.0.ln_e))?;
+    Some(format!(
+        "the new version gets clearly fewer requests than its share ({} so far; look for instances that crash or are never \
+         ready and for a router that passes it by, or name the share that is meant with `deploy start --share`)",
+        got(own, e.bad[0], e.requests[0])
+    ))
 }
 
 /// The age at which a gauge says most, of those that could be tested; the oldest of several.
@@ -135,6 +169,8 @@ mod tests {
             (OwnKind::Counter, 30, 7_200, "30 in 120 instance-minutes of v2 (0.25 an instance-minute)"),
             (OwnKind::Rate, 3_000, 1_000, "3,000 in 1,000 requests of v2 (3 a request)"),
             (OwnKind::LogErrors, 0, 0, "nothing of v2 to compare"),
+            (OwnKind::TrafficShare, 0, 0, "nothing of v2 to compare"),
+            (OwnKind::TrafficShare, 480, 10_000, "480 requests of v2 (4.8 % of both versions')"),
         ];
         for (kind, x, n, expected) in rows {
             assert_eq!(said(kind, x, n).as_deref(), Some(expected));

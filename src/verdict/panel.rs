@@ -14,7 +14,7 @@ use super::evidence::Verdict;
 use super::input::{SlotInput, totals};
 use super::judge::{Context, Judge};
 use super::memory::Memory;
-use super::own::{AgeMemory, GaugeJudges, OwnJudge, OwnSli, Stage};
+use super::own::{AgeMemory, GaugeJudges, OwnJudge, OwnSli, ShareJudges, Stage};
 use super::policy::Policy;
 use super::timing::Timing;
 use super::warming::EarlierReleases;
@@ -79,6 +79,8 @@ pub struct Panel {
     settle_s: i64,
     /// From where the versions serve.
     zones: Box<ZoneMix>,
+    /// Whether the candidate gets its share; `None` where the policy does not ask.
+    share: Option<Box<ShareJudges>>,
 }
 
 impl Snapshot for Panel {
@@ -97,6 +99,7 @@ impl Snapshot for Panel {
         self.cohorts.save(out);
         self.settle_s.save(out);
         self.zones.save(out);
+        self.share.save(out);
     }
     fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
         Ok(Self {
@@ -114,6 +117,7 @@ impl Snapshot for Panel {
             cohorts: Snapshot::load(from)?,
             settle_s: i64::load(from)?,
             zones: Snapshot::load(from)?,
+            share: Option::load(from)?,
         })
     }
 }
@@ -139,6 +143,7 @@ impl Panel {
     fn of(change: Option<Change>, policy: Policy, baseline: &Memories<'_>, settle_s: i64) -> Self {
         let mut panel = Self {
             gauges: GaugeJudges::new(&policy),
+            share: ShareJudges::new(&policy).filter(|_| change.is_none()).map(Box::new),
             policy,
             change,
             spans: None,
@@ -190,6 +195,7 @@ impl Panel {
         self.own[source.index()] = None;
         self.presence[source.index()] = Presence::default();
         self.coverage = Coverage::default();
+        self.share.iter_mut().for_each(|share| share.forget(&self.policy, source));
         if source == self.cohorts.source() {
             *self.cohorts = CohortJudges::begun(self.watching);
         }
@@ -266,12 +272,35 @@ impl Panel {
         if source == self.required() {
             self.zones.add(source, t, input);
         }
+        self.judge_share(source, t, memory, input);
         let stage = self.stage(source, t);
         if let Some(own) = &mut self.own[source.index()] {
             own.slot(t, &self.policy, stage, memory, input);
             if watching {
                 own.watch(&self.policy);
             }
+        }
+    }
+
+    /// The share of requests that is meant to go to the candidate is this from slot `from` on, whatever the policy says.
+    pub fn name_share(&mut self, from: Slot, share: f64) {
+        self.share.iter_mut().for_each(|judges| judges.name(from, share));
+    }
+
+    /// Holds the requests of a slot against the share that is meant. Before a verdict only: what changes afterwards is the
+    /// rollout going on. A candidate that is silent has a flag of its own, and one whose telemetry of this source stopped
+    /// while the other one goes on gets its requests.
+    fn judge_share(&mut self, source: Source, t: Slot, memory: &Memory, input: &SlotInput) {
+        if self.watching || self.share.is_none() {
+            return;
+        }
+        let is_chosen = source == self.required();
+        let is_silent = self.judge(source).is_none_or(Judge::is_silent);
+        let Some(stage) = self.stage(source, t).filter(|_| !is_silent) else { return };
+        let Some(share) = &mut self.share else { return };
+        if share.are_of(&self.policy, source, memory.timing(), is_chosen && t >= stage.begin) {
+            let baseline = input.baseline.totals()[0] + totals(&input.started_before)[0];
+            share.slot(t, &self.policy, stage, [input.candidate.totals()[0], baseline]);
         }
     }
 
@@ -358,16 +387,19 @@ impl Panel {
                 Some(own) => parts.push(own.ln_sums(&self.policy)[set]),
                 // Nothing of them came yet: a bet that stands as it was placed.
                 None if set != 1 => {
-                    let by_slots = |sli: &&OwnSli| !sli.is_gauge() && sli.source.clock() == source;
+                    let by_slots = |sli: &&OwnSli| sli.is_measured() && sli.source.clock() == source;
                     parts.push(self.weight_of(by_slots).ln());
                 }
                 None => {}
             }
         }
         match set {
-            0 if self.change.is_none() => parts.push(self.gauges.ln_sum(&self.policy)),
+            0 if self.change.is_none() => {
+                parts.push(self.gauges.ln_sum(&self.policy));
+                parts.extend(self.share.iter().map(|share| share.ln_sum(&self.policy)));
+            }
             1 => {}
-            _ => parts.push(self.weight_of(|sli| sli.is_gauge()).ln()),
+            _ => parts.push(self.weight_of(|sli| !sli.is_measured()).ln()),
         }
         ln_sum_exp(parts.iter().copied()) - (1.0 + weight).ln()
     }

@@ -129,6 +129,8 @@ impl Judge {
             Flag::AsOtherDays => false,
             // Set by who knows where instances run.
             Flag::ZoneSkew => false,
+            // Set by who knows the intended share.
+            Flag::ShareMismatch => false,
         }
     }
 

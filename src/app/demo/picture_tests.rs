@@ -44,6 +44,7 @@ fn deployment() -> Deployment {
         policy: Policy::default(),
         url: None,
         commit: None,
+        share: None,
     };
     let errors = SliEvidence {
         sli: Sli::ErrorRate,

@@ -20,6 +20,7 @@ fn deployment(verdict: Verdict, phase: Phase) -> Deployment {
         policy: Policy::default(),
         url: None,
         commit: None,
+        share: None,
     };
     let mut deployment = beginning.begin(UnixNanos::from_secs(1));
     (deployment.verdict, deployment.phase) = (verdict, phase);

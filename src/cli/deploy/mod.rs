@@ -90,6 +90,10 @@ pub struct StartArgs {
     /// Kind of release, such as canary or migration: `policies` may have a `match.release` for it
     #[arg(long, value_name = "KIND")]
     pub release: Option<String>,
+    /// Share of both versions' requests that is meant to go to the new one, such as `10%` or `0.1`, for a policy with an
+    /// SLI of kind `traffic_share`. Start it again with another one at each step of a rollout
+    #[arg(long, conflicts_with = "time", value_parser = share)]
+    pub share: Option<f64>,
 }
 
 /// Which deployment.
@@ -177,6 +181,15 @@ fn scope(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// `10%`, `10 %` or `0.1`.
+fn share(text: &str) -> Result<f64, String> {
+    let (number, unit) = text.strip_suffix('%').map_or((text, 1.0), |number| (number.trim_end(), 100.0));
+    let share = number.parse::<f64>().ok().map(|number| number / unit);
+    share
+        .filter(|share| *share > 0.0 && *share <= 1.0)
+        .ok_or_else(|| "write a part of all requests, such as 10% or 0.1, at most 100%".into())
+}
+
 /// Values by attribute.
 fn scopes(pairs: &[(String, String)]) -> Result<Option<Value>, ClientError> {
     let mut values = Map::new();
@@ -203,7 +216,8 @@ fn body(start: &StartArgs, now: UnixNanos) -> Result<Value, ClientError> {
     ];
     let set = fields.into_iter().filter_map(|(k, v)| v.map(|v| (k.to_owned(), Value::from(v.as_str()))));
     let scope = scopes(&start.scope)?.map(|scope| ("scope".to_owned(), scope));
-    Ok(Value::Object(set.chain(scope).collect::<Map<_, _>>()))
+    let share = start.share.map(|share| ("share".to_owned(), Value::from(share)));
+    Ok(Value::Object(set.chain(scope).chain(share).collect::<Map<_, _>>()))
 }
 
 fn show(args: &DeployArgs, deployment: &Value) {

@@ -103,6 +103,21 @@ async fn start_sends_what_was_given() {
 }
 
 #[test]
+fn a_share_is_a_part_or_a_percentage() {
+    for (text, share) in [("10%", 0.1), ("10 %", 0.1), ("0.25", 0.25), ("100%", 1.0)] {
+        assert!((super::share(text).unwrap() - share).abs() < 1e-12, "{text}");
+    }
+    for wrong in ["10", "0", "0%", "-5%", "110%", "a tenth", "", "NaN"] {
+        assert!(super::share(wrong).is_err(), "{wrong}");
+    }
+    let Action::Start(start) = args("start --service a --version v2 --share 10%").action else {
+        panic!("start")
+    };
+    let sent = body(&start, UnixNanos::from_secs(0)).unwrap();
+    assert_eq!(sent, json!({"service": "a", "version": "v2", "share": 0.1}));
+}
+
+#[test]
 fn a_time_goes_instead_of_a_version() {
     let sent = |line: &str| {
         let Action::Start(start) = args(line).action else { panic!("start") };

@@ -121,7 +121,7 @@ impl MetricRules {
                 self.rule(value, None, total, Reading::Level);
                 Completion::Level
             }
-            Counted::ErrorLogs | Counted::Deaths => return false,
+            Counted::ErrorLogs | Counted::Deaths | Counted::Requests => return false,
         };
         self.measures.push(MetricMeasure { number, key, completion });
         true

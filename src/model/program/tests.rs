@@ -205,6 +205,7 @@ fn counted() -> impl Strategy<Value = Counted> {
         }),
         Just(Counted::ErrorLogs),
         Just(Counted::Deaths),
+        Just(Counted::Requests),
     ]
 }
 
@@ -314,9 +315,11 @@ impl Naive<'_> {
                 let amount = self.value(name).quantity().filter(|amount| *amount > 0);
                 (self.whole(requests), false, amount.filter(|_| self.whole(events)))
             }
-            Counted::ErrorLogs | Counted::Deaths | Counted::Occurrences { .. } | Counted::Level { .. } => {
-                (false, false, None)
-            }
+            Counted::ErrorLogs
+            | Counted::Deaths
+            | Counted::Requests
+            | Counted::Occurrences { .. }
+            | Counted::Level { .. } => (false, false, None),
         }
     }
 }

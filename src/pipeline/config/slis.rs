@@ -25,6 +25,8 @@ const CLIENT_SLACK: [f64; 2] = [0.02, 0.04];
 /// Relative change of a gauge that is tolerated: more than of what is compared at the same time, for traffic and data are
 /// others than at earlier starts.
 const GAUGE_MARGIN: f64 = 0.5;
+/// How many more requests per unit of its share the old version may get.
+const SHARE_MARGIN: f64 = 0.25;
 
 /// What an SLI asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +48,8 @@ pub enum SliKind {
     Gauge,
     /// Instances that die and are replaced, per minute of one.
     Churn,
+    /// Requests, of the share that is meant to go to the candidate.
+    TrafficShare,
 }
 
 impl SliKind {
@@ -60,6 +64,7 @@ impl SliKind {
             Self::Counter => "counter",
             Self::Gauge => "gauge",
             Self::Churn => "churn",
+            Self::TrafficShare => "traffic_share",
         }
     }
 }
@@ -109,6 +114,9 @@ pub struct SliConfig {
     /// The duration beyond which a request is slow.
     #[serde(skip_serializing_if = "Option::is_none", with = "human::optional")]
     pub threshold: Option<Duration>,
+    /// The share of both versions' requests that is meant to go to the candidate, unless its deployment names another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<f64>,
     /// Which direction is worse.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub direction: Option<Direction>,
@@ -263,6 +271,7 @@ impl SliConfig {
             },
             SliKind::LogErrors => Counted::ErrorLogs,
             SliKind::Churn => Counted::Deaths,
+            SliKind::TrafficShare => Counted::Requests,
             SliKind::Rate => Counted::PerRequest {
                 events: self.events.as_ref().map_or_else(|| total.clone(), SelectionConfig::resolve),
                 requests: total,
@@ -274,8 +283,9 @@ impl SliConfig {
     /// In the words of the core, under an objective for good requests.
     pub fn resolve(&self, name: &str, slo: f64) -> Option<OwnSli> {
         let (kind, counted) = (self.kind?, self.counted()?);
-        // Nothing is concurrent in the comparison of a gauge, so it decides only where it is given weight.
-        let default = if kind == SliKind::Gauge { 0.0 } else { WEIGHT };
+        // Nothing is concurrent in the comparison of a gauge, and how a router splits requests is no fault of the version:
+        // they decide only where they are given weight.
+        let default = if matches!(kind, SliKind::Gauge | SliKind::TrafficShare) { 0.0 } else { WEIGHT };
         let report_only = self.report_only == Some(true);
         Some(OwnSli {
             name: name.to_owned(),
@@ -288,6 +298,7 @@ impl SliConfig {
                 SliKind::Counter => OwnKind::Counter,
                 SliKind::Gauge => OwnKind::Gauge,
                 SliKind::Churn => OwnKind::Churn,
+                SliKind::TrafficShare => OwnKind::TrafficShare,
             },
             source: match kind {
                 SliKind::LogErrors => OwnSource::Logs,
@@ -297,7 +308,8 @@ impl SliConfig {
             measure: Measure { key: MeasureKey::of(&format!("{counted:?}")), counted },
             test: self.test(kind, 1.0 - slo),
             weight: if report_only { 0.0 } else { self.weight.unwrap_or(default) },
-            required: self.required == Some(true),
+            // No PASS rests on these, also where another block says so of any SLI of that name.
+            required: self.required == Some(true) && !matches!(kind, SliKind::Gauge | SliKind::TrafficShare),
         })
     }
 
@@ -317,12 +329,18 @@ impl SliConfig {
                 is_decrease: self.direction == Some(Direction::Decrease),
             };
         }
+        if kind == SliKind::TrafficShare {
+            return OwnTest::Share { ratio: 1.0 + self.margin.unwrap_or(SHARE_MARGIN), share: self.share };
+        }
         let (margin, slack, pass_slack, is_share) = match kind {
             SliKind::Ratio | SliKind::Latency => (0.1, 0.1 * budget, budget, true),
             SliKind::ClientErrors => (0.5, CLIENT_SLACK[0], CLIENT_SLACK[1], true),
-            SliKind::LogErrors | SliKind::Rate | SliKind::Counter | SliKind::Gauge | SliKind::Churn => {
-                (0.25, 0.0, 0.0, false)
-            }
+            SliKind::LogErrors
+            | SliKind::Rate
+            | SliKind::Counter
+            | SliKind::Gauge
+            | SliKind::Churn
+            | SliKind::TrafficShare => (0.25, 0.0, 0.0, false),
         };
         // Exposure is counted in seconds, and people count in minutes.
         let unit = if matches!(kind, SliKind::Counter | SliKind::Churn) { 60.0 } else { 1.0 };
@@ -373,6 +391,10 @@ mod tests {
         let shown = gauge("").unwrap();
         assert_eq!(shown.test, OwnTest::Gauge { ratio: 1.5, slack: 0.0, is_decrease: false });
         assert_eq!((shown.weight, gauge(", weight: 0.05").unwrap().weight), (0.0, 0.05));
+        let share = |words: &str| sli(&format!("{{kind: traffic_share{words}}}")).resolve("a", 0.99).unwrap();
+        assert_eq!(share(", share: 0.1").test, OwnTest::Share { ratio: 1.25, share: Some(0.1) });
+        assert_eq!(share(", margin: 1").test, OwnTest::Share { ratio: 2.0, share: None });
+        assert_eq!((share("").weight, share(", weight: 0.05").weight), (0.0, 0.05));
         let fewer = gauge(", direction: decrease, margin: 0.2, slack: 20").unwrap().test;
         assert_eq!(fewer, OwnTest::Gauge { ratio: 1.2, slack: 20.0, is_decrease: true });
     }
@@ -389,6 +411,7 @@ mod tests {
             ("{kind: rate, events: {span_kind: client}}", OwnSource::Spans),
             ("{kind: log_errors}", OwnSource::Logs),
             ("{kind: churn}", OwnSource::Spans),
+            ("{kind: traffic_share, share: 0.1}", OwnSource::Spans),
         ];
         for (yaml, source) in rows {
             assert_eq!(sli(yaml).resolve("a", 0.999).unwrap().source, source, "{yaml}");

@@ -217,6 +217,7 @@ impl GaugeJudge {
                 is_decrease: question.is_decrease,
                 required: sli.required,
                 ages: self.bins.iter().enumerate().map(age).collect(),
+                ..OwnEvidence::default()
             })),
             ..SliEvidence::default()
         }

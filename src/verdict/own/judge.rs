@@ -90,8 +90,11 @@ snapshot_fields!(OwnJudge { places, states, timing, processes, after, watches, l
 impl OwnJudge {
     /// The judge of those SLIs of a policy that are counted by `clock`; `None` where there are none.
     pub(in crate::verdict) fn new(policy: &Policy, clock: Source, timing: Timing) -> Option<Self> {
-        let own =
-            policy.slis.iter().enumerate().filter(|(_, sli)| !sli.is_gauge() && sli.source.clock() == clock);
+        let own = policy
+            .slis
+            .iter()
+            .enumerate()
+            .filter(|(_, sli)| sli.is_measured() && sli.source.clock() == clock);
         let places: Vec<u8> = own.map(|(place, _)| place as u8).collect();
         (!places.is_empty()).then(|| Self {
             states: vec![State::default(); places.len()],
@@ -316,6 +319,7 @@ impl OwnJudge {
                     OwnTest::Rate { is_decrease, .. } => (is_decrease, None),
                     OwnTest::Latency { quantile, .. } => (false, Some(usize::from(quantile))),
                     OwnTest::Gauge { is_decrease, .. } => (is_decrease, None),
+                    OwnTest::Share { .. } => (true, None),
                 };
                 let counts = self.states[i].compared;
                 let known = memory.measures.get(&sli.measure.key);
@@ -336,7 +340,7 @@ impl OwnJudge {
                         source: sli.source,
                         is_decrease,
                         required: sli.required,
-                        ages: Vec::new(),
+                        ..OwnEvidence::default()
                     })),
                     ..SliEvidence::default()
                 };
@@ -410,7 +414,7 @@ impl Question {
     fn of(sli: &OwnSli, known: &MeasureMemory, stage: Stage, arms: [&MeasuredCells; 2]) -> Option<Self> {
         let is_quantity = arms.iter().any(|arm| arm.is_quantity);
         Some(match sli.test {
-            OwnTest::Gauge { .. } => return None,
+            OwnTest::Gauge { .. } | OwnTest::Share { .. } => return None,
             OwnTest::Rate { ratio, delta, is_decrease, is_share, pass_ratio, pass_delta } => Self {
                 worse: (ratio, delta),
                 pass: (pass_ratio, pass_delta),

@@ -5,12 +5,14 @@
 mod gauge;
 mod judge;
 mod memory;
+mod share;
 mod sli;
 
 pub use gauge::AgeMemory;
 pub(super) use gauge::GaugeJudges;
 pub(super) use judge::{OwnJudge, Stage};
 pub(super) use memory::MeasureMemory;
+pub(super) use share::ShareJudges;
 pub use sli::{AgeEvidence, OwnEvidence, OwnKind, OwnSli, OwnSource, OwnTest};
 
 #[cfg(test)]

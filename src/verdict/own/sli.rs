@@ -23,11 +23,13 @@ pub enum OwnKind {
     Gauge,
     /// Instances that die and are replaced, per minute of one.
     Churn,
+    /// Requests, of the share that is meant to go to the candidate.
+    TrafficShare,
 }
 
 impl OwnKind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Ratio,
         Self::Latency,
         Self::ClientErrors,
@@ -36,6 +38,7 @@ impl OwnKind {
         Self::Counter,
         Self::Gauge,
         Self::Churn,
+        Self::TrafficShare,
     ];
 
     /// The word used in the configuration and the API.
@@ -49,6 +52,7 @@ impl OwnKind {
             Self::Counter => "counter",
             Self::Gauge => "gauge",
             Self::Churn => "churn",
+            Self::TrafficShare => "traffic_share",
         }
     }
 }
@@ -124,6 +128,14 @@ pub enum OwnTest {
         /// Whether less is worse.
         is_decrease: bool,
     },
+    /// Null: per unit of intended share the baseline gets at most `ratio` times the requests that the candidate gets.
+    Share {
+        /// Tolerated ratio.
+        ratio: f64,
+        /// The share of both versions' requests that is meant to go to the candidate, unless its deployment names
+        /// another; `None`: only where it names one.
+        share: Option<f64>,
+    },
 }
 
 /// One SLI of a policy's own.
@@ -150,6 +162,16 @@ impl OwnSli {
     pub(in crate::verdict) const fn is_gauge(&self) -> bool {
         matches!(self.test, OwnTest::Gauge { .. })
     }
+
+    /// Whether it is about the share of traffic, of which no measure is counted.
+    pub const fn is_share(&self) -> bool {
+        matches!(self.test, OwnTest::Share { .. })
+    }
+
+    /// Whether it is judged slot by slot, by what its measure counts.
+    pub(in crate::verdict) const fn is_measured(&self) -> bool {
+        matches!(self.test, OwnTest::Rate { .. } | OwnTest::Latency { .. })
+    }
 }
 
 /// What a line of evidence of such an SLI says beside its numbers.
@@ -167,6 +189,10 @@ pub struct OwnEvidence {
     pub required: bool,
     /// Of a gauge, what is known of each age; empty for the other kinds.
     pub ages: Vec<AgeEvidence>,
+    /// Of a share of traffic, the one that is meant to go to the candidate now.
+    pub intended: Option<f64>,
+    /// The same on average over the requests that were compared.
+    pub expected: Option<f64>,
 }
 
 /// What is known of a gauge at one age of instances: of the candidate's, and of earlier starts.
@@ -188,7 +214,7 @@ pub struct AgeEvidence {
 
 snapshot_fields!(AgeEvidence { age, instances, starts, middles, ln_e, is_testable });
 snapshot_fields!(OwnSli { name, kind, source, measure, test, weight, required });
-snapshot_fields!(OwnEvidence { name, kind, source, is_decrease, required, ages });
+snapshot_fields!(OwnEvidence { name, kind, source, is_decrease, required, ages, intended, expected });
 
 snapshot_index!(OwnKind, OwnSource);
 
@@ -210,6 +236,11 @@ impl Snapshot for OwnTest {
                 [ratio, slack].save(out);
                 is_decrease.save(out);
             }
+            Self::Share { ratio, share } => {
+                3u8.save(out);
+                ratio.save(out);
+                share.save(out);
+            }
         }
     }
     fn load(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
@@ -228,6 +259,7 @@ impl Snapshot for OwnTest {
                 let [ratio, slack] = Snapshot::load(from)?;
                 Self::Gauge { ratio, slack, is_decrease: bool::load(from)? }
             }
+            3 => Self::Share { ratio: f64::load(from)?, share: Option::load(from)? },
             _ => return Err(Corrupt::Body),
         })
     }

@@ -15,6 +15,9 @@ impl Panel {
     pub fn flags(&self, memories: &Memories<'_>) -> Vec<Flag> {
         let mut flags = self.flags_of_whole(memories);
         flags.extend(self.cohorts.is_any_worse(&self.policy).then_some(Flag::CohortWorse));
+        flags.extend(
+            self.share.as_ref().is_some_and(|share| share.is_raised()).then_some(Flag::ShareMismatch),
+        );
         flags.extend(self.zones.is_skewed(&self.policy).then_some(Flag::ZoneSkew));
         flags
     }
@@ -90,7 +93,9 @@ impl Panel {
             None => (log(Source::Metrics), None),
             spans => (spans, log(Source::Metrics)),
         };
-        let own_slot_logs = self.own().map(|(_, own)| Arc::new(own.slot_log())).collect();
+        let own_slot_logs = self.own().map(|(_, own)| own.slot_log());
+        let share = self.share.iter().map(|share| share.slot_log());
+        let own_slot_logs = own_slot_logs.chain(share).map(Arc::new).collect();
         Evidence { slot_log, metric_slot_log, own_slot_logs, ..self.evidence(memories) }
     }
 
@@ -132,6 +137,8 @@ impl Panel {
         }
         let share = if self.change.is_none() { self.rest() } else { 0.0 };
         lines.extend(self.gauges.lines(&self.policy, share));
+        let of_share = self.share.iter().flat_map(|share| share.lines(&self.policy, self.rest()));
+        lines.extend(of_share);
         let e_values: Vec<f64> = lines.iter().map(|line| line.0).collect();
         for i in degraded_list(&e_values, LIST_RATE) {
             lines[i].1.degraded = true;

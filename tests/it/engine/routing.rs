@@ -1,5 +1,5 @@
-//! Where the requests of both versions go: zones that differ, end to end. OTLP bodies with the zone of each instance go
-//! through the real walkers into the real pipeline, as spans or as request metrics.
+//! Where the requests of both versions go: zones that differ, and shares of traffic that are missed, end to end. OTLP bodies
+//! of single instances go through the real walkers into the real pipeline, as spans or as request metrics.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,13 +13,14 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
-use rollguard::deployment::{Deployment, Mode};
+use rollguard::deployment::{Deployment, Mode, Request};
 use rollguard::model::UnixNanos;
+use rollguard::pipeline::{CommandError, Commit};
 use rollguard::receiver::{WalkSettings, walk_metrics, walk_traces};
 use rollguard::verdict::{Flag, Policy, Verdict};
 
 use super::dimensions::policy;
-use super::front::text;
+use super::front::{line, text};
 use super::world::{World, at};
 
 /// Bounds of durations in seconds.
@@ -216,4 +217,121 @@ fn the_flag_falls_when_instances_are_spread() {
     shop.seconds(330, &with((0..9).map(|i| ("v2", i, ZONES[i / 3], 3)).collect()));
     let d = shop.v2();
     assert_eq!(d.verdict, Verdict::Pass, "{} {:?}", d.explanation, d.evidence.flags);
+}
+
+/// A policy that asks for the share of traffic, with these keys of the SLI beside its kind.
+fn asks_for_share(keys: &str) -> Policy {
+    let slis = format!("    slis:\n      traffic_share: {{kind: traffic_share{keys}}}\n");
+    Policy { min_pass_s: 300, horizon_s: 600, ..policy(&slis) }
+}
+
+/// Three instances of the old version with ten requests a second each, and two of the new one with so many.
+fn beside(rps_each: u64) -> Vec<Served<'static>> {
+    let old = (0..3).map(|i| ("v1", i, None, 10));
+    old.chain((0..2).map(|i| ("v2", i, None, rps_each))).collect()
+}
+
+/// Scenario: a quarter of the traffic is meant to go to a sound new version, and it gets that, or an eighth of it; as spans,
+/// as request metrics, over a restart. Guarantees: where it gets what is meant it passes; else there is no pass, and the
+/// verdict says by how much and what to look at. Nothing fails unless the policy gives it weight; then that is the ground.
+#[test]
+fn a_version_that_gets_fewer_requests_than_its_share_does_not_pass() {
+    for (keys, rps_each, sends_metrics, restarts, expected) in [
+        (", share: 0.25", 5, false, false, Verdict::Pass),
+        (", share: 0.25", 5, true, false, Verdict::Pass),
+        (", share: 0.25", 2, false, false, Verdict::Inconclusive),
+        (", share: 0.25", 2, true, false, Verdict::Inconclusive),
+        (", share: 0.25", 2, false, true, Verdict::Inconclusive),
+        (", share: 0.25, weight: 0.2", 5, false, false, Verdict::Pass),
+        (", share: 0.25, weight: 0.2", 2, false, true, Verdict::Fail),
+        // More than is meant is shown and nothing else, and without a share there is nothing to miss.
+        (", share: 0.25", 20, false, false, Verdict::Pass),
+        ("", 2, false, false, Verdict::Pass),
+    ] {
+        let is_missed = !matches!(expected, Verdict::Pass);
+        let case = format!("{keys} {rps_each} {sends_metrics} {restarts}");
+        let mut shop = Routed::open(asks_for_share(keys), sends_metrics);
+        shop.seconds(170, &(0..3).map(|i| ("v1", i, None, 10)).collect::<Vec<_>>());
+        for second in 0..700 {
+            if restarts && second == 120 {
+                shop.world.restart(3);
+            }
+            shop.second(&beside(rps_each));
+            if shop.world.deployment("v2").is_some_and(|d| d.verdict != Verdict::Pending) {
+                break;
+            }
+            if second == 450 && is_missed {
+                let d = shop.v2();
+                assert!(
+                    d.explanation.contains("No pass while the new version gets clearly fewer"),
+                    "{}",
+                    d.explanation
+                );
+                assert!(d.explanation.contains("where 25 % are meant"), "{}", d.explanation);
+                assert!(d.account().text().contains("a router that passes it by"), "{}", d.account().text());
+            }
+        }
+        let d = shop.v2();
+        assert_eq!(d.verdict, expected, "{case}: {} {:?}", d.explanation, d.evidence.flags);
+        assert_eq!(d.evidence.has(Flag::ShareMismatch), is_missed, "{case}: {:?}", d.evidence.flags);
+        let own = line(&d, "traffic_share");
+        if keys.is_empty() {
+            assert_eq!((own.requests, own.ln_e), ([0, 0], 0.0));
+        } else {
+            let got = own.bad[0] as f64 / own.requests[0] as f64;
+            let meant = f64::from(rps_each as u32 * 2) / f64::from(rps_each as u32 * 2 + 30);
+            assert!((got - meant).abs() < 0.02 && own.requests[0] > 300, "{case}: {own:?}");
+            assert_eq!(own.ln_e > 4.6, is_missed, "{case}: {own:?}");
+        }
+        if expected == Verdict::Fail {
+            assert!(d.explanation.contains("traffic_share is lower than meant"), "{}", d.explanation);
+            assert!((own.weight - 0.2 / 1.2).abs() < 1e-12 && own.degraded, "{own:?}");
+        }
+    }
+}
+
+/// Scenario: a rollout in two steps, each told by starting the deployment again with its share; then the new version falls
+/// silent. Guarantees: each step is held to its own share, what is told again changes nothing, and of a version that sends
+/// nothing only that is said. A share that nothing is held against is refused with the way out.
+#[test]
+fn a_rollout_tells_the_share_of_each_step() {
+    let start = |shop: &mut Routed, share: f64| {
+        let (service, version) = ("shop".to_owned(), "v2".to_owned());
+        let request = Request { service, version, share: Some(share), ..Request::default() };
+        let (mut commit, now) = (Commit::default(), shop.world.now());
+        let started = shop.world.engine.start(&request, now, &mut commit);
+        shop.world.kept.take(commit);
+        started
+    };
+    let mut shop = Routed::open(Policy { min_pass_s: 900, horizon_s: 1_200, ..asks_for_share("") }, false);
+    shop.seconds(170, &(0..3).map(|i| ("v1", i, None, 10)).collect::<Vec<_>>());
+    let begun = start(&mut shop, 0.25).expect("it begins");
+    assert_eq!(begun.share, Some(0.25));
+    shop.seconds(240, &beside(5));
+    let before = line(&shop.v2(), "traffic_share").requests[0];
+    assert!(before > 1_000, "{before}");
+    for _ in 0..2 {
+        let again = start(&mut shop, 0.5).expect("it goes on");
+        assert_eq!((&again.id, again.share), (&begun.id, Some(0.5)));
+    }
+    shop.seconds(240, &beside(15));
+    let d = shop.v2();
+    assert!(!d.evidence.has(Flag::ShareMismatch), "{:?} {:?}", d.evidence.flags, line(&d, "traffic_share"));
+    // As if the second step had not come at the router.
+    shop.seconds(120, &beside(5));
+    let d = shop.v2();
+    assert!(d.evidence.has(Flag::ShareMismatch), "{:?} {:?}", d.evidence.flags, line(&d, "traffic_share"));
+    assert_eq!(line(&d, "traffic_share").own.as_ref().and_then(|own| own.intended), Some(0.5));
+    shop.seconds(40, &beside(0));
+    let d = shop.v2();
+    assert!(d.evidence.has(Flag::CandidateSilent), "{:?}", d.evidence.flags);
+    assert!(d.explanation.contains("has stopped sending"), "{}", d.explanation);
+    assert!(!d.explanation.contains("its share"), "{}", d.explanation);
+
+    let mut other = Routed::open(policy(""), false);
+    other.seconds(5, &beside(5));
+    match start(&mut other, 0.1) {
+        Err(CommandError::Invalid(text)) => assert!(text.contains("kind: traffic_share"), "{text}"),
+        other => panic!("{other:?}"),
+    }
 }
