@@ -291,7 +291,7 @@ impl Memory {
         own.errors = stratum.bad_requests(self.traffic_s);
         own.requests = stratum.kept_requests(self.traffic_s);
         own.traffic_s = self.traffic_s;
-        (own.first, own.last) = (self.first, stratum.last());
+        (own.first, own.last) = (stratum.first(), stratum.last());
         own.heterogeneity = self.heterogeneity.clone();
         own.strata = [(Arc::clone(name), stratum.clone())].into();
         own.cohorts = own_cohorts().collect();

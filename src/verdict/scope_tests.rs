@@ -162,6 +162,35 @@ fn what_was_never_seen_is_named() {
     assert_eq!(named(&many), "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 3 more");
 }
 
+/// Scenario: an operation that is served for the first time long after the service was, in all regions and in one. Guarantee:
+/// what is remembered of it began then: none of it can be held against what came later.
+#[test]
+fn what_is_remembered_of_an_operation_begins_with_it() {
+    let (mut rng, mut memory) = (Rng::with_seed(8), Memory::default());
+    for t in T..T + 60 {
+        let mut arm = arm(&mut rng, |_, _| false);
+        let withdraw =
+            |cells: &mut Cells| cells.retain(|operation, _| t >= T + 40 || **operation == *OPERATIONS[0]);
+        withdraw(&mut arm.warm);
+        arm.cohorts.values_mut().for_each(|one| withdraw(&mut one.arm.warm));
+        memory.begin_of(t, true, &arm);
+        memory.end(t, &arm.warm, &arm);
+    }
+    for (pairs, first) in [
+        (&[][..], T),
+        (&[("operation", OPERATIONS[0])], T),
+        (&[("operation", OPERATIONS[1])], T + 40),
+        (&[("operation", OPERATIONS[1]), ("region", "eu")], T + 40),
+        (&[("region", "eu")], T),
+    ] {
+        let part = memory.within(&scope(pairs)).unwrap();
+        assert_eq!(part.first_slot(), Some(first), "{pairs:?}");
+        let mut bytes = Writer::default();
+        part.save(&mut bytes);
+        assert_eq!(Memory::load(&mut Reader::new(&bytes.into_bytes())).unwrap().first_slot(), Some(first));
+    }
+}
+
 #[test]
 fn a_part_of_a_slot_has_what_began_before_it_too() {
     let mut all = arm(&mut Rng::with_seed(7), |_, _| false);

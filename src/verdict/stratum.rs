@@ -79,6 +79,8 @@ snapshot_fields!(Entry { slot, bucket, count });
 /// One operation of one version.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Stratum {
+    /// The first slot with a request.
+    first: Option<Slot>,
     /// Slot of the newest entry of the window.
     newest: Slot,
     window: VecDeque<Entry>,
@@ -96,6 +98,7 @@ pub(crate) struct Stratum {
 }
 
 snapshot_fields!(Stratum {
+    first,
     newest,
     window,
     traffic_s,
@@ -149,6 +152,7 @@ impl Stratum {
         if bare + bad > 0 {
             self.put_bare(now, bare as f64, bad as f64);
         }
+        self.first.get_or_insert(t);
         self.newest = t;
         let slot = t as u16;
         for (bucket, mut n) in latency.iter() {
@@ -190,6 +194,11 @@ impl Stratum {
         let slot = |entry: &Entry| self.newest - i64::from((self.newest as u16).wrapping_sub(entry.slot));
         let late = self.window.iter().rev().take_while(|entry| slot(entry) >= since);
         late.map(|entry| u64::from(entry.count)).sum()
+    }
+
+    /// The first slot with a request.
+    pub(crate) fn first(&self) -> Option<Slot> {
+        self.first
     }
 
     /// The newest slot with a request; `None` before the first.

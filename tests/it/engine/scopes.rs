@@ -110,6 +110,27 @@ fn a_scope_must_be_one_that_is_remembered() {
     assert!(shop.world.kept.deployments.is_empty());
 }
 
+/// Scenario: a change introduces an operation that fails a third of its requests; it is told to us 50 s later, with its
+/// time and the operation as its scope. Guarantees: what the operation showed after that time is not what it is held
+/// against: it waits, passes nothing, and is closed with the horizon.
+#[test]
+fn a_late_change_is_not_held_against_its_own_time() {
+    let mut shop = Shop::open(policy(REGION_REPORTS));
+    // Of two requests a second of a region, each is to pay.
+    shop.run(240, [Law { rps: 2, ..WELL }; 3]);
+    let with_cart = [Law { errors: 0.3, ..WELL }; 3];
+    shop.run(50, with_cart);
+    let id = shop.world.announce(-50, &[("operation", "GET /cart")]).unwrap();
+    for _ in 0..4 {
+        shop.run(50, with_cart);
+        let d = shop.world.again(&id);
+        assert!(d.is_waiting() && d.verdict == Verdict::Pending, "{:?} {}", d.phase, d.explanation);
+    }
+    shop.run(400, with_cart);
+    let d = &shop.world.kept.deployments[id.id.0.as_str()];
+    assert_eq!((d.phase, d.verdict), (Phase::Closed, Verdict::Pending), "{}", d.explanation);
+}
+
 /// Scenario: changes of two regions at the same time, then one of an operation, while one region breaks. Guarantees: the
 /// regions are judged side by side, each by its own requests; the operation's change, which has requests of both, takes
 /// their place.
