@@ -196,6 +196,7 @@ impl Engine {
             return;
         }
         self.streams.next_sweep = second + SWEEP_S;
+        self.parts.registry.forget_replaced();
         let before = UnixNanos(now.0.saturating_sub(self.parts.series_ttl_s * NANOS_PER_SECOND));
         if before < self.streams.listening_since {
             return;

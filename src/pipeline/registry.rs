@@ -182,6 +182,7 @@ pub struct Registry {
     series: DashMap<SeriesId, SeriesMeta, RandomState>,
     pub(super) instances: DashMap<InstanceId, InstanceMeta, RandomState>,
     streams: DashMap<StreamId, StreamMeta, RandomState>,
+    replaced: Mutex<streams::Replaced>,
     /// In seconds, by a hash over the bounds as they were sent.
     bounds: DashMap<BoundsId, streams::Bounds, RandomState>,
     /// Where instances run, of those whose telemetry says so.
@@ -199,6 +200,7 @@ pub struct Registry {
     next_instance: AtomicU32,
     next_stream: AtomicU32,
     generation: AtomicU64,
+    stream_changes: AtomicU64,
     counters: RegistryCounters,
 }
 
@@ -260,6 +262,12 @@ impl Registry {
     /// Rises whenever ids become invalid; caches of ids are cleared when it does.
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
+    }
+
+    /// To be called once ids have become invalid.
+    fn has_changed(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.stream_changes.fetch_add(1, Ordering::AcqRel);
     }
 
     /// The version and the instance of a resource; makes them when they are new.
@@ -504,7 +512,7 @@ impl Registry {
         for stream in below.streams.values() {
             self.streams.remove(stream);
         }
-        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.has_changed();
     }
 }
 

@@ -62,7 +62,11 @@ fn a_stream_that_counts_for_something_else_gets_a_new_id() {
     assert_eq!(registry.resolve_stream(&entry, &meta(1, 0)), Some(before));
     registry.resolve_stream(&entry, &meta(2, 0)).unwrap();
     let after = registry.resolve_stream(&entry, &meta(1, 2)).unwrap();
-    assert!(after != before && registry.stream(before).is_none());
+    assert!(after != before && !registry.is_current(before) && registry.is_current(after));
+    for is_known in [true, true, false] {
+        assert_eq!(registry.stream(before).is_some(), is_known, "points under way are still of it");
+        registry.forget_replaced();
+    }
     assert_eq!((registry.stream(after).unwrap().marks, registry.stream_count()), (2, 2));
     let moved = StreamMeta { instance: InstanceId(2), ..meta(1, 2) };
     let moved = registry.resolve_stream(&entry, &moved).unwrap();

@@ -120,7 +120,7 @@ fn resolve(
 ) -> Option<RecalledStream> {
     let registry = &intake.registry;
     // Before anything is looked up: what is forgotten meanwhile is not recalled.
-    let generation = registry.generation();
+    let changes = registry.stream_changes();
     let mut subject = resource.clone();
     for (own, named) in [
         (&mut subject.service, point.service),
@@ -176,7 +176,7 @@ fn resolve(
     let resolved = RecalledStream { stream, series: meta.series, is_bad: point.outcome == Outcome::Bad };
     if let Some(key) = point.key.filter(|_| is_settled) {
         let is_lasting = version.meta.key.version != VersionKey::OVERFLOW;
-        let known = Known::stream(resolved, is_lasting, generation);
+        let known = Known::stream(resolved, is_lasting, changes);
         intake.known_points.keep((key, known), remembered, registry, arrival);
     }
     Some(resolved)

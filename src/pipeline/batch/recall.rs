@@ -10,10 +10,10 @@
 //! the one after that of the last point is looked at first: of a large fleet each look into a table by hash would be
 //! a cache miss, and this is none. Places by key are kept only for a group whose points have come in another order.
 //!
-//! A stream that its registry has forgotten is never recalled. Ids are not used twice, so after a change of the
-//! registry each entry is checked against it once, when it is next asked for: forgetting one stream of a large
-//! fleet costs the others 50 ns each instead of their entries. Streams under the overflow label are asked for
-//! anew after a change, for there may be room by now. What may change without any is not remembered at all (see
+//! A stream that its registry has forgotten, or replaced by another since a reload, is never recalled. Ids are not used
+//! twice, so after a change of its streams each entry is checked against it once, when it is next asked for: forgetting
+//! one stream of a large fleet costs the others 50 ns each instead of their entries. Streams under the overflow label
+//! are asked for anew after a change, for there may be room by now. What may change without any is not remembered at all (see
 //! `resolve`).
 //!
 //! Bounded: 32 bytes an entry and 120 a group, and 30 more an entry where the order changes. A full memory takes
@@ -75,8 +75,8 @@ pub(super) enum Known {
         stream: RecalledStream,
         /// Whether it stays where it is whatever else comes and goes.
         is_lasting: bool,
-        /// The registry's, when it was last known to be right; the low half, as no entry sleeps for 2^32.
-        generation: u32,
+        /// Changes of the registry's streams when it was last known to be right; the low half, as no entry sleeps for 2^32.
+        changes: u32,
     },
     /// Not judged, for this reason.
     Discarded(Discard),
@@ -85,18 +85,18 @@ pub(super) enum Known {
 }
 
 impl Known {
-    /// A stream that was resolved since the registry had this generation.
-    pub(super) const fn stream(stream: RecalledStream, is_lasting: bool, generation: u64) -> Self {
-        Self::Stream { stream, is_lasting, generation: generation as u32 }
+    /// A stream that was resolved since the registry's streams had changed so often.
+    pub(super) const fn stream(stream: RecalledStream, is_lasting: bool, changes: u64) -> Self {
+        Self::Stream { stream, is_lasting, changes: changes as u32 }
     }
 
     /// What is right of it now.
     fn checked(self, registry: &Registry) -> Self {
-        let current = registry.generation() as u32;
+        let current = registry.stream_changes() as u32;
         match self {
-            Self::Stream { generation, .. } if generation == current => self,
-            Self::Stream { stream, is_lasting: true, .. } if registry.stream(stream.stream).is_some() => {
-                Self::Stream { stream, is_lasting: true, generation: current }
+            Self::Stream { changes, .. } if changes == current => self,
+            Self::Stream { stream, is_lasting: true, .. } if registry.is_current(stream.stream) => {
+                Self::Stream { stream, is_lasting: true, changes: current }
             }
             Self::Stream { .. } => Self::Forgotten,
             Self::Discarded(_) | Self::Forgotten => self,
@@ -339,7 +339,7 @@ mod tests {
         let (one, first) = stream(&registry, "v1", 1);
         let (two, second) = stream(&registry, "v2", 2);
         for (key, stream) in [(1, first), (2, second)] {
-            memory.keep(&registry, key, Known::stream(stream, true, registry.generation()), 0);
+            memory.keep(&registry, key, Known::stream(stream, true, registry.stream_changes()), 0);
         }
         assert_eq!(memory.recall(1, &registry), Some(Recalled::Stream(first)));
         assert_eq!(memory.recall(3, &registry), None);
@@ -350,17 +350,33 @@ mod tests {
         assert_eq!(memory.recall(1, &registry), None);
     }
 
+    /// Scenario: two requests of a sender at the same time, while a reload gives its points another stream: the first has
+    /// what was remembered, the second resolves anew, and the first's is kept. Guarantee: what it kept is not recalled.
+    #[test]
+    fn a_stream_that_was_replaced_is_not_recalled() {
+        let (registry, mut memory) = setting();
+        let (_, before) = stream(&registry, "v1", 1);
+        memory.keep(&registry, 1, Known::stream(before, true, registry.stream_changes()), 0);
+        let (version, generation) = (registry.by_id.iter().next().unwrap().clone(), registry.generation());
+        let meta = StreamMeta { marks: 2, ..registry.stream(before.stream).unwrap() };
+        let after = registry.resolve_stream(&version, &meta).unwrap();
+        assert_ne!(after, before.stream);
+        assert_eq!(memory.recall(1, &registry), None);
+        assert_eq!(registry.generation(), generation, "all else that is remembered stays");
+        assert!(registry.stream(before.stream).is_some(), "its points may be under way");
+    }
+
     #[test]
     fn what_may_be_decided_otherwise_is_asked_for_anew() {
         let (registry, mut memory) = setting();
         let (other, _) = stream(&registry, "v1", 1);
         let (_, beyond) = stream(&registry, "v2", 2);
-        memory.keep(&registry, 2, Known::stream(beyond, false, registry.generation()), 0);
+        memory.keep(&registry, 2, Known::stream(beyond, false, registry.stream_changes()), 0);
         assert_eq!(memory.recall(2, &registry), Some(Recalled::Stream(beyond)));
         registry.retire_version(other);
         assert_eq!(memory.recall(2, &registry), None, "there may be room for it now");
         // It was being resolved when something was forgotten.
-        let before = registry.generation();
+        let before = registry.stream_changes();
         registry.retire_version(stream(&registry, "v3", 3).0);
         memory.keep(&registry, 2, Known::stream(beyond, false, before), 0);
         assert_eq!(memory.recall(2, &registry), None);
@@ -373,7 +389,7 @@ mod tests {
             let (version, stream) = stream(&registry, "v1", 1);
             memory.take(7);
             assert_eq!(memory.recall(1, &registry), None, "round {round}");
-            memory.keep(&registry, 1, Known::stream(stream, true, registry.generation()), 0);
+            memory.keep(&registry, 1, Known::stream(stream, true, registry.stream_changes()), 0);
             memory.put_back();
             memory.take(7);
             assert_eq!(memory.recall(1, &registry), Some(Recalled::Stream(stream)));
@@ -460,7 +476,7 @@ mod tests {
         let (registry, mut memory) = setting();
         let (_, living) = stream(&registry, "v1", 1);
         let gone = RecalledStream { stream: StreamId(u32::MAX), ..living };
-        let old = registry.generation();
+        let old = registry.stream_changes();
         registry.retire_version(stream(&registry, "v2", 2).0);
         let known = |key: u128| match key % 3 {
             0 => Known::Discarded(Discard::Kind),

@@ -1,15 +1,20 @@
 //! Streams of metric points, interned. A stream's attributes say once and for all whose it is, which operation
 //! it counts and how its requests ended, so a point of a known stream is one look-up in its batch's own cache.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Registry, VersionEntry, read, write};
+use foldhash::fast::RandomState;
+
+use super::{Registry, VersionEntry, lock, read, write};
 use crate::model::{BoundsId, StreamId, StreamMeta, UnixNanos, VersionId};
 
 /// Different lists of bounds that are told apart: a service has one or two. Beyond it points count as without
 /// buckets.
 const BOUNDS_MAX: usize = 4_096;
+/// Streams that were replaced whose points may still be under way, in each of two generations.
+const REPLACED_MAX: usize = 65_536;
 /// Streams of a version for which room is made at once.
 const STREAM_BATCH: usize = 64;
 
@@ -19,6 +24,31 @@ pub(super) struct Bounds {
     seconds: Arc<[f64]>,
     /// When it was last made known: workers ask once and remember.
     asked: UnixNanos,
+}
+
+/// Streams whose identity has another id by now. Points that were read before are under way, so they are known for some
+/// time still, but nobody takes them for what they are any more.
+#[derive(Debug, Default)]
+pub(super) struct Replaced {
+    young: HashMap<StreamId, StreamMeta, RandomState>,
+    old: HashMap<StreamId, StreamMeta, RandomState>,
+}
+
+impl Replaced {
+    fn add(&mut self, id: StreamId, meta: StreamMeta) {
+        if self.young.len() >= REPLACED_MAX {
+            self.age();
+        }
+        self.young.insert(id, meta);
+    }
+
+    fn age(&mut self) {
+        self.old = std::mem::take(&mut self.young);
+    }
+
+    fn get(&self, id: StreamId) -> Option<StreamMeta> {
+        self.young.get(&id).or_else(|| self.old.get(&id)).copied()
+    }
 }
 
 impl Registry {
@@ -42,7 +72,10 @@ impl Registry {
             return None;
         }
         if let Some(old) = known {
-            self.streams.remove(&old);
+            if let Some((id, meta)) = self.streams.remove(&old) {
+                lock(&self.replaced).add(id, meta);
+            }
+            self.stream_changes.fetch_add(1, Ordering::AcqRel);
         } else if below.streams.len() >= self.limits.streams_per_version {
             self.counters.streams.fetch_add(1, Ordering::Relaxed);
             return None;
@@ -56,9 +89,25 @@ impl Registry {
         Some(id)
     }
 
-    /// Metadata of a stream; `None` once it or its version was retired.
+    /// Metadata of a stream; `None` once it or its version was retired, and some time after it was replaced.
     pub fn stream(&self, id: StreamId) -> Option<StreamMeta> {
-        self.streams.get(&id).map(|meta| *meta)
+        self.streams.get(&id).map(|meta| *meta).or_else(|| lock(&self.replaced).get(id))
+    }
+
+    /// Whether points of a stream are still of it: neither was it retired nor replaced.
+    pub(crate) fn is_current(&self, id: StreamId) -> bool {
+        self.streams.contains_key(&id)
+    }
+
+    /// Grows whenever a stream may have stopped being current.
+    pub(crate) fn stream_changes(&self) -> u64 {
+        self.stream_changes.load(Ordering::Acquire)
+    }
+
+    /// To be called now and then, at least as far apart as points are under way: forgets streams that were replaced
+    /// before the call before.
+    pub(crate) fn forget_replaced(&self) {
+        lock(&self.replaced).age();
     }
 
     /// Number of living streams.
@@ -76,7 +125,7 @@ impl Registry {
             }
         }
         drop(below);
-        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.has_changed();
     }
 
     /// Whether the bounds are known; makes them known while there is room. `seconds` is asked only then.
