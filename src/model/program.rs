@@ -135,6 +135,8 @@ pub struct Program {
     amounts: Vec<(u8, u8)>,
     /// Keys by number, all that ever were.
     keys: Vec<MeasureKey>,
+    /// Names what it counts and by what it tells requests apart.
+    revision: u64,
     /// Kinds that any rule is about.
     kinds: u8,
     conditions: u32,
@@ -196,6 +198,7 @@ impl Program {
             Rule::Share { total, .. } | Rule::Slower { total, .. } => of_requests(total),
             _ => false,
         });
+        program.revision = revision(&program.keys, dimensions);
         Ok(program)
     }
 
@@ -353,10 +356,10 @@ impl Program {
         self.metrics.marks(name, reading, attribute)
     }
 
-    /// Tells this program from others that were compiled for the same service: numbers stand for the same measures and
-    /// dimensions in all of them, but a later one has more.
-    pub fn revision(&self) -> u64 {
-        u64::from(self.dimensions) << 32 | self.keys.len() as u64
+    /// Tells this program from all others that count something else, give it other numbers or tell requests apart by
+    /// something else, of whichever service and time: what its points came to under one holds under each of the same.
+    pub const fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// The measure of error logs, if there is one.
@@ -567,6 +570,14 @@ const REQUESTS: u8 = kind_bit(SpanKind::Server) | kind_bit(SpanKind::Consumer);
 
 const fn kind_bit(kind: SpanKind) -> u8 {
     1 << kind as u8
+}
+
+/// Names measures and dimensions by their numbers.
+fn revision(keys: &[MeasureKey], dimensions: &[String]) -> u64 {
+    let dimensions =
+        dimensions.iter().take(super::DIMENSIONS_MAX).map(|name| format!("{}:{name}", name.len()));
+    let all: String = keys.iter().map(|key| format!("{:016x}", key.0)).chain(dimensions).collect();
+    MeasureKey::of(&all).0
 }
 
 #[cfg(test)]

@@ -101,6 +101,36 @@ fn each_form_marks_what_it_counts() {
     assert_eq!(marks, both(1) | total_bit(4) | total_bit(5), "{marks:b}");
 }
 
+/// Guarantees: programs have one revision only if numbers stand for the same measures and dimensions, also where they are as
+/// many: what is remembered under one does not hold under another.
+#[test]
+fn a_revision_names_measures_and_dimensions_in_their_order() {
+    let [x, y, z] =
+        ["x", "y", "z"].map(|word| Measure { key: MeasureKey::of(word), counted: Counted::ErrorLogs });
+    let revision = |measures: &[&Measure], dimensions: &[&str]| {
+        let measures: Vec<Measure> = measures.iter().map(|one| (*one).clone()).collect();
+        let dimensions: Vec<String> = dimensions.iter().map(|name| (*name).into()).collect();
+        Program::with_dimensions(&measures, &dimensions).unwrap().revision()
+    };
+    let rows: [(&[&Measure], &[&str]); 9] = [
+        (&[], &[]),
+        (&[&x], &[]),
+        (&[&y], &[]),
+        (&[&x, &y], &[]),
+        (&[&y, &x], &[]),
+        (&[&x, &z], &[]),
+        (&[&x], &["a"]),
+        (&[&x], &["a", "b"]),
+        (&[&x], &["ab"]),
+    ];
+    for (i, (measures, dimensions)) in rows.iter().enumerate() {
+        for (j, (others, other_dimensions)) in rows.iter().enumerate() {
+            let is_same = revision(measures, dimensions) == revision(others, other_dimensions);
+            assert_eq!(is_same, i == j, "{i} {j}");
+        }
+    }
+}
+
 #[test]
 fn codes_are_those_of_either_protocol() {
     let codes = ["401..403", "UNAUTH*"].map(ValueTest::new).to_vec();
