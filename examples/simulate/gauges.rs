@@ -211,7 +211,7 @@ impl Situation {
                     value: if self.shape == Shape::Cache { value.min(1.0) } else { value },
                 };
                 let mut complete = Vec::new();
-                ages.read(&point, [GAUGE].into_iter(), 0, &mut complete);
+                ages.read(&point, [(GAUGE, 0)].into_iter(), &mut complete);
                 shown.extend(complete.into_iter().map(|observed| (start + age, observed)));
             }
         }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::engine::{Engine, Place, instance_meta};
 use super::ledger::Disposition;
 use super::passage::Signal;
+use super::running::Running;
 use super::service::Service;
 use super::version::Version;
 use crate::deployment::is_version;
@@ -46,26 +47,35 @@ pub(super) struct LevelRun<'a> {
     gauges: &'a mut ServiceGauges,
     program: Arc<Program>,
     listening_since: Slot,
+    /// By number of the measure.
+    reads_since: Arc<Vec<UnixNanos>>,
 }
 
 impl LevelRun<'_> {
     fn observe(&mut self, place: &LevelPlace<'_>, point: &PointObservation, level: Level) -> Disposition {
-        let Self { label, version, gauges, program, .. } = self;
+        let Self { label, version, gauges, program, listening_since, reads_since } = self;
         version.touched = version.touched.max(point.arrival);
         let ServiceGauges { ages, shown, observed, .. } = &mut **gauges;
         let known = match ages.get_mut(*label) {
             Some(known) => known,
             None => {
                 let back = std::mem::take(&mut version.came_back);
-                let fresh = || if back { Ages::came_back(point.time.slot()) } else { Ages::default() };
+                let fresh =
+                    || if back { Ages::came_back(point.time, point.arrival) } else { Ages::default() };
                 ages.entry(Arc::clone(label)).or_insert_with(fresh)
             }
         };
         let marks = place.meta.marks;
         let counts =
             |measure: &&crate::model::MetricMeasure| marks & total_bit(usize::from(measure.number)) != 0;
-        let measures = || program.metric_measures().iter().filter(counts).map(|measure| measure.key);
-        shown.extend(measures());
+        let listening_since = *listening_since;
+        let since = |number: u8| {
+            let read = reads_since.get(usize::from(number)).map_or(listening_since, |since| since.slot());
+            read.max(listening_since)
+        };
+        let counted = program.metric_measures().iter().filter(counts);
+        let measures = counted.map(|measure| (measure.key, since(measure.number)));
+        shown.extend(measures.clone().map(|(key, _)| key));
         let point = AgePoint {
             stream: place.meta.key,
             // What carries no version is nobody's start.
@@ -77,7 +87,7 @@ impl LevelRun<'_> {
             value: level.value(),
         };
         let mut complete = Vec::new();
-        let became = known.read(&point, measures(), self.listening_since, &mut complete);
+        let became = known.read(&point, measures, &mut complete);
         observed.extend(complete.into_iter().map(|one| (Arc::clone(label), one)));
         match became {
             Read::Placed(Placed::Counted) => Disposition::Aggregated,
@@ -92,21 +102,31 @@ impl Service {
     fn level_run<'a>(&'a mut self, label: &'a Arc<str>) -> Option<LevelRun<'a>> {
         let program = self.measures.program()?;
         let listening_since = self.watched_since.slot().max(self.gone_not_before);
+        let reads_since = self.measures.reads_since();
         let version = &mut **self.versions.get_mut(label)?;
         let gauges = self.gauges.get_or_insert_default();
-        Some(LevelRun { label, version, gauges, program, listening_since })
+        Some(LevelRun { label, version, gauges, program, listening_since, reads_since })
     }
 
-    /// Hands on what gauges have shown, and remembers it; not of a version that was found to be bad.
+    /// Hands on what gauges have shown, and remembers it; not of a version that was found to be bad, nor of what started
+    /// after a change that was, until it is undone.
     pub(super) fn judge_gauges(&mut self) {
         let Some(gauges) = &mut self.gauges else { return };
+        let changes = self.running.iter().filter(|running| running.is_recovering());
+        let changed =
+            |running: &Running| Some((running.deployment().candidate.clone(), running.change_at()?));
+        let bad: Vec<(String, Slot)> = changes.filter_map(changed).collect();
+        for memory in gauges.memory.values_mut() {
+            bad.iter().for_each(|(version, at)| memory.forget(version, *at));
+        }
         gauges.ages.retain(|label, _| self.versions.get(label).is_some_and(|version| !version.ended));
         for (label, observed) in std::mem::take(&mut gauges.observed) {
             let memory = gauges.memory.entry(observed.measure).or_default();
             for running in &mut self.running {
                 running.observe(&label, &observed, memory);
             }
-            if !self.failed.contains(&*label) {
+            let is_bad = |(version, at): &(String, Slot)| **version == *label && observed.first >= *at;
+            if !self.failed.contains(&*label) && !bad.iter().any(is_bad) {
                 memory.add(&label, &observed);
             }
         }
@@ -115,7 +135,7 @@ impl Service {
     /// Forgets what a version's gauges showed.
     pub(super) fn forget_gauges(&mut self, version: &str) {
         let memories = self.gauges.iter_mut().flat_map(|gauges| gauges.memory.values_mut());
-        memories.for_each(|memory| memory.forget(version));
+        memories.for_each(|memory| memory.forget(version, Slot::MIN));
     }
 
     /// Forgets streams of gauges that were not heard of since `before`; by version, their identities.

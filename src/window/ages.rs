@@ -4,8 +4,8 @@
 //! gives none, for half a bin is another thing than a whole one.
 //!
 //! Ages count from when an instance was first heard of. That is its start only if we had been listening for a while:
-//! what we find when we begin, or come back, may have run for long, and is not observed. Nor is a bin in which we were
-//! away. Without arrival of telemetry nothing happens here, and nothing depends on when it arrives.
+//! what we find when we begin, come back or begin to read a gauge may have run for long, and is not observed. Nor is a
+//! bin in which we were away. Without arrival of telemetry nothing happens here, and nothing depends on when it arrives.
 
 use std::collections::BTreeMap;
 
@@ -73,7 +73,7 @@ pub struct Ages {
     instances: BTreeMap<u64, Instance>,
     /// By identity: time and arrival of the newest point.
     streams: BTreeMap<u128, [UnixNanos; 2]>,
-    /// Where the version was there before and came back: when.
+    /// Where the version was there before and came back: when we heard of it again.
     back_since: Option<Slot>,
 }
 
@@ -100,18 +100,18 @@ fn bin_of(age_s: i64) -> u8 {
 }
 
 impl Ages {
-    /// Those of a version that was there before: who is heard of in the first minutes may have been as well.
-    pub fn came_back(at: Slot) -> Self {
-        Self { back_since: Some(at), ..Self::default() }
+    /// Those of a version that was there before: who is heard of in the first minutes may have been as well. The time of
+    /// its first point may be long ago, where it waited on the way; nothing was heard before it came.
+    pub fn came_back(time: UnixNanos, arrival: UnixNanos) -> Self {
+        Self { back_since: Some(time.max(arrival).slot()), ..Self::default() }
     }
 
-    /// Takes in a point that counts for some measures. `listening_since` is the second since which all that was sent was
-    /// heard. What is complete by it is added to `observed`.
+    /// Takes in a point that counts for some measures, each with the second since which it is read and all that was sent
+    /// was heard. What is complete by it is added to `observed`.
     pub fn read(
         &mut self,
         point: &AgePoint,
-        measures: impl Iterator<Item = MeasureKey>,
-        listening_since: Slot,
+        measures: impl Iterator<Item = (MeasureKey, Slot)> + Clone,
         observed: &mut Vec<Observed>,
     ) -> Read {
         if point.time.since(point.arrival) > FUTURE_NANOS {
@@ -123,12 +123,16 @@ impl Ages {
         }
         *newest = [point.time, point.arrival];
         let Some(name) = point.instance else { return Read::Placed(Placed::Counted) };
-        let since = self.back_since.map_or(listening_since, |back| back.max(listening_since));
+        // Its points have been read since any of them was.
+        let Some(read_since) = measures.clone().map(|(_, since)| since).min() else {
+            return Read::Placed(Placed::Counted);
+        };
+        let since = self.back_since.map_or(read_since, |back| back.max(read_since));
         let instance = self.instance(name, point, since);
         let age = bin_of(point.time.slot() - instance.first);
         let mut placed = Placed::Counted;
-        for measure in measures {
-            if instance.add(measure, age, point.value, listening_since, observed) == Placed::Late {
+        for (measure, since) in measures {
+            if instance.add(measure, age, point.value, since, observed) == Placed::Late {
                 placed = Placed::Late;
             }
         }
@@ -170,7 +174,7 @@ impl Instance {
         measure: MeasureKey,
         age: u8,
         value: f64,
-        listening_since: Slot,
+        since: Slot,
         observed: &mut Vec<Observed>,
     ) -> Placed {
         if !self.is_start {
@@ -188,7 +192,7 @@ impl Instance {
             }
             let bin = self.open.swap_remove(at);
             let began = self.first + AGE_EDGES_S[usize::from(bin.age)];
-            if began >= listening_since {
+            if began >= since {
                 let value = bin.sum / f64::from(bin.points);
                 observed.push(Observed { measure, age: bin.age, first: self.first, value });
             }
@@ -244,7 +248,7 @@ mod tests {
 
     fn read(ages: &mut Ages, point: &AgePoint, since: Slot) -> (Read, Vec<Observed>) {
         let mut observed = Vec::new();
-        let became = ages.read(point, [HEAP].into_iter(), since, &mut observed);
+        let became = ages.read(point, [(HEAP, since)].into_iter(), &mut observed);
         (became, observed)
     }
 
@@ -273,8 +277,13 @@ mod tests {
         let none: [(u8, f64); 0] = [];
         assert_eq!(of(&mut Ages::default(), (7, 1_000, 4_000), 701), none, "we had just begun to listen");
         assert_eq!(of(&mut Ages::default(), (7, 1_000, 4_000), 700).len(), AGES);
-        assert_eq!(of(&mut Ages::came_back(900), (7, 1_000, 4_000), 0), none, "its version was there before");
-        assert_eq!(of(&mut Ages::came_back(700), (7, 1_000, 4_000), 0).len(), AGES);
+        let back = |time, arrival| {
+            let [time, arrival] = [time, arrival].map(UnixNanos::from_secs);
+            of(&mut Ages::came_back(time, arrival), (7, 1_000, 4_000), 0).len()
+        };
+        assert_eq!(back(900, 901), 0, "its version was there before");
+        assert_eq!(back(200, 900), 0, "and its first point came late");
+        assert_eq!(back(699, 700), AGES);
         // Its counters are older than it seems, or its spans were heard before.
         let mut ages = Ages::default();
         let old = AgePoint { start: UnixNanos::from_secs(600), ..point(7, 1_000, 1.0) };
@@ -286,6 +295,31 @@ mod tests {
         assert_eq!(observed, [Observed { measure: HEAP, age: 1, first: 900, value: 1.0 }]);
         let unknown = AgePoint { instance: None, ..point(1, 1_000, 1.0) };
         assert_eq!(read(&mut ages, &unknown, 0), (Read::Placed(Placed::Counted), Vec::new()));
+    }
+
+    /// Scenario: a reload names a gauge at 1,000, of instances that have run for long; another was read all along.
+    /// Guarantees: what is found running is no start; one whose age another gauge tells is observed from then on, and
+    /// not over a bin of which points were read in part.
+    #[test]
+    fn a_gauge_that_is_read_since_a_reload_tells_no_start_before() {
+        let (queue, named) = (MeasureKey(2), 1_000);
+        let both = [(HEAP, 0), (queue, named)];
+        let read = |ages: &mut Ages, measures: &[(MeasureKey, Slot)], from: u64, until: u64| {
+            let mut observed = Vec::new();
+            for second in (from..until).step_by(15) {
+                ages.read(&point(7, second, 1.0), measures.iter().copied(), &mut observed);
+            }
+            observed.into_iter().map(|o| (o.measure, o.age)).collect::<Vec<_>>()
+        };
+        // The first of its points comes late in its life: nobody knows how late.
+        assert_eq!(read(&mut Ages::default(), &both[1..], 1_005, 4_000), []);
+        assert_eq!(read(&mut Ages::default(), &both[1..], 1_300, 4_300).len(), AGES);
+        let mut ages = Ages::default();
+        assert_eq!(read(&mut ages, &both[..1], 900, 1_000), [(HEAP, 0)]);
+        let after = read(&mut ages, &both, 1_005, 4_000);
+        let of =
+            |wanted| after.iter().filter(|(key, _)| *key == wanted).map(|(_, age)| *age).collect::<Vec<_>>();
+        assert_eq!((of(HEAP), of(queue)), (vec![1, 2, 3, 4], vec![2, 3, 4]));
     }
 
     #[test]

@@ -63,9 +63,10 @@ impl AgeMemory {
         bin.push_back(Start { version, first, value, instances: 1 });
     }
 
-    /// Forgets what a version showed: it was found to be bad.
-    pub fn forget(&mut self, version: &str) {
-        self.bins.values_mut().for_each(|bin| bin.retain(|start| *start.version != *version));
+    /// Forgets what starts of a version from slot `since` on showed: it was found to be bad since then.
+    pub fn forget(&mut self, version: &str, since: Slot) {
+        let stays = |start: &Start| *start.version != *version || start.first < since;
+        self.bins.values_mut().for_each(|bin| bin.retain(stays));
     }
 
     /// What other starts than the candidate's showed at an age, and the number of their instances.

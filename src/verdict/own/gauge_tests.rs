@@ -144,7 +144,9 @@ fn ages_are_averaged_and_memory_is_bounded() {
     let (values, instances) = memory.others(0, |_, _| false);
     assert_eq!((values.len(), instances, values[0]), (KEPT, KEPT as u32, (1_000 - KEPT) as f64));
     memory.add(&"v2".into(), &observed(0, 70_000, 5.0));
-    memory.forget("v2");
+    memory.forget("v2", 70_001);
+    assert_eq!(memory.others(0, |_, _| false).0.len(), KEPT, "it started before");
+    memory.forget("v2", 70_000);
     assert_eq!(memory.others(0, |_, _| false).0.len(), KEPT - 1);
 }
 

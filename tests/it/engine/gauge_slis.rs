@@ -12,13 +12,13 @@ use opentelemetry_proto::tonic::metrics::v1::{
     number_data_point::Value as Number,
 };
 use prost::Message;
-use rollguard::deployment::{Deployment, Mode};
-use rollguard::model::ServiceKey;
+use rollguard::deployment::{Deployment, Mode, Phase};
+use rollguard::model::{ResourceView, ServiceKey, UnixNanos};
 use rollguard::pipeline::{Disposition, Signal};
 use rollguard::verdict::{Grain, OwnEvidence, Policy, SliEvidence, Verdict};
 
 use super::front::{Front, WELL, is_decided, is_one_budget, line, resource, text, walked, walked_metrics};
-use super::world::{World, at};
+use super::world::{World, at, post};
 
 /// Seconds between two exports of an instance.
 const EXPORT_S: u64 = 15;
@@ -319,4 +319,94 @@ fn gauges_go_on_over_a_restart() {
     let d = world.deployment("v2").unwrap();
     assert_eq!(d.verdict, Verdict::Fail, "{}\n{:#?}", d.explanation, line(&d, "heap"));
     assert!(d.explanation.contains("heap is higher than after earlier starts"), "{}", d.explanation);
+}
+
+/// A gauge that does not say when its instance began.
+const HITS: &str =
+    "      hit_ratio: {kind: gauge, value: {metric: cache.hit_ratio}, direction: decrease, weight: 0.3}\n";
+
+/// A shop without receivers in front of the pipeline.
+struct Quiet {
+    world: World,
+    random: fastrand::Rng,
+    fleet: Fleet,
+    /// Whether `v1` fails requests.
+    is_ill: bool,
+}
+
+impl Quiet {
+    fn new(slis: &str) -> Self {
+        let world = World::new(policy(slis, "15m"), Mode::Act);
+        Self { world, random: fastrand::Rng::with_seed(7), fleet: Fleet::default(), is_ill: false }
+    }
+
+    fn seconds(&mut self, seconds: u64, versions: &[&'static str]) {
+        for _ in 0..seconds {
+            let spans: Vec<_> = versions.iter().map(|version| (*version, WELL)).collect();
+            walked(&mut self.world, &mut self.random, &spans);
+            if self.is_ill {
+                let end = at(self.world.now_s) - 500_000_000;
+                let own = ResourceView { service: b"shop", version: b"v1", ..ResourceView::default() };
+                post(&self.world.intake, &own, UnixNanos(end + 800_000_000), &[(end, 20_000_000, true); 20]);
+            }
+            let exports = self.fleet.exports(self.world.now_s, |_| FINE);
+            exports.iter().for_each(|body| walked_metrics(&self.world, body));
+        }
+    }
+
+    /// Instances start, one in half a minute.
+    fn start(&mut self, version: &'static str, instances: std::ops::Range<u64>, versions: &[&'static str]) {
+        for instance in instances {
+            self.fleet.start(version, instance, self.world.now_s);
+            self.seconds(SPACING_S, versions);
+        }
+    }
+
+    /// Earlier starts that those of `v2` in their first minute are held against.
+    fn earlier_starts(&mut self) -> u32 {
+        let both = ["v1", "v2"];
+        self.start("v2", 30..32, &both);
+        self.seconds(60, &both);
+        let d = self.world.deployment("v2").unwrap();
+        let ages = &own(line(&d, "hit_ratio")).ages;
+        assert!(ages[0].starts[0] > 0, "{ages:#?}");
+        ages[0].starts[1]
+    }
+}
+
+/// Scenario: a reload names the gauges of instances that have run for long and sent nothing else that is read. Guarantee: none
+/// that it finds is taken for a start; those that start later are.
+#[test]
+fn a_gauge_that_a_reload_names_finds_no_starts() {
+    for grown in [0, 5] {
+        let mut quiet = Quiet::new("      {}\n");
+        (10..16).for_each(|instance| quiet.fleet.start("v1", instance, quiet.world.now_s));
+        quiet.seconds(2 * LISTENED_S, &["v1"]);
+        quiet.world.reload(policy(HITS, "15m"));
+        quiet.seconds(LISTENED_S, &["v1"]);
+        quiet.start("v1", 20..20 + grown, &["v1"]);
+        assert_eq!(u64::from(quiet.earlier_starts()), grown);
+    }
+}
+
+/// Scenario: a change without a version fails, and instances start before it, while it is failed, and once it is undone.
+/// Guarantee: those that started under it teach nobody how starts of the service look.
+#[test]
+fn what_starts_under_a_failed_change_is_not_remembered() {
+    let mut quiet = Quiet::new(HITS);
+    quiet.seconds(LISTENED_S, &["v1"]);
+    quiet.start("v1", 10..14, &["v1"]);
+    quiet.seconds(60, &["v1"]);
+    let change = quiet.world.announce(0, &[]).unwrap();
+    quiet.is_ill = true;
+    quiet.start("v1", 14..18, &["v1"]);
+    quiet.seconds(60, &["v1"]);
+    let d = quiet.world.again(&change);
+    assert_eq!((d.verdict, d.phase), (Verdict::Fail, Phase::Failed), "{}", d.explanation);
+    quiet.is_ill = false;
+    quiet.seconds(60, &["v1"]);
+    assert_eq!(quiet.world.again(&change).phase, Phase::Recovered);
+    quiet.start("v1", 20..23, &["v1"]);
+    quiet.seconds(60, &["v1"]);
+    assert_eq!(quiet.earlier_starts(), 4 + 3);
 }
