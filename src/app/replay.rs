@@ -17,8 +17,8 @@ use crate::receiver::{
     walk_traces,
 };
 use crate::verdict::{
-    CohortEvidence, Evidence, ExplainInput, Judge, Memory, Policy, RegionEvidence, SliEvidence, Verdict,
-    Waiting, explain,
+    CohortEvidence, Evidence, ExplainInput, Judge, Memory, OwnKind, OwnSli, Policy, RegionEvidence,
+    SliEvidence, Verdict, Waiting, explain,
 };
 
 /// Longest line or message.
@@ -138,6 +138,7 @@ impl Replayed {
             "spans": { "judged": o.spans[0], "clock_far_off": o.spans[1] },
             "points": { "judged": o.points[0], "clock_far_off": o.points[1] },
             "slot_seconds": o.evidence.slot_seconds,
+            "not_read": self.not_read(),
             "evidence": o.evidence.slis.iter().map(sli_json).collect::<Vec<_>>(),
             "cohorts": o.evidence.cohorts.iter().map(cohort_json).collect::<Vec<_>>(),
             "scope": o.evidence.regions.as_ref().map(RegionEvidence::scope),
@@ -174,11 +175,22 @@ impl Replayed {
         if let Some(regions) = o.evidence.regions.as_ref().filter(|_| o.verdict == Verdict::Fail) {
             text.push_str(&format!("\nscope: {}\n", regions.scope().join(", ")));
         }
+        let not_read = self.not_read();
+        if !not_read.is_empty() {
+            text.push_str(&format!("\nnot read from a recording: {}\n", not_read.join(", ")));
+        }
         if !o.evidence.flags.is_empty() {
             let flags: Vec<&str> = o.evidence.flags.iter().map(|f| f.as_str()).collect();
             text.push_str(&format!("\nbear in mind: {}\n", flags.join(", ")));
         }
         text
+    }
+
+    /// SLIs of the policy that a recording says nothing of: it has no earlier starts to hold gauges against, and no logs
+    /// are read.
+    fn not_read(&self) -> Vec<&str> {
+        let is_left_out = |sli: &&OwnSli| matches!(sli.kind, OwnKind::Gauge | OwnKind::LogErrors);
+        self.policy.slis.iter().filter(is_left_out).map(|sli| sli.name.as_str()).collect()
     }
 
     fn explanation(&self) -> String {

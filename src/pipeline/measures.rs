@@ -67,12 +67,7 @@ impl ServiceMeasures {
 
     /// Which measures want more than counts.
     pub(super) fn wanted(&self) -> Wanted {
-        let program = self.program.load();
-        program.as_ref().map_or_else(Wanted::default, |program| Wanted {
-            latencies: program.latencies(),
-            operations: program.operations(),
-            instances: program.by_instance(),
-        })
+        self.program.load().as_deref().map_or_else(Wanted::default, wanted)
     }
 
     /// Since when points are read for each measure, by its number.
@@ -156,6 +151,15 @@ impl ServiceMeasures {
             self.program.store(Some(Arc::new(program)));
         }
         refused
+    }
+}
+
+/// Which measures of a program want more than counts.
+pub(super) fn wanted(program: &Program) -> Wanted {
+    Wanted {
+        latencies: program.latencies(),
+        operations: program.operations(),
+        instances: program.by_instance(),
     }
 }
 

@@ -5,6 +5,7 @@
 mod cohorts;
 mod court;
 mod measures;
+mod metric_measures;
 mod points;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,12 +14,13 @@ use std::sync::Arc;
 use self::cohorts::{Placing, RecordedValues};
 use self::court::Court;
 use self::measures::{MarkedArms, RecordedMark};
+use self::metric_measures::Beside;
 use self::points::{MetricSlots, PointValues, RecordedPoints};
 
 use crate::histogram::layout;
 use crate::model::{
-    DimensionTexts, Discard, MarkedSpan, Measure, NANOS_PER_SECOND, Outcome, Program, ResourceView, Slot,
-    Source, SpanSink, SpanView, StatusSource, UnixNanos, part_bit,
+    Counted, DimensionTexts, Discard, MarkedSpan, Measure, NANOS_PER_SECOND, Outcome, Program, ResourceView,
+    Slot, Source, SpanSink, SpanView, StatusSource, UnixNanos, part_bit,
 };
 use crate::verdict::{
     Arm, Cells, Counts, Evidence, InstanceCounts, Judge, Memory, Policy, SlotInput, Verdict,
@@ -70,7 +72,7 @@ pub struct Recording {
     spans: Vec<(u32, Recorded)>,
     /// What spans are compared with, and what they count for.
     program: Option<Arc<Program>>,
-    /// The same of points, which are told apart by dimensions and nothing else.
+    /// The same of points.
     point_program: Option<Arc<Program>>,
     values: RecordedValues,
     marks: Vec<RecordedMark>,
@@ -178,7 +180,7 @@ pub struct Outcomes {
     pub evidence: Evidence,
     /// Spans that were judged or remembered, and those left out because their clock is far off.
     pub spans: [u64; 2],
-    /// Metric points of the two versions that count requests, likewise.
+    /// Metric points of the two versions that count requests or for an SLI, likewise.
     pub points: [u64; 2],
 }
 
@@ -189,7 +191,14 @@ impl Recording {
         let measures: Vec<Measure> = policy.slis.iter().map(|sli| sli.measure.clone()).collect();
         let dimensions: Vec<String> = policy.dimensions.iter().map(|one| one.attribute.clone()).collect();
         let program = |measures| Program::with_dimensions(measures, &dimensions).ok().map(Arc::new);
-        let point_program = program(&[]).filter(|program| program.has_dimensions());
+        // Gauges are held against earlier starts, which a recording of one release does not have.
+        let is_counted = |measure: &&Measure| {
+            measure.counted.is_of_metrics() && !matches!(measure.counted, Counted::Level { .. })
+        };
+        let of_metrics: Vec<Measure> = measures.iter().filter(is_counted).cloned().collect();
+        let reads =
+            |program: &Arc<Program>| program.has_dimensions() || !program.metric_measures().is_empty();
+        let point_program = program(&of_metrics).filter(reads);
         Self { program: program(&measures), point_program, ..Self::default() }
     }
 
@@ -274,7 +283,10 @@ impl Recording {
             cohorts::put(&spans, &self.values, &policy.dimensions, &placing, &mut slots);
         }
         let values = PointValues { texts: &self.values, dimensions: &policy.dimensions };
-        let metrics = self.points.slots(arms, &self.operations.names, &values, policy.latency_margin);
+        let measuring = self.point_program.as_deref().filter(|program| !program.metric_measures().is_empty());
+        let beside = measuring.map(|program| Beside::new(program, &slots, &ordinals, (arms.1, arms.2)));
+        let how = (policy.latency_margin, beside.as_ref());
+        let metrics = self.points.slots(arms, &self.operations.names, &values, how);
         let first = first.into_iter().chain(metrics.first).min();
         let mut court = Court::new(policy, !slots.is_empty(), &metrics);
         let (mut verdict, mut decided) = (Verdict::Pending, None);

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use super::arms::{Closed, SeriesCohorts, deaths, measured};
 use super::board::{SourceBoard, VersionBoard};
 use super::logs::LogTotals;
-use super::metered::MeteredVersion;
+use super::metered::{MeteredVersion, requests_behind, requests_by_group};
 use super::registry::{SeriesMeta, VersionEntry};
 use super::zones::InstanceZones;
 use crate::deployment::{KNOWN_REQUESTS, KNOWN_SECONDS, Sighting};
@@ -394,9 +394,7 @@ impl Version {
             closed.arm.measures.insert(key, cells);
         }
         if program.is_some_and(Program::needs_requests) {
-            let cells = closed.arm.warm.values().flat_map(|cell| cell.groups.iter().enumerate());
-            let mut groups = [0; 2];
-            cells.for_each(|(group, counts)| groups[group] += counts.requests);
+            let groups = requests_by_group(&closed.arm.warm);
             self.warm_requests.retain(|(t, _)| *t > slot - WARM_REQUESTS_S);
             self.warm_requests.push_back((slot, groups));
         }
@@ -404,16 +402,9 @@ impl Version {
         closed
     }
 
-    /// Warm requests of spans that metric intervals which end in a slot of `slot_s` seconds are about, by instance
-    /// group. Instances export at moments of their own, so of a second near the edges a part of them are.
+    /// Warm requests of spans that metric intervals which end in a slot of `slot_s` seconds are about, by instance group.
     pub(super) fn requests_behind(&self, slot: Slot, slot_s: i64) -> [u64; 2] {
-        let mut sums = [0.0; 2];
-        for (t, requests) in &self.warm_requests {
-            let middle = (*t - slot) as f64 + 0.5;
-            let share = (1.0 - middle.abs() / slot_s as f64).max(0.0);
-            sums.iter_mut().zip(requests).for_each(|(sum, n)| *sum += share * *n as f64);
-        }
-        sums.map(|sum| sum.round() as u64)
+        requests_behind(self.warm_requests.iter().copied(), slot, slot_s)
     }
 
     /// Instances past their warm-up that were there in a slot of `slot_s` seconds, or `sent` something in it, with their

@@ -7,10 +7,12 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rollguard::app::replay::{ReplayOptions, replay};
 use rollguard::config::{self, Config};
 use rollguard::deployment::{Action, Deployment, Mode, Phase, Request};
 use rollguard::model::{DeploymentId, NANOS_PER_SECOND, ServiceKey, UnixNanos};
 use rollguard::pipeline::objectives::ObjectiveSettings;
+use rollguard::pipeline::recording::Selection;
 use rollguard::pipeline::{
     Commit, DEFAULT_SHARD_CAPACITY, DeploymentLimits, Drained, Engine, EngineParts, Intake, Policies,
     Registry, Restored, Shards, Signal,
@@ -364,6 +366,24 @@ examples! {
     incident: "incident", "shop", None, ["err"], "tell",
         ["errors by operation, new exceptions", "a quarter of the checkouts fail", "a retry storm shed by both"],
         named_and_recovered;
+}
+
+/// Scenario: the function's fault, judged from its recording alone. Guarantees: it is found under the same file, and what a
+/// recording says nothing of is named, to people and to programs.
+#[test]
+fn a_recording_says_what_is_not_read_of_it() {
+    let file = |path: &str| root(path).join("serverless");
+    let options = ReplayOptions {
+        files: vec![file("tests/golden/examples").join("fault.binpb.zst")],
+        selection: Selection { service: Some("thumbnails".into()), ..Selection::default() },
+        config: Some(file("config/examples").join("rollguard.yaml")),
+        ..ReplayOptions::default()
+    };
+    let replayed = replay(&options).unwrap();
+    assert_eq!(replayed.verdict(), Verdict::Fail);
+    assert!(replayed.report().contains("\nnot read from a recording: memory\n"), "{}", replayed.report());
+    let json: serde_json::Value = serde_json::from_str(&replayed.json()).unwrap();
+    assert_eq!(json["not_read"], serde_json::json!(["memory"]));
 }
 
 /// Every file is one that Rollguard starts with, every folder has its recordings, and none is left over.

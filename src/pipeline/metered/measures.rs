@@ -15,8 +15,7 @@ use crate::model::{
 };
 use crate::pipeline::arms::Closed;
 use crate::pipeline::service::Service;
-use crate::pipeline::version::Version;
-use crate::verdict::{ALL_OPERATIONS, Cell, Counts, MeasuredCells};
+use crate::verdict::{ALL_OPERATIONS, Cell, Cells, Counts, MeasuredCells};
 use crate::window::MeasuredInterval;
 
 impl Service {
@@ -83,13 +82,15 @@ impl Service {
                     Completion::PerSecond if is_heard => {
                         by_group(warm.values().map(|group| (*group, slot_s.unsigned_abs())))
                     }
-                    Completion::PerRequest if requests_of == Source::Metrics => warm_requests(one),
+                    Completion::PerRequest if requests_of == Source::Metrics => {
+                        requests_by_group(&one.arm.warm)
+                    }
                     Completion::PerRequest if is_heard => version.requests_behind(slot, slot_s),
                     _ => [0; 2],
                 };
                 let form = metered.measure_forms.get(&measure.key);
-                if let Some(groups) = groups(measure, counted, &warm, exposure, form) {
-                    let cells = cells(measure, version, groups, form);
+                let shown = version.metered.as_ref().and_then(|side| side.shown.get(&measure.key).copied());
+                if let Some(cells) = measured_cells(measure, counted, &warm, exposure, form, shown) {
                     one.arm.measures.insert(measure.key, cells);
                 }
             }
@@ -133,17 +134,52 @@ impl Service {
 }
 
 /// Sums by instance group.
-fn by_group(numbers: impl Iterator<Item = (usize, u64)>) -> [u64; 2] {
+pub(in crate::pipeline) fn by_group(numbers: impl Iterator<Item = (usize, u64)>) -> [u64; 2] {
     numbers.fold([0; 2], |mut sums, (group, n)| {
         sums[group] += n;
         sums
     })
 }
 
-/// Warm requests that metrics count, by instance group.
-fn warm_requests(closed: &Closed) -> [u64; 2] {
-    let cells = closed.arm.warm.values();
-    cells.fold([0; 2], |sum, cell| [0, 1].map(|group| sum[group] + cell.groups[group].requests))
+/// Requests by instance group.
+pub(in crate::pipeline) fn requests_by_group(cells: &Cells) -> [u64; 2] {
+    let each = cells.values().flat_map(|cell| cell.groups.iter().enumerate());
+    by_group(each.map(|(group, counts)| (group, counts.requests)))
+}
+
+/// Requests of spans, by second and instance group, that metric intervals which end in a slot of `slot_s` seconds are
+/// about. Instances export at moments of their own, so of a second near the edges a part of them are.
+pub(in crate::pipeline) fn requests_behind(
+    requests: impl Iterator<Item = (Slot, [u64; 2])>,
+    slot: Slot,
+    slot_s: i64,
+) -> [u64; 2] {
+    let mut sums = [0.0; 2];
+    for (t, requests) in requests {
+        let middle = (t - slot) as f64 + 0.5;
+        let share = (1.0 - middle.abs() / slot_s as f64).max(0.0);
+        sums.iter_mut().zip(requests).for_each(|(sum, n)| *sum += share * n as f64);
+    }
+    sums.map(|sum| sum.round() as u64)
+}
+
+/// What an interval of a version counts for a measure; `None` where there is nothing that could be compared. `exposure` are
+/// the requests or the seconds of instances by group, where points do not say what it is per; `shown` says whether a
+/// point of its metric came, from this version or only from one before it.
+pub(in crate::pipeline) fn measured_cells(
+    measure: &MetricMeasure,
+    counted: &MeasuredInterval,
+    warm: &BTreeMap<InstanceId, usize>,
+    exposure: [u64; 2],
+    form: Option<&Form>,
+    shown: Option<bool>,
+) -> Option<MeasuredCells> {
+    let groups = groups(measure, counted, warm, exposure, form)?;
+    let bounds = form.filter(|_| measure.completion == Completion::Latencies).and_then(Form::bounds);
+    let (is_unseen, is_new) = (shown != Some(true), shown.is_none());
+    let mut cells = MeasuredCells { is_unseen, is_new, ..MeasuredCells::default() };
+    cells.warm.insert(ALL_OPERATIONS.into(), Cell { groups, bounds });
+    Some(cells)
 }
 
 /// The numbers of a measure by instance group; `None` where there is nothing that could be compared.
@@ -177,18 +213,4 @@ fn groups(
         Completion::Level => return None,
     };
     groups.iter().any(|counts| counts.requests > 0).then_some(groups)
-}
-
-fn cells(
-    measure: &MetricMeasure,
-    version: &Version,
-    groups: [Counts; 2],
-    form: Option<&Form>,
-) -> MeasuredCells {
-    let shown = version.metered.as_ref().and_then(|side| side.shown.get(&measure.key));
-    let bounds = form.filter(|_| measure.completion == Completion::Latencies).and_then(Form::bounds);
-    let mut cells =
-        MeasuredCells { is_unseen: shown != Some(&true), is_new: shown.is_none(), ..Default::default() };
-    cells.warm.insert(ALL_OPERATIONS.into(), Cell { groups, bounds });
-    cells
 }

@@ -22,6 +22,7 @@ mod version;
 
 pub(super) use choice::Choice;
 pub(super) use interval::Interval;
+pub(super) use measures::{by_group, measured_cells, requests_behind, requests_by_group};
 pub(super) use service::{Metered, PointPlace};
 pub(super) use streams::StreamPlace;
 pub(super) use version::MeteredVersion;

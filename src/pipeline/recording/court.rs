@@ -23,12 +23,10 @@ impl Court {
             has_metrics.then(|| Memory::new(metrics.timing)),
         ];
         // What a source is expected by is a request of the baseline: here the whole recording is known.
-        let shown = memories.clone().map(|memory| {
-            memory.map(|mut memory| {
-                memory.begin(0, true);
-                memory
-            })
-        });
+        let mut shown = memories.clone();
+        let [of_spans, of_metrics] = &mut shown;
+        let of_metrics = of_metrics.as_mut().filter(|_| metrics.counts_requests);
+        of_spans.iter_mut().chain(of_metrics).for_each(|memory| memory.begin(0, true));
         let panel = Panel::new(policy, &Memories { spans: shown[0].as_ref(), metrics: shown[1].as_ref() });
         Self { memories, panel }
     }

@@ -10,6 +10,7 @@ use super::super::arms::{Closed, SeriesCohorts};
 use super::super::cohorts::ServiceCohorts;
 use super::super::metered::{Choice, Interval};
 use super::cohorts::RecordedValues;
+use super::metric_measures::{Beside, Heard, Intervals};
 use super::{FAR_NANOS, NO_INSTANCE, Recording};
 use crate::histogram::Form;
 use crate::histogram::exponential::downscale;
@@ -18,8 +19,11 @@ use crate::model::{
     ResourceView, SeriesId, Shape, Slot, StreamMeta, Temporality, UnixNanos,
 };
 use crate::pipeline::batch::bounds_id;
+use crate::pipeline::measures::wanted;
 use crate::verdict::{Dimension, SlotInput, Timing};
-use crate::window::{Addition, ClosedInterval, Delta, OpenIntervals, Placement, Point, Stream, Taken};
+use crate::window::{
+    Addition, ClosedInterval, Delta, MeasuredInterval, OpenIntervals, Placement, Point, Stream, Taken,
+};
 
 /// Seconds between exports where no stream has two points.
 const INTERVAL_S: i64 = 60;
@@ -66,10 +70,17 @@ struct Added {
 pub(super) struct MetricSlots {
     pub(super) timing: Timing,
     pub(super) slots: BTreeMap<Slot, SlotInput>,
+    /// Whether any metric counts requests, not only what SLIs of the policy's own read.
+    pub(super) counts_requests: bool,
     /// Begin of the candidate's first interval with requests.
     pub(super) first: Option<UnixNanos>,
-    /// Points that were judged, and those left out because their clock is far off.
+    /// Points that were read, and those left out because their clock is far off.
     pub(super) points: [u64; 2],
+}
+
+/// Whether the points of a stream count requests.
+fn is_of_requests(meta: &StreamMeta) -> bool {
+    meta.family != Family::Measure
 }
 
 impl PointSink for Recording {
@@ -101,7 +112,8 @@ impl PointSink for Recording {
             unit: point.numbers.unit,
             outcome: point.outcome,
             status: point.status,
-            marks: 0,
+            // What is told of others is no metric of the service whose policy asks for it.
+            marks: if reports_for_others { 0 } else { point.marks },
         };
         self.points.push(service, version, meta, point);
     }
@@ -149,18 +161,23 @@ impl RecordedPoints {
         self.points.push(RecordedPoint { service, version, meta, start, time, count, shape, counts });
     }
 
+    /// Whether there is no point that counts requests.
     pub(super) fn is_empty(&self) -> bool {
-        self.points.is_empty()
+        self.of_requests().next().is_none()
     }
 
-    /// Services with points.
+    fn of_requests(&self) -> impl Iterator<Item = &RecordedPoint> {
+        self.points.iter().filter(|point| is_of_requests(&point.meta))
+    }
+
+    /// Services with points that count requests.
     pub(super) fn services(&self) -> impl Iterator<Item = u32> {
-        self.points.iter().map(|point| point.service)
+        self.of_requests().map(|point| point.service)
     }
 
-    /// Versions of a service with the time of each of their points.
+    /// Versions of a service with the time of each of their points that count requests.
     pub(super) fn versions(&self, service: u32) -> impl Iterator<Item = (u32, UnixNanos)> {
-        self.points.iter().filter(move |p| p.service == service).map(|p| (p.version, p.time))
+        self.of_requests().filter(move |p| p.service == service).map(|p| (p.version, p.time))
     }
 
     /// The slots of a service's baseline and candidate; `names` are the operations.
@@ -169,7 +186,7 @@ impl RecordedPoints {
         (service, baseline, candidate): (u32, u32, u32),
         names: &[Arc<str>],
         values: &PointValues<'_>,
-        margin: i32,
+        (margin, beside): (i32, Option<&Beside<'_>>),
     ) -> MetricSlots {
         let is_arm =
             |p: &&RecordedPoint| p.service == service && (p.version == baseline || p.version == candidate);
@@ -182,7 +199,10 @@ impl RecordedPoints {
         let (added, interval) = self.differences(&points, candidate);
         let timing = Timing::of_slot(interval.mode().unwrap_or(INTERVAL_S));
         let named = Named::new(&added, &self.series, names, values);
-        let mut slots = in_slots(&added, &self.bounds, timing, named, margin);
+        let exported = points.iter().map(|p| (p.version == candidate, p.time.slot()));
+        let served = added.iter().map(|a| (a.is_candidate, a.meta.instance, a.delta.start.slot()));
+        let heard = Heard::new(exported, served, timing);
+        let mut slots = in_slots(&added, &self.bounds, timing, named, (margin, beside, heard));
         slots.points = [points.len() as u64, far];
         slots
     }
@@ -216,10 +236,13 @@ fn in_slots(
     bounds: &BTreeMap<BoundsId, Arc<[f64]>>,
     timing: Timing,
     mut named: Named,
-    margin: i32,
+    (margin, beside, heard): (i32, Option<&Beside<'_>>, Heard),
 ) -> MetricSlots {
     let mut open = [(); 2].map(|()| OpenIntervals::new(timing.slot_s(), Slot::MIN));
-    let mut ordinals: [BTreeMap<InstanceId, u32>; 2] = Default::default();
+    if let Some(beside) = beside {
+        open.iter_mut().for_each(|arm| arm.set_wanted(wanted(beside.program)));
+    }
+    let mut ordinals = beside.map(|beside| beside.ordinals.clone()).unwrap_or_default();
     let mut slots: BTreeSet<Slot> = BTreeSet::new();
     let mut first = None;
     for a in added {
@@ -243,15 +266,27 @@ fn in_slots(
         open[arm].record(&addition, Placement { young: false, group: (ordinal % 2) as u8 });
         let slot = timing.slot_of(a.delta.end.slot());
         slots.insert(slot);
+        if !is_of_requests(&a.meta) {
+            continue;
+        }
         named.serving.entry(slot).or_default()[arm].insert((a.meta.series, a.meta.instance));
         if a.is_candidate && a.delta.count > 0 {
             first = Some(first.map_or(a.delta.start, |seen: UnixNanos| seen.min(a.delta.start)));
         }
     }
-    let closed: Vec<(Slot, [ClosedInterval; 2])> =
+    let mut closed: Vec<(Slot, [ClosedInterval; 2])> =
         slots.into_iter().map(|slot| (slot, open.each_mut().map(|arm| arm.close(slot)))).collect();
-    let slots = reduced(closed, named, &ordinals, margin);
-    MetricSlots { timing, slots, first, points: [0; 2] }
+    let counted: Vec<(Slot, [MeasuredInterval; 2])> = closed
+        .iter_mut()
+        .map(|(slot, arms)| (*slot, arms.each_mut().map(ClosedInterval::take_measured)))
+        .collect();
+    let mut slots = reduced(closed, named, &ordinals, margin);
+    let counts_requests = added.iter().any(|a| is_of_requests(&a.meta));
+    if let Some(beside) = beside {
+        let interval = Intervals { timing, counts_requests, margin, ordinals: &ordinals, heard: &heard };
+        beside.put(&counted, &interval, &mut slots);
+    }
+    MetricSlots { timing, slots, counts_requests, first, points: [0; 2] }
 }
 
 /// What the series of a recording are, and who served them when.

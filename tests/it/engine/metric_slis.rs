@@ -48,7 +48,7 @@ pub(super) struct Trouble {
     charges: u64,
 }
 
-const FINE: Trouble =
+pub(super) const FINE: Trouble =
     Trouble { declined: 0.03, slow: 1.0, calls: 3, deadlocks: 0.1, announced: 0.6, charges: 1 };
 /// Scale of the exponential buckets.
 const SCALE: i32 = 5;
@@ -188,20 +188,29 @@ impl Meters {
 }
 
 /// A shop whose instances send spans and metrics.
-struct Shop {
-    front: Front,
+pub(super) struct Shop {
+    pub(super) front: Front,
     meters: BTreeMap<(&'static str, usize), Meters>,
     is_delta: bool,
     /// Whether its request metrics count all requests, and spans are a tenth of them.
-    counts_requests: bool,
+    pub(super) counts_requests: bool,
     /// Versions whose metrics are lost on the way.
     lost: Vec<&'static str>,
+    /// Bodies of metrics that were sent.
+    pub(super) sent: Vec<Vec<u8>>,
 }
 
 impl Shop {
-    async fn open(slis: &str, is_delta: bool) -> Self {
+    pub(super) async fn open(slis: &str, is_delta: bool) -> Self {
         let front = Front::open(policy(slis)).await;
-        Self { front, meters: BTreeMap::new(), is_delta, counts_requests: false, lost: Vec::new() }
+        Self {
+            front,
+            meters: BTreeMap::new(),
+            is_delta,
+            counts_requests: false,
+            lost: Vec::new(),
+            sent: Vec::new(),
+        }
     }
 
     async fn second(&mut self, versions: &[(&'static str, Trouble)]) {
@@ -218,6 +227,7 @@ impl Shop {
                 if (now + 2 * instance as u64).is_multiple_of(EXPORT_S) {
                     let body = meters.export(resource(version, instance), now, self.is_delta);
                     if !self.lost.contains(&version) {
+                        self.sent.push(body.clone());
                         self.front.post("/v1/metrics", body).await;
                     }
                 }
@@ -226,7 +236,7 @@ impl Shop {
     }
 
     /// `v1` alone until it is known, then `v2` beside it or in its place, until there is a verdict.
-    async fn judge(&mut self, trouble: Trouble, beside: bool) -> Arc<Deployment> {
+    pub(super) async fn judge(&mut self, trouble: Trouble, beside: bool) -> Arc<Deployment> {
         let (v1, v2) = (("v1", FINE), ("v2", trouble));
         for stage in stages(beside) {
             match stage {
@@ -252,7 +262,7 @@ async fn judged(slis: &str, trouble: Trouble, beside: bool, is_delta: bool) -> A
 }
 
 /// The kinds, what each is about, and the trouble that it finds.
-fn kinds() -> Vec<(&'static str, &'static str, Trouble)> {
+pub(super) fn kinds() -> Vec<(&'static str, &'static str, Trouble)> {
     vec![
         ("deadlocks", "counter, events: {metric: db.deadlocks}", Trouble { deadlocks: 0.8, ..FINE }),
         (
@@ -301,7 +311,7 @@ fn kinds() -> Vec<(&'static str, &'static str, Trouble)> {
     ]
 }
 
-fn all_kinds(extra: &str) -> String {
+pub(super) fn all_kinds(extra: &str) -> String {
     all_of(kinds().iter().map(|(name, words, _)| (*name, *words)), extra)
 }
 

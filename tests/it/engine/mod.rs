@@ -18,6 +18,7 @@ mod metrics_door;
 mod objectives;
 mod other_days;
 mod pod_metrics;
+mod recorded_slis;
 mod redo;
 mod restarts;
 mod routing;

@@ -4,8 +4,6 @@
 use std::sync::Arc;
 
 use rollguard::deployment::{Deployment, Mode};
-use rollguard::pipeline::recording::{Recording, Selection};
-use rollguard::receiver::{WalkSettings, walk_traces};
 use rollguard::verdict::{Flag, Policy, Verdict};
 
 use super::front::{Fault, Front, WELL, all_of, is_failed_by, is_passed_on, line, policy, walked};
@@ -104,25 +102,6 @@ async fn each_kind_is_held_to_what_is_remembered() {
     }
     let d = judged(&all_kinds(""), WELL, false).await;
     assert_ne!(d.verdict, Verdict::Fail, "{}", d.explanation);
-}
-
-/// Scenario: what was sent is judged again from a recording. Guarantee: the same SLI decides.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_recording_is_judged_by_the_same_slis() {
-    let policy = policy(
-        "      db_calls: {kind: rate, events: {span_kind: client, attributes: {db.system.name: '*'}}, weight: 0.2}\n",
-    );
-    let mut front = Front::open(policy.clone()).await;
-    let live = front.judge(Fault { calls: 8, ..WELL }, true).await;
-    let mut recording = Recording::under(&policy);
-    for body in &front.sent {
-        walk_traces(body, &WalkSettings::default(), &mut recording).unwrap();
-    }
-    front.end().await;
-    let outcomes = recording.judge(&Selection::default(), policy, |_, _, _, _| {}).unwrap();
-    assert_eq!((live.verdict, outcomes.verdict), (Verdict::Fail, Verdict::Fail));
-    let own = outcomes.evidence.slis.iter().find(|e| e.name() == "db_calls").unwrap();
-    assert!(own.ln_e > 4.0 && own.bad[0] > 2 * own.bad[1], "{own:?}");
 }
 
 /// Scenario: every 20 s each instance of `v2` dies and another takes its place; no span shows an error. Guarantees:
