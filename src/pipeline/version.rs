@@ -41,9 +41,9 @@ snapshot_fields!(Totals { requests, errors, client_errors, weighted });
 impl Totals {
     /// Adds a closed slot.
     pub(super) fn add(&mut self, total: &Counts) {
-        self.requests += total.n;
-        self.errors += total.bad;
-        self.client_errors += total.client;
+        self.requests = self.requests.saturating_add(total.n);
+        self.errors = self.errors.saturating_add(total.bad);
+        self.client_errors = self.client_errors.saturating_add(total.client);
         self.weighted += total.weight;
     }
 }

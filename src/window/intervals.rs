@@ -28,6 +28,8 @@ use crate::model::{
 
 /// An end this far ahead of the arrival is a wrong clock.
 const FUTURE_NANOS: u64 = 5 * NANOS_PER_SECOND;
+/// Most that one cell of an interval counts: far more than the requests or bytes of a fleet.
+const COUNT_MAX: u64 = 1 << 44;
 
 /// What a point adds, and to whom.
 #[derive(Debug, Clone, Copy)]
@@ -234,12 +236,12 @@ impl OpenInterval {
         cell.latencies.add(a);
         let instance = self.instances.get_or_default((family, a.stream.instance));
         if name == CellName::Young {
-            instance.young = instance.young.saturating_add(a.count);
+            capped(&mut instance.young, a.count);
             return;
         }
-        instance.n = instance.n.saturating_add(a.count);
+        capped(&mut instance.n, a.count);
         if a.stream.outcome == Outcome::Bad {
-            instance.bad = instance.bad.saturating_add(a.count);
+            capped(&mut instance.bad, a.count);
         }
         instance.latencies.add(a);
     }
@@ -253,15 +255,20 @@ impl OpenInstance {
     }
 }
 
+/// Adds what a point says, which may be anything: sums over intervals and operations stay far below 2^64 then.
+fn capped(sum: &mut u64, n: u64) {
+    *sum = sum.saturating_add(n).min(COUNT_MAX);
+}
+
 fn add_counts(counts: &mut Counts, a: &Addition<'_>) {
-    counts.n += a.count;
+    capped(&mut counts.n, a.count);
     match a.stream.outcome {
-        Outcome::Bad => counts.bad += a.count,
-        Outcome::ClientError => counts.client += a.count,
+        Outcome::Bad => capped(&mut counts.bad, a.count),
+        Outcome::ClientError => capped(&mut counts.client, a.count),
         Outcome::Good => {}
     }
     if a.stream.status == StatusSource::Code {
-        counts.with_status += a.count;
+        capped(&mut counts.with_status, a.count);
     }
     counts.weight += a.count as f64;
     counts.weight_squared += a.count as f64;

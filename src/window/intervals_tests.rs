@@ -48,6 +48,25 @@ fn families_stand_where_their_numbers_are() {
     assert!(FAMILIES.into_iter().enumerate().all(|(at, family)| family as usize == at));
 }
 
+/// Guarantee: points that claim any count at all, again and again, neither wrap nor stop what is counted.
+#[test]
+fn absurd_counts_do_not_wrap() {
+    let (bad, bounds) = (stream(Family::Http, Outcome::Bad), bounds());
+    let mut open = OpenIntervals::new(15, 60);
+    let huge = [u64::MAX / 4, 0, u64::MAX / 4, 0];
+    for _ in 0..9 {
+        open.record(&explicit(&bad, 74, &huge, &bounds), Placement::default());
+        let lowest = Addition { shape: Shape::Count, counts: &[], ..explicit(&bad, 74, &huge, &bounds) };
+        open.record(&lowest, Placement::default());
+    }
+    let (closed, mut form) = (open.close(60), Form::default());
+    closed.admit(&mut form, MARGIN, |_| true);
+    let slot = closed.reduce(&form, |_| true).slot;
+    let counts = slot.operations[&SeriesId(3)].warm_cell().counts;
+    assert_eq!([counts.n, counts.bad, counts.with_status], [COUNT_MAX; 3]);
+    assert_eq!((slot.instances[0].n, slot.instances[0].bad), (u32::MAX, u32::MAX));
+}
+
 #[test]
 fn a_delta_lies_in_the_slot_of_its_end() {
     let (good, bounds) = (stream(Family::Http, Outcome::Good), bounds());

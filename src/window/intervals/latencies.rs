@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Addition, small};
+use super::{Addition, COUNT_MAX, capped, small};
 use crate::histogram::exponential::{grid_bucket, unit_shift};
 use crate::histogram::{Form, Ruler, SparseHistogram};
 use crate::model::{BoundsId, Shape};
@@ -31,7 +31,7 @@ impl Latencies {
     pub(super) fn add(&mut self, a: &Addition<'_>) {
         match (a.shape, a.bounds) {
             (Shape::Exponential { scale, zero, .. }, _) => {
-                self.lowest += zero;
+                capped(&mut self.lowest, zero);
                 let first = first_in_seconds(a);
                 let index = |at| (first + at as i64).clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32;
                 let counts = a.counts.iter().enumerate().filter(|(_, n)| **n > 0);
@@ -39,9 +39,9 @@ impl Latencies {
             }
             (Shape::Explicit(id), Some(bounds)) => {
                 let sums = self.of_bounds(id, bounds, a.counts.len());
-                sums.iter_mut().zip(a.counts).for_each(|(sum, n)| *sum += n);
+                sums.iter_mut().zip(a.counts).for_each(|(sum, n)| capped(sum, *n));
             }
-            _ => self.lowest += a.count,
+            _ => capped(&mut self.lowest, a.count),
         }
     }
 
@@ -140,8 +140,8 @@ fn add_ascending(sums: &mut Vec<(i32, u64)>, counts: impl Iterator<Item = (i32, 
     for (index, n) in counts {
         at += sums[at..].iter().take_while(|(own, _)| *own < index).count();
         match sums.get_mut(at) {
-            Some((own, sum)) if *own == index => *sum += n,
-            _ => sums.insert(at, (index, n)),
+            Some((own, sum)) if *own == index => capped(sum, n),
+            _ => sums.insert(at, (index, n.min(COUNT_MAX))),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::measures::Wanted;
 use super::super::open::Placement;
-use super::{Addition, CellName, Form, Latencies};
+use super::{Addition, CellName, Form, Latencies, capped};
 use crate::histogram::SparseHistogram;
 use crate::model::{InstanceId, MEASURES_MAX, Marks, part_bit, total_bit};
 
@@ -57,13 +57,13 @@ impl MeasuredInterval {
             let (total, part) = (total_bit(measure), part_bit(measure));
             let numbers = self.cells.entry((measure as u8, name)).or_default();
             if rest & total != 0 {
-                numbers.all = numbers.all.saturating_add(a.count);
+                capped(&mut numbers.all, a.count);
                 if latencies & total != 0 {
                     numbers.latencies.add(a);
                 }
             }
             if rest & part != 0 {
-                numbers.part = numbers.part.saturating_add(a.count);
+                capped(&mut numbers.part, a.count);
             }
             rest &= !(total | part);
         }
@@ -73,7 +73,7 @@ impl MeasuredInterval {
     fn record_instance(&mut self, a: &Addition<'_>, marks: Marks) {
         for measure in (0..MEASURES_MAX).filter(|measure| marks & part_bit(*measure) != 0) {
             let events = self.by_instance.entry((measure as u8, a.stream.instance)).or_default();
-            *events = events.saturating_add(a.count);
+            capped(events, a.count);
         }
     }
 
