@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::validate::Checks;
 use crate::model::{DIMENSION_VALUES_MAX, DIMENSIONS_MAX};
 use crate::pipeline::config::{DimensionConfig, PoliciesConfig, PolicyOverride, RegionsConfig};
+use crate::verdict::OPERATION;
 
 /// Longest name of an attribute.
 const NAME_BYTES: usize = 128;
@@ -80,6 +81,11 @@ fn attribute(path: &str, name: &str, checks: &mut Checks) {
          {NAME_BYTES} bytes, for example `cloud.region`"
     );
     checks.require(is_name, path, message);
+    let message = format!(
+        "must not be {OPERATION:?}: the scope of a change calls the operation so (`--scope operation=..`). Copy the \
+         attribute to another name, for example with the Collector's transform processor"
+    );
+    checks.require(name != OPERATION, path, message);
 }
 
 #[cfg(test)]
@@ -134,6 +140,10 @@ mod tests {
                 &["regions.attribute", "disables"],
             ),
         ];
+        for policy in ["{dimensions: {operation: {}}}", "{regions: {attribute: operation}}"] {
+            let found = problem(policy);
+            assert!(found.contains("must not be \"operation\": the scope of a change"), "{policy}: {found}");
+        }
         let four = problem("{dimensions: {a: {}, b: {}, c: {}, d: {}}}");
         assert_eq!(four.matches("4 dimensions").count(), 1, "said once: {four}");
         for (policy, expected) in rows {

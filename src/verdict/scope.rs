@@ -72,6 +72,17 @@ pub enum ScopeError {
          when it has served for some minutes"
     )]
     NothingYet(String),
+    /// Requests are counted by other combinations than the policy has now.
+    #[error(
+        "of requests with all of {named} nothing is remembered: combinations are of {counted}, the dimensions that the \
+         policy has had since the start. Name one of them, or restart and announce the change some minutes later"
+    )]
+    OtherDimensions {
+        /// What it names.
+        named: String,
+        /// Attributes of the combinations that are counted.
+        counted: String,
+    },
     /// Each value was seen, and never on one request.
     #[error("no request with all of {0} was seen, so there is nothing to hold a time against")]
     NeverTogether(String),
@@ -175,6 +186,15 @@ impl Scope {
             if !values.contains(&cohort_parts(&cohort_label(attribute, value)).1) {
                 return unseen(attribute, value, values);
             }
+        }
+        let wanted = self.cohorts();
+        let others = |label: &&Arc<str>| {
+            let has = |own: &String| labels_of_joint(label).any(|one| one == own);
+            is_joint(label) && labels_of_joint(label).count() > wanted.len() && wanted.iter().all(has)
+        };
+        if let Some(label) = memory.cohorts.keys().find(others).filter(|_| wanted.len() > 1) {
+            let counted: Vec<&str> = labels_of_joint(label).map(|one| cohort_parts(one).0).collect();
+            return ScopeError::OtherDimensions { named: self.words(), counted: counted.join(", ") };
         }
         match self.values.len() {
             1 => ScopeError::NothingYet(self.words()),

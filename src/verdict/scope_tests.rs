@@ -162,6 +162,31 @@ fn what_was_never_seen_is_named() {
     assert_eq!(named(&many), "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 3 more");
 }
 
+/// Scenario: a reload took a third dimension from the policy, and requests are counted by three still. Guarantee: a scope of the
+/// two that are left is not said to have been served by nobody.
+#[test]
+fn what_is_counted_by_more_dimensions_is_said_so() {
+    let (mut rng, mut memory) = (Rng::with_seed(9), Memory::default());
+    for t in T..T + 60 {
+        let mut arm = arm(&mut rng, |_, _| false);
+        let joint: Vec<_> = arm.cohorts.keys().filter(|label| is_joint(label)).cloned().collect();
+        for label in joint {
+            let mut each: Vec<Arc<str>> = labels_of_joint(&label).map(Arc::from).collect();
+            each.push("zone=z".into());
+            let one = arm.cohorts.remove(&label).unwrap();
+            arm.cohorts.insert(joint_label(&each).into(), one);
+        }
+        memory.begin_of(t, true, &arm);
+        memory.end(t, &arm.warm, &arm);
+    }
+    let wanted = scope(&[("region", "eu"), ("tier", "a")]);
+    assert_eq!(memory.within(&wanted), None);
+    let error = wanted.unseen(&memory).to_string();
+    assert!(error.contains("combinations are of region, tier, zone, the dimensions"), "{error}");
+    assert!(memory.within(&scope(&[("region", "eu"), ("tier", "a"), ("operation", "GET /")])).is_none());
+    assert!(memory.within(&scope(&[("region", "eu")])).is_some());
+}
+
 /// Scenario: an operation that is served for the first time long after the service was, in all regions and in one. Guarantee:
 /// what is remembered of it began then: none of it can be held against what came later.
 #[test]
