@@ -90,7 +90,7 @@ pub(super) fn share_words(evidence: &Evidence) -> Option<String> {
     let of_share = told.filter(|(_, own)| own.kind == OwnKind::TrafficShare);
     let (e, own) = of_share.max_by(|a, b| a.0.ln_e.total_cmp(&b.0.ln_e))?;
     Some(format!(
-        "the new version gets clearly fewer requests than its share ({} so far; look for instances that crash or are never \
+        "the new version gets clearly fewer requests than its share (so far {}; look for instances that crash or are never \
          ready and for a router that passes it by, or name the share that is meant with `deploy start --share`)",
         got(own, e.bad[0], e.requests[0])
     ))

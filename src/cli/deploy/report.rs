@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use crate::cli::client::service;
+use crate::verdict::words::per_cent;
 
 /// One line: who, from where to where, verdict, phase.
 pub(super) fn headline(d: &Value) -> String {
@@ -32,6 +33,9 @@ fn scope(scope: &Value) -> String {
 pub(super) fn one(d: &Value) -> String {
     let mut out = headline(d);
     let _ = write!(out, "\n  id {}, {}, mode {}", text(&d["id"]), text(&d["origin"]), text(&d["mode"]));
+    if let Some(share) = d["share"].as_f64() {
+        let _ = write!(out, ", {} of the traffic", per_cent(share));
+    }
     let _ = write!(out, "\n  started {}", text(&d["started_at"]));
     if let Some(seconds) = d["decided_after_seconds"].as_f64() {
         let since = if d["time"].is_string() { "that time" } else { "the first request" };
@@ -166,6 +170,10 @@ shop/checkout (prod)  v1 -> v2  FAIL  (score 0, failed)
         let lines = one(&change);
         let first = "shop/checkout (prod)  before/after 2025-11-25T00:43:00Z  FAIL  (score 50, failed)\n";
         assert!(lines.starts_with(first) && lines.contains("decided 18 s after that time"), "{lines}");
+        let mut canary = d.clone();
+        canary["share"] = json!(0.1);
+        let lines = one(&canary);
+        assert!(lines.contains("mode act, 10 % of the traffic\n"), "{lines}");
         assert_eq!(list(&json!({"deployments": []})), "no deployments\n");
         assert!(list(&json!({"deployments": [d]})).starts_with("d1  shop/checkout (prod)  v1 -> v2  FAIL"));
     }

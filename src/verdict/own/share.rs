@@ -60,12 +60,12 @@ impl Intended {
         self.steps.back().map(|(_, share)| *share)
     }
 
-    /// The share of all of a slot; `None` where it changes within it or has just changed, or where no share is named.
-    fn of(&self, t: Slot, slot_s: i64) -> Option<f64> {
+    /// The share of all of a slot, the policy's before one was named; `None` where it changes within the slot or has just
+    /// changed, and where there is none.
+    fn of(&self, t: Slot, slot_s: i64, by_policy: Option<f64>) -> Option<f64> {
         let is_moving = |(from, _): &(Slot, f64)| *from < t + slot_s && t < from.saturating_add(STEP_S);
-        let current = self.steps.iter().rev().find(|(from, _)| *from <= t)?.1;
-        // The first one holds from the beginning on.
-        (!self.steps.iter().any(is_moving)).then_some(current)
+        let named = self.steps.iter().rev().find(|(from, _)| *from <= t).map(|(_, share)| *share);
+        named.or(by_policy).filter(|_| !self.steps.iter().any(is_moving))
     }
 }
 
@@ -271,10 +271,7 @@ impl ShareJudges {
             else {
                 continue;
             };
-            let intended = match self.named.now() {
-                None => *share,
-                Some(_) => self.named.of(t, self.timing.slot_s()),
-            };
+            let intended = self.named.of(t, self.timing.slot_s(), *share);
             let Some(share) = intended.filter(|share| *share > 0.0 && *share < 1.0) else { continue };
             // While it is missed, the split of when it was is soon forgotten.
             let kept = if judge.alarm.is_raised { BLOCKS_LEAST } else { BLOCKS_KEPT };

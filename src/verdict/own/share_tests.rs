@@ -256,3 +256,33 @@ fn the_evidence_is_the_one_of_the_formula() {
     let own = line.own.unwrap();
     assert!((own.expected.unwrap() - 0.1).abs() < 1e-12 && own.is_decrease);
 }
+
+/// Property: what a slot adds is fixed before its requests are counted, but for the counts themselves: whatever comes, it is
+/// asked with the same share and the same incident size.
+#[test]
+fn the_question_is_fixed_before_the_counts() {
+    let last = |seed: u64, requests: [u64; 2]| {
+        let mut bench = Bench::new(Law::Sessions(20), seed, policy(Some(0.3), 0.1));
+        bench.judges.name(BEGIN + 400, 0.1);
+        // Also in a slot in which a block has just closed, and in the first one after a step.
+        let slots = [LEARNED_S, 333, 430, 450][seed as usize % 4];
+        (0..slots).for_each(|_| bench.second(0.3));
+        bench.judge(requests, false);
+        let log = bench.judges.slot_log();
+        let line = log.lines.last().expect("it was compared").clone();
+        assert_eq!(line.slot, bench.t - 1);
+        match line.term {
+            Term::RateRatio { n_c, x_c, n_b, x_b, r0, delta, c } => {
+                assert_eq!([x_b, x_c], requests.map(|n| n as f64));
+                [n_c, n_b, r0, delta, c]
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    for seed in 0..12 {
+        let usual = last(seed, [4, 36]);
+        for other in [[0, 0], [0, 4_000], [4_000, 0], [1, 1]] {
+            assert_eq!(last(seed, other), usual, "{seed} {other:?}");
+        }
+    }
+}
