@@ -281,6 +281,8 @@ impl CohortJudges {
                 candidate: arm(&input.candidate),
             };
             judge.set_context(context);
+            // A decision is shown with what the whole is made of: of a value only the last slot's lines are there.
+            judge.forget_log();
             judge.slot_within(t, of_cohort, memory, &input);
             if self.watching {
                 judge.watch();

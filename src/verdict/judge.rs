@@ -415,6 +415,12 @@ impl Judge {
         self.after = processes(&self.policy, self.timing, Purpose::Degraded, from);
     }
 
+    /// Forgets the log of what its sums are made of.
+    pub(super) fn forget_log(&mut self) {
+        let sets = [&mut self.processes, &mut self.after].into_iter().chain(&mut self.watches);
+        sets.for_each(Processes::forget_log);
+    }
+
     /// Seconds since the candidate's last request, as of the last slot.
     pub fn silent_s(&self) -> i64 {
         if self.first.is_some() { self.last_slot - self.last_traffic } else { 0 }

@@ -231,6 +231,12 @@ impl Processes {
         self.checkpoint = self.each.iter().map(|(key, kept)| (key.clone(), kept.process.clone())).collect();
     }
 
+    /// Forgets the log so far and what stood before it: for sets whose log no decision is shown with, because the log
+    /// is most of what they take.
+    pub(crate) fn forget_log(&mut self) {
+        (self.log, self.checkpoint) = Default::default();
+    }
+
     /// Executes block ends and restarts of all processes up to slot `t`.
     pub(crate) fn advance(&mut self, t: Slot) {
         self.each.values_mut().for_each(|kept| kept.advance(t));

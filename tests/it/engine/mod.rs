@@ -3,6 +3,7 @@
 
 mod account;
 mod blindness;
+mod caps;
 mod changes;
 mod churn;
 mod deployments;

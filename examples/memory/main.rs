@@ -3,19 +3,29 @@
 //!
 //! ```text
 //! cargo run --release --example memory -- [minutes] [pairs] [hours]
+//! cargo run --release --example memory -- parts
 //! ```
 //!
 //! Some hours (24) pass without traffic after the first minute: all that grows with the age of a version, the
 //! display history above all, then has its full size, and a day need not be simulated second by second. Prints
 //! the resident set each simulated minute and the real time a second of traffic takes. Limits that follow
 //! from it: `docs/limits.md`.
+//!
+//! With `parts` it prints what each part takes: an SLI of each kind, a value of a dimension, a running deployment.
 
 #![allow(clippy::print_stdout, reason = "an example shows what it found")]
 #![allow(clippy::disallowed_methods, reason = "it measures real time")]
+#![allow(clippy::expect_used, reason = "what the example makes is sound, and there is room for it")]
 
+mod parts;
+mod shop;
+
+use std::alloc::{GlobalAlloc, Layout};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
+use mimalloc::MiMalloc;
 use rollguard::deployment::Mode;
 use rollguard::model::{
     DeploymentId, Outcome, ResourceView, SamplingWeight, ServiceKey, SpanSink, SpanView, StatusSource,
@@ -29,7 +39,39 @@ use rollguard::verdict::Policy;
 use rollguard::window::LatenessConfig;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Counted = Counted;
+
+/// mimalloc, counting the bytes that are allocated as they were asked for.
+struct Counted;
+
+static ALLOCATED: AtomicI64 = AtomicI64::new(0);
+
+/// Bytes that are allocated now.
+fn allocated() -> i64 {
+    ALLOCATED.load(Ordering::Relaxed)
+}
+
+// SAFETY: every call is handed to mimalloc as it came, and so is its answer; counting touches neither.
+#[expect(unsafe_code, reason = "an allocator is unsafe by its nature; this one only counts")]
+unsafe impl GlobalAlloc for Counted {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATED.fetch_add(layout.size() as i64, Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract of `GlobalAlloc`, which is mimalloc's too. So below.
+        unsafe { MiMalloc.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        ALLOCATED.fetch_sub(layout.size() as i64, Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { MiMalloc.dealloc(block, layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATED.fetch_add(size as i64 - layout.size() as i64, Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { MiMalloc.realloc(block, layout, size) }
+    }
+}
 
 const VERSIONS_PER_SERVICE: u64 = 10;
 const SPANS_PER_SECOND: u64 = 10_000;
@@ -40,6 +82,10 @@ const BEGIN_S: u64 = 1_700_000_040;
 const OPERATIONS: [&[u8]; 3] = [b"GET /", b"GET /cart", b"POST /checkout"];
 
 fn main() -> Result<(), rollguard::pipeline::Refused> {
+    if std::env::args().nth(1).as_deref() == Some("parts") {
+        parts::print();
+        return Ok(());
+    }
     let mut arguments = std::env::args().skip(1).filter_map(|a| a.parse::<u64>().ok());
     let minutes = arguments.next().unwrap_or(15);
     let pairs = arguments.next().unwrap_or(10_000);
