@@ -284,6 +284,7 @@ fn before_after() -> Vec<Cell> {
 fn releases() -> Vec<Cell> {
     let third = |scenario| Scenario { releases_before: 2, ..scenario };
     let slow = |change| third(Scenario { slow_start: 2.0, ..changed(SMALL_SHARE, change) });
+    let taken_over = |change| third(Scenario { slow_start: 2.0, ..changed(TAKEN_OVER_LARGE, change) });
     let mut cells = vec![
         healthy("third release that starts slowly, three operations", slow(SAME)),
         worse("third release that starts slowly, latency +50 %", slow(latency(1.5)), 480),
@@ -292,6 +293,8 @@ fn releases() -> Vec<Cell> {
             third(changed(SMALL_SHARE, latency(1.2))),
             330,
         ),
+        healthy("third release that takes over and starts slowly", taken_over(SAME)),
+        worse("third release that takes over and starts slowly, latency x2", taken_over(latency(2.0)), 480),
     ];
     cells.iter_mut().for_each(|cell| cell.gate.seconds = 900);
     cells

@@ -17,8 +17,6 @@ pub(crate) enum Bound {
     Concurrent,
     /// The baseline is what is remembered of it.
     Remembered,
-    /// What the first release is known to be bad at, and later ones have learned.
-    Learned,
     /// Known to be bad (`docs/statistics.md`, section 8 and 6): printed, held to nothing.
     KnownBad,
     /// A worse candidate: at least this share is found in the time of the row.
@@ -35,7 +33,6 @@ impl Bound {
         match self {
             Self::Concurrent | Self::Found(_) | Self::FoundThere(_) | Self::Told(_) => 0.015,
             Self::Remembered => 0.04,
-            Self::Learned => 0.02,
             Self::KnownBad => 1.0,
         }
     }
@@ -99,7 +96,7 @@ const HELD: [(&str, &str, &str, Bound); 17] = [
     ("before/after, everything at once, cycle of 24 h, 2x", "100 % of 10", "", Bound::Remembered),
     ("baseline gone, hourly job 2 min after (no fault of the version)", "100 % of 10", "", Bound::KnownBad),
     ("slow start: x2, decaying over 2 min, three operations", "5 % of 200", "", Bound::KnownBad),
-    ("third release that starts slowly, three operations", "5 % of 200", "", Bound::Learned),
+    ("third release that starts slowly, three operations", "5 % of 200", "", Bound::Concurrent),
     ("errors 0.1 -> 1 %", "5 % of 200", "", Bound::Found(0.95)),
     ("latency +20 %, three operations", "5 % of 200", "", Bound::Found(0.9)),
     ("one of four regions, errors 0.1 -> 5 %", "25 % of 200, 4 regions", "", Bound::FoundThere(0.95)),
