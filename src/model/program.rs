@@ -383,7 +383,7 @@ impl Program {
         self.dimensions > 0
     }
 
-    /// The number of the dimension that an attribute is, by its number from [`Program::watched`].
+    /// The number of the dimension that an attribute is, by its number from [`Program::attribute_number`].
     #[inline]
     pub fn dimension(&self, watched: usize) -> Option<usize> {
         self.watched.get(watched)?.dimension.map(usize::from)
@@ -431,8 +431,7 @@ impl Program {
         wanted.fold(0, |marks, (number, _)| marks | total_bit(usize::from(*number)))
     }
 
-    /// The number of an attribute that may be looked at, which is that of an [`super::Attribute`] for each of these,
-    /// and
+    /// The number of an attribute that may be looked at, which is that of an [`super::Attribute`] for each of these, and
     /// whether any condition is about it or it is a quantity or dimension.
     #[inline(always)]
     pub fn attribute_number(&self, name: &[u8]) -> Option<(usize, bool)> {
