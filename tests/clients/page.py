@@ -6,6 +6,7 @@ import http.server
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -75,14 +76,15 @@ def launch(jobs, _arrived):
         f"http://127.0.0.1:{server.server_port}/",
     ]
     with open(os.path.join(folder, "log"), "w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     try:
         if not server.done.wait(90 + max(job["seconds"] for job in jobs)):
             with open(os.path.join(folder, "log")) as log:
                 raise RuntimeError(f"the page did not come to its end; Chromium said:\n{log.read()[-2000:]}")
         return server.results
     finally:
-        process.terminate()
+        # What is called may be a script that starts the browser: all of its group ends.
+        os.killpg(process.pid, signal.SIGTERM)
         process.wait(20)
         server.shutdown()
         server.server_close()
