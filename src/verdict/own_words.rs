@@ -177,6 +177,7 @@ mod tests {
         }
         assert_eq!(said(OwnKind::Ratio, 1, 2), None);
     }
+
     #[test]
     fn a_gauge_that_is_not_tested_says_why() {
         let own = |new: u32| OwnEvidence {

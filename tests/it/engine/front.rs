@@ -2,7 +2,6 @@
 //! straight through the walkers, in a world whose clock is a number.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -13,31 +12,16 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
 use rollguard::deployment::{Deployment, Mode};
 use rollguard::model::{ServiceKey, UnixNanos};
-use rollguard::pipeline::clock::Clock;
-use rollguard::pipeline::{Disposition, NoDownstream, Signal};
-use rollguard::receiver::{
-    Doors, GrpcConfig, HttpConfig, ReceiverConfig, ReceiverDeps, Receivers, WalkSettings, walk_metrics,
-    walk_traces,
-};
-use rollguard::telemetry::ProcessMemory;
+use rollguard::pipeline::{Disposition, Signal};
+use rollguard::receiver::{WalkSettings, walk_metrics, walk_traces};
 use rollguard::verdict::{Policy, SliEvidence, Verdict};
-use tokio_util::sync::CancellationToken;
 
+use super::door::Door;
 use super::world::{World, at};
 
 /// Seconds in which a version becomes known, and those in which another is judged at most.
 const KNOWN_S: u64 = 170;
 const JUDGED_S: u64 = 600;
-
-/// The time, set by the test.
-#[derive(Default)]
-struct TestClock(AtomicU64);
-
-impl Clock for TestClock {
-    fn now(&self) -> UnixNanos {
-        UnixNanos(self.0.load(Ordering::Relaxed))
-    }
-}
 
 pub(super) fn text(key: &str, value: &str) -> KeyValue {
     let value = Some(AnyValue { value: Some(Value::StringValue(value.into())) });
@@ -206,11 +190,7 @@ pub(super) fn is_passed_on<'a>(d: &Deployment, names: impl Iterator<Item = &'a s
 /// A front door with a world behind it.
 pub(super) struct Front {
     pub(super) world: World,
-    clock: Arc<TestClock>,
-    client: reqwest::Client,
-    url: String,
-    shutdown: CancellationToken,
-    serving: tokio::task::JoinHandle<()>,
+    door: Door,
     pub(super) random: fastrand::Rng,
     /// Bodies of traces that were sent.
     pub(super) sent: Vec<Vec<u8>>,
@@ -221,50 +201,19 @@ pub(super) struct Front {
 impl Front {
     pub(super) async fn open(policy: Policy) -> Self {
         let world = World::new(policy, Mode::Act);
-        let clock = Arc::new(TestClock::default());
-        let any = || "127.0.0.1:0".to_owned();
-        let (grpc, http) = (
-            GrpcConfig { endpoint: any(), ..Default::default() },
-            HttpConfig { endpoint: any(), ..Default::default() },
-        );
-        let deps = ReceiverDeps {
-            admission: world.intake.clone(),
-            downstream: Arc::new(NoDownstream),
-            clock: Arc::clone(&clock) as Arc<dyn Clock>,
-            doors: Doors::default(),
-            memory: Arc::new(ProcessMemory),
-        };
-        let config = ReceiverConfig { grpc, http, ..Default::default() };
-        let receivers = Receivers::bind(config, deps).await.expect("free ports");
-        let url = format!("http://{}", receivers.http_addr().expect("bound"));
-        let shutdown = CancellationToken::new();
-        let serving = tokio::spawn(receivers.serve(shutdown.clone()));
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-        Self {
-            world,
-            clock,
-            client,
-            url,
-            shutdown,
-            serving,
-            random: fastrand::Rng::with_seed(3),
-            sent: Vec::new(),
-            crashes: false,
-        }
+        let door = Door::open(&world).await;
+        Self { world, door, random: fastrand::Rng::with_seed(3), sent: Vec::new(), crashes: false }
     }
 
     pub(super) async fn post(&self, path: &str, body: Vec<u8>) {
-        let sent = self.client.post(format!("{}{path}", self.url));
-        let sent = sent.header("content-type", "application/x-protobuf").body(body);
-        assert_eq!(sent.send().await.expect("answered").status(), 200);
+        self.door.post(path, body).await;
     }
 
     /// A second in which versions serve: name, instances, requests a second, and what goes wrong.
     pub(super) async fn second(&mut self, versions: &[(&str, usize, u64, Fault)]) {
         self.world.run(1);
         let now = self.world.now_s;
-        self.clock.0.store(at(now) + 300_000_000, Ordering::Relaxed);
+        self.door.set_time(now);
         for &(version, instances, rps, fault) in versions {
             let mut sent: Vec<(Vec<Span>, Vec<LogRecord>)> = vec![Default::default(); instances];
             for i in 0..rps {
@@ -305,8 +254,7 @@ impl Front {
     /// Everything closes; every span, log and point received is accounted for.
     pub(super) async fn end(mut self) {
         self.world.run(30);
-        self.shutdown.cancel();
-        self.serving.await.expect("no panic");
+        self.door.close().await;
         let ledger = self.world.shards.ledger();
         for signal in [Signal::Traces, Signal::Logs, Signal::Metrics] {
             let settled: u64 = Disposition::all().map(|d| ledger.settled(signal, d)).sum();

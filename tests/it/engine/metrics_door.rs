@@ -1,9 +1,5 @@
 //! OTLP metrics over HTTP to the verdict: the real receiver, the real pipeline, and a clock that is a number.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
@@ -15,27 +11,13 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
 use rollguard::deployment::Mode;
-use rollguard::model::{Source, UnixNanos};
-use rollguard::pipeline::clock::Clock;
-use rollguard::pipeline::{Disposition, NoDownstream, Signal};
-use rollguard::receiver::{Doors, GrpcConfig, HttpConfig, ReceiverConfig, ReceiverDeps, Receivers};
-use rollguard::telemetry::ProcessMemory;
+use rollguard::model::Source;
+use rollguard::pipeline::{Disposition, Signal};
 use rollguard::verdict::Verdict;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
+use super::door::Door;
 use super::metrics::{BOUNDS, Fleet, Instance, Kind, OFFSET, policy};
 use super::world::{World, at};
-
-/// The time, set by the test.
-#[derive(Default)]
-struct Stage(AtomicU64);
-
-impl Clock for Stage {
-    fn now(&self) -> UnixNanos {
-        UnixNanos(self.0.load(Ordering::Relaxed))
-    }
-}
 
 fn text(key: &str, value: &str) -> KeyValue {
     let value = Some(AnyValue { value: Some(Value::StringValue(value.into())) });
@@ -112,60 +94,10 @@ fn request_of(kind: Kind, sender: &[(&str, &str)], instance: &Instance, now_s: u
     ExportMetricsServiceRequest { resource_metrics: vec![envelope] }.encode_to_vec()
 }
 
-/// The receivers of a world, and a client.
-struct FrontDoor {
-    clock: Arc<Stage>,
-    address: SocketAddr,
-    client: reqwest::Client,
-    shutdown: CancellationToken,
-    serving: JoinHandle<()>,
-}
-
-impl FrontDoor {
-    async fn open(world: &World) -> Self {
-        let clock = Arc::new(Stage::default());
-        let any = || "127.0.0.1:0".to_owned();
-        let (grpc, http) = (
-            GrpcConfig { endpoint: any(), ..Default::default() },
-            HttpConfig { endpoint: any(), ..Default::default() },
-        );
-        let deps = ReceiverDeps {
-            admission: world.intake.clone(),
-            downstream: Arc::new(NoDownstream),
-            clock: Arc::clone(&clock) as Arc<dyn Clock>,
-            doors: Doors::default(),
-            memory: Arc::new(ProcessMemory),
-        };
-        let config = ReceiverConfig { grpc, http, ..Default::default() };
-        let receivers = Receivers::bind(config, deps).await.expect("free ports");
-        let address = receivers.http_addr().expect("bound");
-        let shutdown = CancellationToken::new();
-        let serving = tokio::spawn(receivers.serve(shutdown.clone()));
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-        Self { clock, address, client, shutdown, serving }
-    }
-
-    fn set_time(&self, now_s: u64) {
-        self.clock.0.store(at(now_s) + 300_000_000, Ordering::Relaxed);
-    }
-
-    async fn post(&self, signal: &str, body: Vec<u8>) {
-        let request = self.client.post(format!("http://{}/v1/{signal}", self.address));
-        let sent = request.header("content-type", "application/x-protobuf").body(body);
-        assert_eq!(sent.send().await.expect("answered").status(), 200);
-    }
-
-    async fn close(self) {
-        self.shutdown.cancel();
-        self.serving.await.expect("no panic");
-    }
-}
-
 /// Serves `v1` and then `v2` beside it, every export an HTTP request; the verdict on `v2`.
 async fn served(kind: Kind, errors: f64) -> (World, Option<Verdict>) {
     let mut world = World::new(policy(), Mode::Observe);
-    let door = FrontDoor::open(&world).await;
+    let door = Door::open(&world).await;
     let mut fleet = Fleet::new(kind);
     world.run(1);
     fleet.start("v1", 3, world.now_s);
@@ -180,7 +112,7 @@ async fn served(kind: Kind, errors: f64) -> (World, Option<Verdict>) {
             bodies.push(request(kind, version, instance, world.now_s));
         });
         for body in bodies {
-            door.post("metrics", body).await;
+            door.post("/v1/metrics", body).await;
         }
         if world.deployment("v2").is_some_and(|d| d.verdict != Verdict::Pending) {
             break;
@@ -227,7 +159,7 @@ fn span_of(version: &str, pod: &str, now_s: u64) -> Vec<u8> {
 async fn requests_of_a_pod_that_becomes_known_count_for_one_version() {
     for kind in [Kind::CumulativeExplicit, Kind::DeltaExponential] {
         let mut world = World::new(policy(), Mode::Observe);
-        let door = FrontDoor::open(&world).await;
+        let door = Door::open(&world).await;
         let mut fleet = Fleet::new(kind);
         world.run(1);
         fleet.start("pod", 1, world.now_s);
@@ -236,10 +168,10 @@ async fn requests_of_a_pod_that_becomes_known_count_for_one_version() {
             world.run(1);
             door.set_time(world.now_s);
             if second % 10 == 0 && (200..420).contains(&second) {
-                door.post("traces", span_of("v1", "pod-0", world.now_s)).await;
+                door.post("/v1/traces", span_of("v1", "pod-0", world.now_s)).await;
             }
             if second % 10 == 0 && second >= 400 {
-                door.post("traces", span_of("v2", "pod-0", world.now_s)).await;
+                door.post("/v1/traces", span_of("v2", "pod-0", world.now_s)).await;
             }
             let mut bodies = Vec::new();
             fleet.second(world.now_s, &[("pod", 10, 0.01, 1.0)], |_, instance| {
@@ -248,7 +180,7 @@ async fn requests_of_a_pod_that_becomes_known_count_for_one_version() {
                 bodies.push(request_of(kind, &[("k8s.pod.uid", &instance.name)], instance, world.now_s));
             });
             for body in bodies {
-                door.post("metrics", body).await;
+                door.post("/v1/metrics", body).await;
             }
         }
         world.run(60);

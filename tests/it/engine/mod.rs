@@ -8,6 +8,7 @@ mod changes;
 mod churn;
 mod deployments;
 mod dimensions;
+mod door;
 mod front;
 mod gauge_slis;
 mod lives;
